@@ -1,0 +1,61 @@
+# Each thing this project does is one command here; `make` alone lists them. `make dev` and `make test` pass
+# ARGS='...' on to what they run.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# What scripts/bootstrap found or fetched, for the rest of a recipe line. Where `exec` follows, make's own
+# child is the program, so that a signal to make reaches it.
+tools := . target/tools/env;
+# In CI nothing may rewrite Cargo.lock, and a failure does not stop the run (.config/nextest.toml).
+locked := $(if $(CI),--locked)
+export NEXTEST_PROFILE ?= $(if $(CI),ci,default)
+# Silent towards other hosts, as everything here is.
+redocly := REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
+	tools/contract/node_modules/.bin/redocly
+document := openapi/headcount.json
+
+.PHONY: help
+help: ## Lists the commands
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: dev
+dev: ## Runs the service on a private Postgres, with the demo page
+	@scripts/bootstrap postgres
+	@# The dev profile: a clean release build takes half as long again and a demo does not feel it.
+	$(tools) exec cargo run -- dev $(ARGS)
+
+# The example is run by its path, not by `cargo run`: that would hand its CARGO_* variables down to the
+# inner cargo, and crates that watch them (ring does) would be built again on every change of command.
+.PHONY: test
+test: ## Installs what the tests need and runs all of them; ARGS='some_name' for a few
+	@scripts/bootstrap postgres nextest
+	cargo build $(locked) --example with_postgres
+	$(tools) exec $${CARGO_TARGET_DIR:-target}/debug/examples/with_postgres cargo $$TEST_RUNNER --tests $(ARGS)
+	$(if $(ARGS),,cargo test --quiet --doc)
+
+.PHONY: lint lint-format lint-clippy lint-docs
+lint: lint-format lint-clippy lint-docs ## Checks format, lints and docs; a warning fails
+lint-format:
+	cargo fmt --check
+lint-clippy:
+	cargo clippy --all-targets -- -D warnings
+lint-docs:
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+
+.PHONY: contract
+contract: target/$(document) ## Checks that the committed OpenAPI document is what the code says, and lints it
+	@scripts/bootstrap node
+	@diff -u $(document) $< || { echo "$(document) is not what the code says: run make openapi" >&2; exit 1; }
+	$(tools) $(redocly) lint --config tools/contract/redocly.yaml $(document)
+
+.PHONY: openapi
+openapi: target/$(document) ## Writes the OpenAPI document from the code
+	cp $< $(document)
+
+# Beside the committed document first, so that a failed run leaves that as it was. Cargo knows when it is out
+# of date, make does not: hence phony.
+.PHONY: target/$(document)
+target/$(document):
+	@mkdir -p $(@D)
+	cargo run --quiet -- openapi >$@

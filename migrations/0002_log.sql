@@ -1,0 +1,196 @@
+-- How a change becomes history. Every writing function has the same shape:
+--   lock; remember the members it touches; change rows; log the differences; announce.
+-- Locks, always in this order: users by key, rooms by key, presence by key, memberships by key.
+
+-- An epoch names a history whose versions are comparable. Its first 8 characters change with the database,
+-- the cluster, or the timeline (failover, point-in-time restore); the rest is the generation in which the
+-- room was created, so that a room which was forgotten and created again never repeats a version.
+create function headcount.lineage() returns text language sql stable as $$
+    select left(md5(l.salt::text || c.system_identifier || left(pg_walfile_name(pg_current_wal_lsn()), 8)), 8)
+    from headcount.lineage l, pg_control_system() c
+$$;
+
+create function headcount.epoch() returns text language sql stable as $$
+    select headcount.lineage() || to_hex(l.generation) from headcount.lineage l
+$$;
+comment on function headcount.epoch is 'The epoch of a room created now.';
+
+create function headcount.new_lineage() returns void language sql as $$
+    update headcount.lineage set salt = gen_random_uuid()
+$$;
+comment on function headcount.new_lineage is
+    'Run once after a restore that kept cluster and timeline (a copied volume): every watcher gets a fresh snapshot.';
+
+create view headcount.rosters as
+select
+    m.room_id,
+    m.user_id,
+    u.name,
+    u.avatar_url,
+    case
+        when bool_or(m.status = 'online' and not p.idle) then 'online'
+        when bool_or(m.status = 'dnd') then 'dnd'
+        else 'idle'
+    end as status,
+    coalesce(
+        (array_agg(m.state order by m.changed_at desc, m.session_id) filter (where m.state is not null))[1],
+        '{}'
+    ) as state,
+    count(*)::integer as sessions,
+    min(m.joined_at) as joined_at
+from headcount.memberships m
+join headcount.presence p on p.session_id = m.session_id
+join headcount.users u on u.user_id = m.user_id
+group by m.room_id, m.user_id, u.name, u.avatar_url;
+comment on view headcount.rosters is
+    'The members of every room. Status is that of the most present session (online, dnd, idle); state is the newest one set.';
+
+create view headcount.online as
+select
+    u.user_id,
+    u.name,
+    u.avatar_url,
+    array_agg(distinct m.room_id order by m.room_id) as rooms,
+    max(p.last_seen) as last_seen
+from headcount.memberships m
+join headcount.presence p on p.session_id = m.session_id
+join headcount.users u on u.user_id = m.user_id
+group by u.user_id;
+comment on view headcount.online is 'Users with a live session, and the rooms they are in.';
+
+create function headcount.member(p_roster headcount.rosters) returns jsonb language sql stable as $$
+    select jsonb_build_object(
+        'id', p_roster.user_id,
+        'name', p_roster.name,
+        'avatar_url', p_roster.avatar_url,
+        'status', p_roster.status,
+        'state', p_roster.state,
+        'sessions', p_roster.sessions,
+        'joined_at', to_char(p_roster.joined_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+    )
+$$;
+comment on function headcount.member is 'A member as the API shows it.';
+
+create type headcount.room_version as (room_id text, version bigint);
+
+-- locks: rooms in key order, creating those in p_create. Gives their versions under the lock.
+-- Without p_wait a room that somebody holds is left out.
+create function headcount.lock_rooms(p_rooms text[], p_create text[] default '{}', p_wait boolean default true)
+returns headcount.room_version[] language plpgsql as $$
+begin
+    insert into headcount.rooms (room_id, epoch)
+    select wanted.room_id, e.epoch
+    from (select distinct unnest(p_create) collate "C" as room_id) wanted, headcount.epoch() as e (epoch)
+    where not exists (select from headcount.rooms r where r.room_id = wanted.room_id)
+    order by wanted.room_id
+    on conflict (room_id) do nothing;
+
+    if p_wait then
+        return array(
+            select (r.room_id, r.version)::headcount.room_version
+            from headcount.rooms r
+            where r.room_id = any (p_rooms)
+            order by r.room_id
+            for update
+        );
+    end if;
+    return array(
+        select (r.room_id, r.version)::headcount.room_version
+        from headcount.rooms r
+        where r.room_id = any (p_rooms)
+        order by r.room_id
+        for update skip locked
+    );
+end
+$$;
+
+-- One notification per transaction, last: pairs `room:version`, in payloads well under the 8000 bytes that
+-- Postgres allows. A hint only; the log is the truth.
+create function headcount.announce(p_locked headcount.room_version[]) returns void language plpgsql as $$
+begin
+    perform pg_notify('headcount', string_agg(changed.pair, ' '))
+    from (
+        select
+            r.room_id || ':' || r.version as pair,
+            sum(length(r.room_id) + 21) over (order by r.room_id) / 7000 as payload
+        from unnest(p_locked) l
+        join headcount.rooms r on r.room_id = l.room_id
+        where r.version > l.version
+    ) changed
+    group by changed.payload;
+end
+$$;
+
+-- A member whose row a command is about to change: what it was before, null for nobody.
+create type headcount.touched as (ord integer, room_id text, user_id text, before jsonb, reason text);
+
+create type headcount.touch as (ord integer, room_id text, user_id text, reason text);
+
+-- The sub-select ends in `offset 0` so that the planner looks members up one by one: without it the
+-- grouped view would be computed for every room and then joined.
+create function headcount.remember(p_touches headcount.touch[]) returns headcount.touched[]
+language plpgsql stable as $$
+begin
+    return (
+        select array_agg((t.ord, t.room_id, t.user_id, m.member, t.reason)::headcount.touched)
+        from unnest(p_touches) t
+        left join lateral (
+            select headcount.member(r) as member
+            from headcount.rosters r
+            where r.room_id = t.room_id and r.user_id = t.user_id
+            offset 0
+        ) m on true
+    );
+end
+$$;
+
+-- Compares what was remembered with what is now, and logs each difference as one event.
+-- needs: the rooms locked. Gives every touched member as it is now, null for nobody.
+--
+-- plpgsql, here and above, because it keeps its plans.
+create function headcount.log_changes(p_touched headcount.touched[])
+returns table (ord integer, room_id text, created boolean, member jsonb)
+language plpgsql as $$
+#variable_conflict use_column
+begin
+    return query
+    with compared as materialized (
+        select t.ord, t.room_id, t.user_id, t.before, t.reason, m.member as after
+        from unnest(p_touched) t
+        left join lateral (
+            select headcount.member(r) as member
+            from headcount.rosters r
+            where r.room_id = t.room_id and r.user_id = t.user_id
+            offset 0
+        ) m on true
+    ), change as materialized (
+        select
+            c.*,
+            case when c.before is null then 'joined' when c.after is null then 'left' else 'updated' end as kind,
+            row_number() over (partition by c.room_id order by c.ord) as n
+        from compared c
+        where c.before - '{sessions,joined_at}'::text[] is distinct from c.after - '{sessions,joined_at}'::text[]
+    ), logged as (
+        insert into headcount.events (room_id, version, kind, user_id, member, reason)
+        select c.room_id, r.version + c.n, c.kind, c.user_id, c.after, case when c.kind = 'left' then c.reason end
+        from change c
+        join headcount.rooms r on r.room_id = c.room_id
+    ), counted as (
+        update headcount.rooms r
+        set version = r.version + c.events,
+            member_count = r.member_count + c.gain,
+            epoch = c.lineage || substr(r.epoch, 9)
+        from (
+            select
+                room_id,
+                count(*) as events,
+                count(*) filter (where kind = 'joined') - count(*) filter (where kind = 'left') as gain,
+                (select headcount.lineage()) as lineage
+            from change
+            group by room_id
+        ) c
+        where r.room_id = c.room_id
+    )
+    select c.ord, c.room_id, c.before is null and c.after is not null, c.after from compared c;
+end
+$$;

@@ -1,0 +1,334 @@
+-- The write rules: join, leave, update and kick. One function takes a batch of them; the single forms are
+-- thin calls of it, so that an application can write `select headcount.join(...)` inside its own transaction.
+
+create type headcount.command as (
+    ord          integer,
+    op           text,     -- join | leave | update | kick
+    room_id      text,
+    user_id      text,
+    session_id   uuid,     -- null for kick
+    seq          bigint,
+    name         text,     -- join: the profile, null keeps what is stored
+    avatar_url   text,
+    status       text,     -- join, update: null keeps
+    state        jsonb,
+    visible      boolean,
+    lease        interval, -- of a visible session, and of a hidden one
+    lease_hidden interval,
+    grace        interval, -- leave: wait this long for a join of the same user
+    wave         integer,
+    outcome      text
+);
+
+create type headcount.answer as (ord integer, room_id text, outcome text, created boolean, member jsonb);
+
+-- What each command of a wave may do, decided under the locks.
+--   ok       it will be carried out
+--   stale    an older seq than the newest seen: nothing is done, and it is answered as ok with what is now
+--   absent   the session is not in that room (for a leave that is success)
+--   foreign  the session is somebody else's, or for an update nobody's
+create function headcount.decide(p_wave headcount.command[]) returns headcount.command[]
+language plpgsql stable as $$
+begin
+    return (
+        select array_agg((
+            c.ord, c.op, c.room_id, c.user_id, c.session_id, c.seq, c.name, c.avatar_url, c.status, c.state,
+            c.visible, c.lease, c.lease_hidden, c.grace, c.wave,
+            case
+                when c.op = 'kick' then 'ok'
+                -- A session that is gone is still its first user's, whichever room they left.
+                when c.user_id <> coalesce(
+                    p.user_id,
+                    (select o.user_id from headcount.departures o where o.session_id = c.session_id limit 1)
+                ) then 'foreign'
+                when c.seq < greatest(m.seq, d.seq) then 'stale'
+                when p.session_id is null and c.op <> 'leave' then 'foreign'
+                when m.session_id is null and c.op <> 'join' then 'absent'
+                else 'ok'
+            end
+        )::headcount.command order by c.ord)
+        from unnest(p_wave) c
+        left join headcount.presence p on p.session_id = c.session_id
+        left join headcount.memberships m
+            on m.room_id = c.room_id and m.user_id = c.user_id and m.session_id = c.session_id
+        left join headcount.departures d on d.session_id = c.session_id and d.room_id = c.room_id
+    );
+end
+$$;
+
+-- Carries out the `ok` commands of a wave, in which no two are about the same user in the same room.
+-- needs: users, rooms and sessions locked.
+create function headcount.carry_out(p_wave headcount.command[], p_now timestamptz)
+returns void language plpgsql as $$
+begin
+    update headcount.presence p
+    set last_seen = p_now,
+        last_active = p_now,
+        visible = coalesce(c.visible, p.visible),
+        lease = case when coalesce(c.visible, p.visible) then c.lease else c.lease_hidden end
+    from (
+        select
+            w.session_id,
+            (array_agg(w.visible order by w.ord desc) filter (where w.visible is not null))[1] as visible,
+            max(w.lease) as lease,
+            max(w.lease_hidden) as lease_hidden
+        from unnest(p_wave) w
+        where w.op in ('join', 'update') and w.outcome = 'ok'
+        group by w.session_id
+    ) c
+    -- A session made by this batch, or renewed by an earlier wave, is written again only if it shows.
+    where p.session_id = c.session_id and (p.last_seen <> p_now or p.visible <> c.visible);
+
+    update headcount.memberships m
+    set status = coalesce(c.status, m.status),
+        state = coalesce(c.state, m.state),
+        changed_at = case when c.state is null then m.changed_at else clock_timestamp() end,
+        seq = greatest(m.seq, c.seq),
+        leaving_at = case c.op when 'leave' then p_now + c.grace when 'join' then null else m.leaving_at end
+    from unnest(p_wave) c
+    where m.room_id = c.room_id and m.user_id = c.user_id and m.session_id = c.session_id
+      and c.outcome = 'ok' and (c.op in ('join', 'update') or c.op = 'leave' and c.grace > '0');
+
+    insert into headcount.memberships
+        (room_id, user_id, session_id, status, state, seq, joined_at, changed_at)
+    select
+        c.room_id, c.user_id, c.session_id, coalesce(c.status, 'online'), c.state, coalesce(c.seq, 0),
+        coalesce(
+            (select min(m.joined_at) from headcount.memberships m
+             where m.room_id = c.room_id and m.user_id = c.user_id),
+            p_now
+        ),
+        clock_timestamp()
+    from unnest(p_wave) c
+    where c.op = 'join' and c.outcome = 'ok'
+    order by c.room_id, c.user_id, c.session_id
+    on conflict (room_id, user_id, session_id) do nothing;
+
+    with departed as (
+        delete from headcount.memberships m
+        using unnest(p_wave) c
+        where m.room_id = c.room_id and m.user_id = c.user_id and c.outcome = 'ok'
+          and (c.op = 'kick' or c.op = 'leave' and c.grace <= '0' and m.session_id = c.session_id)
+        returning m.session_id, m.room_id, m.user_id, greatest(m.seq, c.seq) as seq
+    ), early as (
+        -- A leave that overtook its join is remembered, so that the join is ignored when it comes.
+        select c.session_id, c.room_id, c.user_id, c.seq
+        from unnest(p_wave) c
+        where c.op = 'leave' and c.outcome = 'absent' and c.seq is not null
+    )
+    insert into headcount.departures as d (session_id, room_id, user_id, seq)
+    select * from departed union all select * from early
+    on conflict (session_id, room_id) do update
+    set seq = greatest(d.seq, excluded.seq), left_at = excluded.left_at;
+end
+$$;
+
+-- A session whose last membership is gone is gone. needs: the sessions and their users locked.
+create function headcount.end_sessions(p_sessions uuid[]) returns void language plpgsql as $$
+begin
+    with ended as (
+        delete from headcount.presence p
+        where p.session_id = any (p_sessions)
+          and not exists (select from headcount.memberships m where m.session_id = p.session_id)
+        returning p.user_id, p.last_seen
+    )
+    update headcount.users u
+    set last_seen_at = greatest(u.last_seen_at, e.last_seen)
+    from (select user_id, max(last_seen) as last_seen from ended group by user_id) e
+    where u.user_id = e.user_id;
+end
+$$;
+
+-- Decides and carries out one wave. The touched members are logged and answered; the refused are answered.
+create function headcount.apply_wave(p_wave headcount.command[], p_now timestamptz)
+returns headcount.answer[] language plpgsql as $$
+declare
+    v_wave    headcount.command[] := headcount.decide(p_wave);
+    v_touched headcount.touched[] := headcount.remember(array(
+        select (c.ord, c.room_id, c.user_id, case c.op when 'kick' then 'kicked' else 'left' end)::headcount.touch
+        from unnest(v_wave) c
+        where c.outcome in ('ok', 'stale')
+    ));
+begin
+    perform headcount.carry_out(v_wave, p_now);
+    return array(
+        select (l.ord, l.room_id, 'ok', l.created, l.member)::headcount.answer
+        from headcount.log_changes(v_touched) l
+        union all
+        select (c.ord, c.room_id, c.outcome, false, null)::headcount.answer
+        from unnest(v_wave) c
+        where c.outcome in ('absent', 'foreign')
+    );
+end
+$$;
+
+-- Applies a batch of commands in the order of their `ord`, in one transaction, and answers each.
+--
+-- Commands about the same user in the same room go in successive waves, so that each has its own event;
+-- everything else goes in the first. Each wave is a handful of statements over all its commands, every one
+-- of them a walk over the batch with index look-ups: the settings forbid other plans, because a plan kept
+-- from when the tables were small must still be right when they are large.
+--
+-- Without p_wait, commands that need a room which somebody holds are answered `busy` and nothing is done for
+-- them: one held room must not stop the others in the batch.
+create function headcount.apply(p_commands jsonb, p_wait boolean default true)
+returns table (ord integer, outcome text, epoch text, version bigint, created boolean, member jsonb)
+language plpgsql
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    v_now      timestamptz := clock_timestamp();
+    v_lineage  text := headcount.lineage();
+    v_epoch    text := headcount.epoch();
+    v_commands headcount.command[];
+    v_profiles headcount.profile[];
+    v_changed  text[];
+    v_users    text[];
+    v_rooms    text[];
+    v_busy     text[];
+    v_sessions uuid[];
+    v_locked   headcount.room_version[];
+    v_answers  headcount.answer[] := '{}';
+begin
+    v_commands := array(
+        select (
+            c.ord, c.op, c.room_id, c.user_id, c.session_id, c.seq, c.name, c.avatar_url, c.status, c.state,
+            c.visible, coalesce(c.lease, '45 s'), coalesce(c.lease_hidden, '150 s'), coalesce(c.grace, '0'),
+            row_number() over (partition by c.room_id, c.user_id order by c.ord), null
+        )::headcount.command
+        from jsonb_populate_recordset(null::headcount.command, p_commands) c
+    );
+    v_profiles := array(
+        select (c.user_id, c.name, c.avatar_url)::headcount.profile
+        from unnest(v_commands) c
+        where c.op = 'join'
+        order by c.ord
+    );
+    v_changed := headcount.lock_users(array(select distinct c.user_id from unnest(v_commands) c), v_profiles);
+    v_rooms := array(select distinct c.room_id from unnest(v_commands) c);
+    if v_changed <> '{}' then
+        v_rooms := v_rooms || headcount.rooms_of(v_changed);
+    end if;
+    v_locked := headcount.lock_rooms(
+        v_rooms, array(select distinct c.room_id from unnest(v_commands) c where c.op = 'join'), p_wait
+    );
+    if not p_wait then
+        v_busy := array(
+            select r.room_id from headcount.rooms r where r.room_id = any (v_rooms)
+            except
+            select l.room_id from unnest(v_locked) l
+        );
+        if v_busy <> '{}' then
+            -- A user whose profile changes needs all of their rooms.
+            v_users := array(
+                select m.user_id from headcount.memberships m
+                where m.user_id = any (v_changed) and m.room_id = any (v_busy)
+            );
+            v_changed := array(select unnest(v_changed) except select unnest(v_users));
+            v_answers := array(
+                select (c.ord, c.room_id, 'busy', false, null)::headcount.answer
+                from unnest(v_commands) c
+                where c.room_id = any (v_busy) or c.user_id = any (v_users)
+            );
+            v_commands := array(
+                select c from unnest(v_commands) c
+                where not (c.room_id = any (v_busy) or c.user_id = any (v_users))
+            );
+        end if;
+    end if;
+    perform headcount.change_profiles(v_profiles, v_changed);
+
+    -- New sessions belong to whoever used them first, also when that was in a room they have left. A join that
+    -- its own leave overtook makes no session.
+    insert into headcount.presence (session_id, user_id, visible, lease, last_active, last_seen)
+    select distinct on (c.session_id)
+        c.session_id, c.user_id, coalesce(c.visible, true),
+        case when coalesce(c.visible, true) then c.lease else c.lease_hidden end, v_now, v_now
+    from unnest(v_commands) c
+    where c.op = 'join'
+      and not exists (
+          select from headcount.departures d
+          where d.session_id = c.session_id
+            and (d.user_id <> c.user_id or d.room_id = c.room_id and c.seq < d.seq)
+      )
+    order by c.session_id, c.ord
+    on conflict (session_id) do nothing;
+
+    v_sessions := array(
+        select c.session_id from unnest(v_commands) c where c.session_id is not null
+        union
+        select m.session_id
+        from unnest(v_commands) c
+        join headcount.memberships m on m.room_id = c.room_id and m.user_id = c.user_id
+        where c.op = 'kick'
+    );
+    perform from headcount.presence p where p.session_id = any (v_sessions) order by p.session_id for update;
+
+    for v_number in 1 .. (select coalesce(max(c.wave), 0) from unnest(v_commands) c) loop
+        v_answers := v_answers || headcount.apply_wave(
+            array(select c from unnest(v_commands) c where c.wave = v_number), v_now
+        );
+    end loop;
+
+    if exists (select from unnest(v_commands) c where c.op <> 'join')
+       or exists (select from unnest(v_answers) a where a.outcome <> 'ok') then
+        perform headcount.end_sessions(v_sessions);
+    end if;
+    perform headcount.announce(v_locked);
+
+    return query
+    select
+        a.ord, a.outcome,
+        coalesce(v_lineage || substr(r.epoch, 9), v_epoch), coalesce(r.version, 0),
+        a.created, a.member
+    from unnest(v_answers) a
+    left join headcount.rooms r on r.room_id = a.room_id;
+end
+$$;
+
+create function headcount.join(
+    p_room text, p_user text, p_session uuid,
+    p_status text default null, p_state jsonb default null, p_visible boolean default null,
+    p_name text default null, p_avatar_url text default null, p_seq bigint default null,
+    p_lease interval default '45 s', p_lease_hidden interval default '150 s'
+)
+returns table (outcome text, epoch text, version bigint, created boolean, member jsonb) language sql as $$
+    select outcome, epoch, version, created, member from headcount.apply(jsonb_build_array(jsonb_build_object(
+        'ord', 1, 'op', 'join', 'room_id', p_room, 'user_id', p_user, 'session_id', p_session,
+        'status', p_status, 'state', p_state, 'visible', p_visible, 'name', p_name, 'avatar_url', p_avatar_url,
+        'seq', p_seq, 'lease', p_lease, 'lease_hidden', p_lease_hidden
+    )))
+$$;
+
+create function headcount.leave(
+    p_room text, p_user text, p_session uuid, p_grace interval default '0', p_seq bigint default null
+)
+returns table (outcome text, epoch text, version bigint) language sql as $$
+    select outcome, epoch, version from headcount.apply(jsonb_build_array(jsonb_build_object(
+        'ord', 1, 'op', 'leave', 'room_id', p_room, 'user_id', p_user, 'session_id', p_session,
+        'grace', p_grace, 'seq', p_seq
+    )))
+$$;
+
+create function headcount.update(
+    p_room text, p_user text, p_session uuid,
+    p_status text default null, p_state jsonb default null, p_seq bigint default null
+)
+returns table (outcome text, epoch text, version bigint, member jsonb) language sql as $$
+    select outcome, epoch, version, member from headcount.apply(jsonb_build_array(jsonb_build_object(
+        'ord', 1, 'op', 'update', 'room_id', p_room, 'user_id', p_user, 'session_id', p_session,
+        'status', p_status, 'state', p_state, 'seq', p_seq
+    )))
+$$;
+
+create function headcount.kick(p_room text, p_user text)
+returns table (outcome text, epoch text, version bigint) language sql as $$
+    select outcome, epoch, version from headcount.apply(jsonb_build_array(jsonb_build_object(
+        'ord', 1, 'op', 'kick', 'room_id', p_room, 'user_id', p_user
+    )))
+$$;

@@ -1,0 +1,277 @@
+-- What keeps presence true: heartbeats renew leases, the sweep removes what ran out, the trim bounds the log.
+-- The only clock that decides is this database's.
+
+-- Renews the leases of sessions that exist; never creates one. Touches presence only: no event, no
+-- notification, no room lock. The arrays are parallel and sorted by session; a null user is the server key's.
+-- Gives each session still alive, its user, and whether its idle flag is due for a change (see refresh_idle).
+create function headcount.heartbeat(
+    p_sessions uuid[], p_users text[], p_visible boolean[], p_active boolean[], p_seqs bigint[],
+    p_lease interval default '45 s', p_lease_hidden interval default '150 s', p_idle_after interval default '5 min'
+)
+returns table (session_id uuid, user_id text, visible boolean, idle_due boolean) language plpgsql
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz := clock_timestamp();
+begin
+    -- An older seq than the newest seen changes nothing, and proves nothing either.
+    return query
+    update headcount.presence p
+    set last_seen = case when b.seq < p.seq then p.last_seen else v_now end,
+        last_active = case when b.active and not coalesce(b.seq < p.seq, false) then v_now else p.last_active end,
+        visible = case when b.seq < p.seq then p.visible else coalesce(b.visible, p.visible) end,
+        lease = case
+            when b.seq < p.seq then p.lease
+            when coalesce(b.visible, p.visible) then p_lease
+            else p_lease_hidden
+        end,
+        seq = greatest(p.seq, b.seq)
+    from unnest(p_sessions, p_users, p_visible, p_active, p_seqs) as b (session_id, user_id, visible, active, seq)
+    where p.session_id = b.session_id and (b.user_id is null or p.user_id = b.user_id)
+    returning p.session_id, p.user_id, p.visible, p.idle <> (p.last_active < v_now - p_idle_after);
+end
+$$;
+
+-- locks: rooms of the sessions, the sessions.
+create function headcount.refresh_idle(p_sessions uuid[], p_idle_after interval default '5 min')
+returns void language plpgsql as $$
+declare
+    v_locked  headcount.room_version[] := headcount.lock_rooms(array(
+        select distinct m.room_id from headcount.memberships m where m.session_id = any (p_sessions)
+    ));
+    v_due     uuid[] := array(
+        select p.session_id
+        from headcount.presence p
+        where p.session_id = any (p_sessions) and p.idle <> (p.last_active < clock_timestamp() - p_idle_after)
+        order by p.session_id
+        for update
+    );
+    v_touched headcount.touched[] := headcount.remember(array(
+        select distinct (0, m.room_id, m.user_id, null)::headcount.touch
+        from headcount.memberships m
+        join unnest(v_locked) l on l.room_id = m.room_id
+        where m.session_id = any (v_due)
+    ));
+begin
+    update headcount.presence p set idle = not p.idle
+    where p.session_id = any (v_due)
+      -- A room joined since the locks were taken would not hear of it: the next heartbeat notices again.
+      and not exists (
+          select from headcount.memberships m
+          where m.session_id = p.session_id
+            and not exists (select from unnest(v_locked) l where l.room_id = m.room_id)
+      );
+    perform headcount.log_changes(v_touched);
+    perform headcount.announce(v_locked);
+end
+$$;
+comment on function headcount.refresh_idle is
+    'Makes the idle flag of sessions agree with when they were last active, with an `updated` where that shows.';
+
+-- Notes that a sweep runs now, and what an outage or a clock that jumped means for the leases.
+-- Gives the state under its lock, with the time of the sweep before, or nothing while another sweep runs.
+create function headcount.begin_sweep(p_interval interval) returns setof headcount.sweep_state language plpgsql as $$
+declare
+    v_now   timestamptz := clock_timestamp();
+    v_state headcount.sweep_state;
+begin
+    select * into v_state from headcount.sweep_state for update skip locked;
+    if not found then
+        return;
+    end if;
+    -- Forward gap: heartbeats could not be written either, so every lease starts anew.
+    if v_now - v_state.last_sweep_at > 3 * p_interval then
+        v_state.leases_from := v_now;
+        v_state.recovering := true;
+    end if;
+    -- The clock went back: what lies in the future would otherwise live that much too long.
+    if v_now < v_state.last_sweep_at - interval '100 ms' then
+        v_state.leases_from := v_now;
+        update headcount.presence p set last_seen = v_now where p.last_seen > v_now;
+        update headcount.memberships m set leaving_at = v_now where m.leaving_at > v_now;
+    end if;
+    update headcount.sweep_state s
+    set last_sweep_at = v_now, leases_from = v_state.leases_from, recovering = v_state.recovering;
+    return next v_state;
+end
+$$;
+
+-- One batch of a sweep: ends sessions whose lease ran out and completes leaves whose grace is over.
+-- Never waits: a room, user or session that somebody holds is left for the next batch. Nobody's heartbeat is
+-- needed for it, and a heartbeat that comes first wins, because the lease is read again under the lock.
+-- p_lease is the shortest lease in use: the index on last_seen is read up to now minus that.
+-- locks: sweep_state, users in key order, rooms in key order, sessions in key order; all skip what is locked.
+create function headcount.sweep(
+    p_interval interval default '1 s', p_lease interval default '45 s',
+    p_limit integer default 1000, p_limit_recovering integer default 500
+)
+returns table (expired integer, departed integer, more boolean, recovering boolean) language plpgsql
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    v_state    headcount.sweep_state;
+    v_now      timestamptz := clock_timestamp();
+    v_limit    integer;
+    v_found    integer;
+    v_expired  uuid[];
+    v_leaving  uuid[];
+    v_users    text[];
+    v_rooms    text[];
+    v_locked   headcount.room_version[];
+    v_touched  headcount.touched[];
+begin
+    select * into v_state from headcount.begin_sweep(p_interval);
+    if not found then
+        return query select 0, 0, false, false;
+        return;
+    end if;
+    -- After an outage departures are spread: so many a second, however many replicas sweep.
+    v_limit := case
+        when v_state.recovering
+        then p_limit_recovering * least(1, extract(epoch from v_now - v_state.last_sweep_at))
+        else p_limit
+    end;
+
+    v_expired := array(
+        select p.session_id
+        from headcount.presence p
+        where p.last_seen < v_now - p_lease
+          and v_state.leases_from < v_now - p_lease
+          and greatest(p.last_seen, v_state.leases_from) + p.lease < v_now
+        order by p.last_seen
+        limit v_limit
+    );
+    v_leaving := array(
+        select m.session_id from headcount.memberships m where m.leaving_at <= v_now
+        order by m.leaving_at limit greatest(0, v_limit - cardinality(v_expired))
+    );
+    v_found := cardinality(v_expired) + cardinality(v_leaving);
+
+    if v_found > 0 then
+        v_users := array(
+            select u.user_id from headcount.users u
+            where u.user_id in (
+                select p.user_id from headcount.presence p where p.session_id = any (v_expired || v_leaving)
+            )
+            order by u.user_id
+            for no key update skip locked
+        );
+        v_rooms := array(
+            select r.room_id from headcount.rooms r
+            where r.room_id in (
+                select m.room_id from headcount.memberships m where m.session_id = any (v_expired || v_leaving)
+            )
+            order by r.room_id
+            for update skip locked
+        );
+        v_locked := headcount.lock_rooms(v_rooms);
+        -- Under the lock, again: still expired, its user and every one of its rooms ours.
+        v_expired := array(
+            select p.session_id
+            from headcount.presence p
+            where p.session_id = any (v_expired)
+              and greatest(p.last_seen, v_state.leases_from) + p.lease < v_now
+              and p.user_id = any (v_users)
+              and not exists (
+                  select from headcount.memberships m
+                  where m.session_id = p.session_id and m.room_id <> all (v_rooms)
+              )
+            order by p.session_id
+            for update skip locked
+        );
+        v_leaving := array(
+            select p.session_id
+            from headcount.presence p
+            where p.session_id = any (v_leaving) and p.user_id = any (v_users)
+            order by p.session_id
+            for update skip locked
+        );
+        v_touched := headcount.remember(array(
+            select (
+                row_number() over (order by m.room_id, m.user_id), m.room_id, m.user_id,
+                case when bool_or(m.session_id = any (v_expired)) then 'expired' else 'left' end
+            )::headcount.touch
+            from headcount.memberships m
+            where m.session_id = any (v_expired)
+               or m.session_id = any (v_leaving) and m.leaving_at <= v_now and m.room_id = any (v_rooms)
+            group by m.room_id, m.user_id
+        ));
+        with ended as (
+            delete from headcount.memberships m
+            where m.session_id = any (v_expired)
+               or m.session_id = any (v_leaving) and m.leaving_at <= v_now and m.room_id = any (v_rooms)
+            returning m.session_id, m.room_id, m.user_id, m.seq
+        )
+        insert into headcount.departures as d (session_id, room_id, user_id, seq)
+        select e.session_id, e.room_id, e.user_id, e.seq from ended e
+        on conflict (session_id, room_id) do update
+        set seq = greatest(d.seq, excluded.seq), left_at = excluded.left_at;
+        perform headcount.end_sessions(v_expired || v_leaving);
+        perform headcount.log_changes(v_touched);
+        perform headcount.announce(v_locked);
+    elsif v_state.recovering and v_limit > 0 and v_state.leases_from < v_now - interval '5 min' then
+        update headcount.sweep_state s set recovering = false;
+    end if;
+
+    return query select
+        cardinality(v_expired),
+        (select count(*)::integer from unnest(v_touched) t where not exists (
+            select from headcount.memberships m where m.room_id = t.room_id and m.user_id = t.user_id
+        )),
+        v_found > 0 and v_found = v_limit,
+        v_state.recovering;
+end
+$$;
+
+-- Bounds what grows: the log and the departures older than p_retention, at most p_limit rows of each a call,
+-- and rooms that are empty and have no log left. Gives whether there was more.
+--
+-- A room's row holds its version. Before one is forgotten the generation rises, in an earlier call and so in
+-- an earlier transaction: whoever creates the room again then takes another epoch, and no version repeats.
+create function headcount.trim(p_retention interval default '24 h', p_limit integer default 10000)
+returns boolean language plpgsql as $$
+declare
+    v_before     timestamptz := clock_timestamp() - p_retention;
+    v_generation text := (select to_hex(l.generation) from headcount.lineage l);
+    v_events     integer;
+    v_departures integer;
+    v_rooms      integer;
+begin
+    delete from headcount.events e
+    where e.ctid = any (array(select o.ctid from headcount.events o where o.at < v_before limit p_limit));
+    get diagnostics v_events = row_count;
+
+    delete from headcount.departures d
+    where d.ctid = any (array(select o.ctid from headcount.departures o where o.left_at < v_before limit p_limit));
+    get diagnostics v_departures = row_count;
+
+    delete from headcount.rooms r
+    where r.room_id in (
+        select o.room_id from headcount.rooms o
+        where o.member_count = 0 and substr(o.epoch, 9) <> v_generation
+          and not exists (select from headcount.events e where e.room_id = o.room_id)
+        limit p_limit
+        for update skip locked
+    ) and r.member_count = 0;
+    get diagnostics v_rooms = row_count;
+
+    if v_rooms = 0 and exists (
+        select from headcount.rooms r
+        where r.member_count = 0 and substr(r.epoch, 9) = v_generation
+          and not exists (select from headcount.events e where e.room_id = r.room_id)
+    ) then
+        update headcount.lineage l set generation = l.generation + 1;
+    end if;
+    return greatest(v_events, v_departures, v_rooms) = p_limit;
+end
+$$;

@@ -1,0 +1,146 @@
+//! Composes the parts: what starts after what, and what stops before what.
+
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use sqlx::postgres::PgConnectOptions;
+use tokio::task::{JoinHandle, JoinSet};
+use utoipa_actix_web::AppExt;
+
+use crate::auth::Keys;
+use crate::commands::Commands;
+use crate::http::Service;
+use crate::http::problem::{Code, Problem};
+use crate::hub::{Fan, Hub};
+use crate::settings::{Switch, Tuning};
+use crate::store::Store;
+use crate::tasks::{self, idle::Idle, listener::Listener, sweeper::Sweeper, trimmer::Trimmer};
+
+/// From the signal to the end of the process, at most; what still runs then is cut.
+const STOP_MAX: Duration = Duration::from_secs(4);
+
+/// What a replica needs to start.
+pub struct Parts {
+    /// Where to serve.
+    pub listen: SocketAddr,
+    /// Which database; its schema is up to date.
+    pub database: PgConnectOptions,
+    /// A direct connection for LISTEN, where that is another one.
+    pub listen_database: Option<PgConnectOptions>,
+    /// Credentials.
+    pub keys: Keys,
+    /// Everything else.
+    pub tuning: Tuning,
+    /// Whether tokens are given to anybody and the demo page is served.
+    pub dev: bool,
+}
+
+/// A running replica.
+pub struct Replica {
+    address: SocketAddr,
+    service: web::Data<Service>,
+    server: ServerHandle,
+    serving: JoinHandle<std::io::Result<()>>,
+    tasks: JoinSet<()>,
+}
+
+impl Replica {
+    /// Starts everything: the hub before the commands that wake it, the tasks, and the HTTP server last. Requests
+    /// are served when this returns.
+    pub fn start(parts: Parts) -> std::io::Result<Self> {
+        let Parts { listen, database, listen_database, keys, tuning, dev } = parts;
+        let store = Store::new(database.clone(), tuning.database_connections);
+        let hub = Hub::start(store.clone());
+        let waiting = tasks::idle::Waiting::default();
+        let (moved, stirred) = (hub.clone(), waiting.clone());
+        let commands = Commands::start(
+            store.clone(),
+            tuning.timing(),
+            Arc::new(move |hints| moved.hint(hints)),
+            Arc::new(move |sessions| stirred.add(sessions)),
+        );
+        let mut running = JoinSet::new();
+        let (interval, lease) = (tuning.sweep_interval, tuning.lease);
+        running.spawn(tasks::run(Sweeper { store: store.clone(), interval, lease }));
+        running.spawn(tasks::run(Trimmer { store: store.clone(), retention: tuning.retention }));
+        running.spawn(tasks::run(Idle { store: store.clone(), idle_after: tuning.idle_after, waiting }));
+        if tuning.listener == Switch::On {
+            let options = listen_database.unwrap_or(database);
+            running.spawn(Listener { store: store.clone(), options, hub: hub.clone() }.run());
+        }
+        let service = web::Data::new(Service {
+            commands,
+            hub,
+            store,
+            keys,
+            max_stream_age: tuning.max_stream_age,
+            dev,
+            metrics: recorder(),
+            draining: AtomicBool::new(false),
+        });
+        let socket = TcpListener::bind(listen)?;
+        let address = socket.local_addr()?;
+        let server = serve(socket, service.clone(), tuning.workers)?;
+        let handle = server.handle();
+        Ok(Self { address, service, server: handle, serving: tokio::spawn(server), tasks: running })
+    }
+
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Not ready at once; every stream is told; open requests end; then the tasks stop and the connections close.
+    pub async fn stop(mut self) {
+        self.service.draining.store(true, Ordering::Relaxed);
+        self.service.hub.drain().await;
+        let _ = tokio::time::timeout(STOP_MAX, self.server.stop(true)).await; // what still runs is cut below
+        self.serving.abort();
+        self.tasks.shutdown().await;
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.service.store.close()).await;
+    }
+}
+
+fn serve(
+    socket: TcpListener,
+    service: web::Data<Service>,
+    workers: Option<u16>,
+) -> std::io::Result<actix_web::dev::Server> {
+    let mut server = HttpServer::new(move || {
+        let fan = Fan::start(service.hub.clone());
+        App::new()
+            .into_utoipa_app()
+            .app_data(service.clone())
+            .app_data(web::Data::new(fan) as web::Data<Rc<Fan>>)
+            .app_data(
+                web::QueryConfig::default()
+                    .error_handler(|error, _| Problem::with(Code::InvalidQuery, error.to_string()).into()),
+            )
+            .configure(crate::http::api)
+            .into_app()
+            .configure(crate::http::pages(service.dev))
+            .default_service(web::to(crate::http::nothing_here))
+    })
+    .disable_signals()
+    .shutdown_timeout(STOP_MAX.as_secs() - 1)
+    .on_connect(crate::http::socket_options)
+    .listen(socket)?;
+    if let Some(workers) = workers {
+        server = server.workers(workers.into());
+    }
+    Ok(server.run())
+}
+
+/// One recorder per process, whatever number of replicas a test starts in it.
+fn recorder() -> PrometheusHandle {
+    static RECORDER: std::sync::OnceLock<PrometheusHandle> = std::sync::OnceLock::new();
+    let install =
+        || PrometheusBuilder::new().install_recorder().expect("nothing else in this process records metrics");
+    RECORDER.get_or_init(install).clone()
+}

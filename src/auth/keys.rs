@@ -1,0 +1,60 @@
+//! The keys of this deployment, and who a credential belongs to.
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::token::{Claims, TokenError, TokenKey};
+
+/// A server key, kept as its hash only.
+pub struct ServerKey([u8; 32]);
+
+impl ServerKey {
+    /// Hashes a key.
+    pub fn new(key: &SecretString) -> Self {
+        Self(Sha256::digest(key.expose_secret().as_bytes()).into())
+    }
+
+    /// Compares in constant time.
+    fn matches(&self, credential: &str) -> bool {
+        let hash: [u8; 32] = Sha256::digest(credential.as_bytes()).into();
+        self.0.ct_eq(&hash).into()
+    }
+}
+
+/// Whose credential it is.
+#[derive(Clone, Debug)]
+pub enum Owner {
+    /// An application's server.
+    Server,
+    /// A user.
+    User(Box<Claims>),
+}
+
+/// All keys.
+pub struct Keys {
+    server: Vec<ServerKey>,
+    token: TokenKey,
+}
+
+impl Keys {
+    /// These server keys (several, so that they can be rotated) and this token secret.
+    pub fn new(server: Vec<ServerKey>, token: TokenKey) -> Self {
+        Self { server, token }
+    }
+
+    /// Finds out whose credential this is. Every server key is compared, whichever matches.
+    pub fn identify(&self, credential: &str) -> Result<Owner, TokenError> {
+        let server = self.server.iter().fold(false, |found, key| key.matches(credential) | found);
+        if server {
+            Ok(Owner::Server)
+        } else {
+            self.token.check(credential).map(|c| Owner::User(Box::new(c)))
+        }
+    }
+
+    /// The token secret.
+    pub fn token(&self) -> &TokenKey {
+        &self.token
+    }
+}

@@ -1,0 +1,9 @@
+//! Who is asking, and what they may do. Pure but for the clock that token expiry needs.
+
+pub mod keys;
+pub mod rights;
+pub mod token;
+
+pub use keys::{Keys, ServerKey};
+pub use rights::{Grant, Right, Rights};
+pub use token::{Claims, TokenError};

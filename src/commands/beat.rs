@@ -1,0 +1,109 @@
+//! Heartbeats, batched: one update for all that came while the last one ran.
+//!
+//! Bounded: at most [`QUEUE_MAX`] requests wait; one more is refused as overloaded. Each is answered after its
+//! commit, with what the database found.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Failure, Stirred, Timing};
+use crate::domain::id::SessionId;
+use crate::store::heartbeats::{Alive, Heartbeat};
+use crate::store::{Store, StoreError, bounded};
+
+/// Requests in one update, at most; each carries at most 100 heartbeats, nearly always one.
+const BATCH_MAX: usize = 1000;
+
+/// Requests waiting, at most: about a quarter of a second of work.
+const QUEUE_MAX: usize = 16_384;
+
+struct Queued {
+    beats: Vec<Heartbeat>,
+    reply: oneshot::Sender<Result<Vec<Option<bool>>, Failure>>,
+}
+
+/// Where heartbeats are handed in. Cheap to clone; the task ends when the last clone is gone.
+#[derive(Clone)]
+pub struct Beats {
+    queue: mpsc::Sender<Queued>,
+}
+
+impl Beats {
+    /// Starts the batcher.
+    pub fn start(store: Store, timing: Timing, stirred: Stirred) -> Self {
+        let (queue, requests) = mpsc::channel(QUEUE_MAX);
+        tokio::spawn(run(store, timing, stirred, requests));
+        Self { queue }
+    }
+
+    /// Hands heartbeats in and waits for their commit. Gives for each whether the session counts as visible, and
+    /// none for a session that does not live.
+    pub async fn submit(&self, beats: Vec<Heartbeat>) -> Result<Vec<Option<bool>>, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Queued { beats, reply }).map_err(|_| Failure::Overloaded)?;
+        answer.await.unwrap_or(Err(Failure::Unavailable))
+    }
+}
+
+async fn run(store: Store, timing: Timing, stirred: Stirred, mut requests: mpsc::Receiver<Queued>) {
+    let mut queued = Vec::with_capacity(BATCH_MAX);
+    while requests.recv_many(&mut queued, BATCH_MAX).await > 0 {
+        match attempt(&store, &timing, &merge(&queued)).await {
+            Ok(alive) => answer(&mut queued, &alive, &stirred),
+            Err(error) => {
+                tracing::warn!(%error, requests = queued.len(), "a batch of heartbeats failed");
+                for request in queued.drain(..) {
+                    let _ = request.reply.send(Err((&error).into()));
+                }
+            }
+        }
+    }
+}
+
+/// Once more after a failure: a heartbeat may be repeated, and the connection may just have been a dead one.
+async fn attempt(store: &Store, timing: &Timing, beats: &[Heartbeat]) -> Result<Vec<Alive>, StoreError> {
+    let started = tokio::time::Instant::now();
+    match bounded(store.heartbeat(beats, &timing.pace, timing.idle_after)).await {
+        Err(_) if started.elapsed() < crate::store::CALL_MAX / 4 => {
+            bounded(store.heartbeat(beats, &timing.pace, timing.idle_after)).await
+        }
+        result => result,
+    }
+}
+
+/// A session once, sorted: an update must not meet the same row twice. The newest of several counts, and any of
+/// them may say that the user was active. Beats in the name of different users stay apart: only one can be right.
+fn merge(queued: &[Queued]) -> Vec<Heartbeat> {
+    let mut merged: BTreeMap<(SessionId, Option<&str>), Heartbeat> = BTreeMap::new();
+    for beat in queued.iter().flat_map(|q| &q.beats) {
+        let key = (beat.session, beat.user.as_ref().map(|u| u.as_str()));
+        match merged.get_mut(&key) {
+            None => drop(merged.insert(key, beat.clone())),
+            Some(kept) if beat.seq >= kept.seq => {
+                let active = kept.active || beat.active;
+                let visible = beat.visible.or(kept.visible);
+                *kept = Heartbeat { active, visible, ..beat.clone() };
+            }
+            Some(_) => {}
+        }
+    }
+    merged.into_values().collect()
+}
+
+/// A session lives for whoever may beat for it: somebody else's looks like one that does not exist.
+fn answer(queued: &mut Vec<Queued>, alive: &[Alive], stirred: &Stirred) {
+    let due: Vec<_> = alive.iter().filter(|a| a.idle_due).map(|a| SessionId(a.session_id)).collect();
+    if !due.is_empty() {
+        stirred(due);
+    }
+    let found: HashMap<SessionId, &Alive> = alive.iter().map(|a| (SessionId(a.session_id), a)).collect();
+    for Queued { beats, reply } in queued.drain(..) {
+        let own = |beat: &Heartbeat| {
+            let alive = found.get(&beat.session)?;
+            let may = beat.user.as_ref().is_none_or(|user| user.as_str() == alive.user_id);
+            may.then_some(alive.visible)
+        };
+        let _ = reply.send(Ok(beats.iter().map(own).collect())); // the caller may be gone
+    }
+}

@@ -1,0 +1,121 @@
+//! Names that came from outside and have been checked. Whoever holds one of these types need not check again.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Characters of a room key or a user id, at most.
+pub const ID_CHARS_MAX: usize = 128;
+
+/// A room's key: 1 to 128 characters of `A-Z a-z 0-9 _ . : ~ -`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RoomId(Arc<str>);
+
+/// A user's id: 1 to 128 characters, chosen by the application; no control characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct UserId(Arc<str>);
+
+/// A session's id: a UUID chosen by the client, once per tab or device.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub Uuid);
+
+/// Why a name was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Not a room key.
+    #[error("a room is 1 to 128 characters of A-Z a-z 0-9 _ . : ~ -")]
+    Room,
+    /// Not a user id.
+    #[error("a user id is 1 to 128 characters without control characters")]
+    User,
+}
+
+impl RoomId {
+    /// Checks a room key.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.:~-".contains(&b);
+        let fits = (1..=ID_CHARS_MAX).contains(&text.len());
+        if fits && text.bytes().all(allowed) { Ok(Self(text.into())) } else { Err(IdError::Room) }
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl UserId {
+    /// Checks a user id.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let fits = (1..=ID_CHARS_MAX).contains(&text.chars().count());
+        if fits && !text.chars().any(char::is_control) { Ok(Self(text.into())) } else { Err(IdError::User) }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+macro_rules! text_id {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::parse(&text)
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+text_id!(RoomId);
+text_id!(UserId);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_key_is_one_to_128_of_its_alphabet() {
+        assert!(RoomId::parse("team:42_a.b~c-D").is_ok());
+        assert!(RoomId::parse(&"r".repeat(128)).is_ok());
+        for bad in ["", "a b", "a/b", "é", "a\0", "?", &"r".repeat(129)] {
+            assert_eq!(RoomId::parse(bad), Err(IdError::Room), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_id_counts_characters_and_refuses_controls() {
+        assert!(UserId::parse("ann@example.org/Zoë").is_ok());
+        assert!(UserId::parse(&"é".repeat(128)).is_ok());
+        for bad in ["", "a\0b", "a\nb", &"é".repeat(129)] {
+            assert_eq!(UserId::parse(bad), Err(IdError::User), "{bad:?}");
+        }
+    }
+}

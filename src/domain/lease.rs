@@ -1,0 +1,54 @@
+//! How often a session must say that it lives, and how long that is believed.
+
+use std::time::Duration;
+
+/// The times of this deployment. Advertised in every answer; replicas of one deployment share them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Between heartbeats of a visible session.
+    pub heartbeat: Duration,
+    /// How long a heartbeat of a visible session lasts.
+    pub lease: Duration,
+    /// Between heartbeats of a hidden session: browsers wake hidden pages about once a minute.
+    pub heartbeat_hidden: Duration,
+    /// How long a heartbeat of a hidden session lasts.
+    pub lease_hidden: Duration,
+}
+
+/// What one session is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// Send the next heartbeat after this long.
+    pub heartbeat: Duration,
+    /// Without one, the session ends after this long.
+    pub lease: Duration,
+}
+
+impl Pace {
+    /// The advice for a visible or a hidden session. `spread` in -1.0..=1.0 moves the heartbeat by up to 10 %,
+    /// so that the sessions of a page that everybody opened at once do not beat at once for ever.
+    pub fn advise(&self, visible: bool, spread: f64) -> Advice {
+        let (heartbeat, lease) =
+            if visible { (self.heartbeat, self.lease) } else { (self.heartbeat_hidden, self.lease_hidden) };
+        Advice { heartbeat: heartbeat.mul_f64(1.0 + 0.1 * spread.clamp(-1.0, 1.0)), lease }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_spreads_by_a_tenth_and_never_nears_the_lease() {
+        let second = Duration::from_secs(1);
+        let pace = Pace {
+            heartbeat: 15 * second,
+            lease: 45 * second,
+            heartbeat_hidden: 60 * second,
+            lease_hidden: 150 * second,
+        };
+        assert_eq!(pace.advise(true, -1.0).heartbeat, Duration::from_millis(13_500));
+        assert_eq!(pace.advise(true, 7.0).heartbeat, Duration::from_millis(16_500));
+        assert_eq!(pace.advise(false, 1.0), Advice { heartbeat: 66 * second, lease: 150 * second });
+    }
+}

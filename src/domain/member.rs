@@ -1,0 +1,60 @@
+//! A user with at least one live session in a room.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use super::id::UserId;
+
+/// How present a member is: that of their most present session (`online`, then `dnd`, then `idle`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Here. Becomes `idle` by itself after 5 minutes without `active`.
+    Online,
+    /// Here, but away from the keyboard.
+    Idle,
+    /// Here, and not to be disturbed.
+    Dnd,
+}
+
+/// A member of a room.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Member {
+    /// The user's id.
+    #[schema(value_type = String, example = "ann")]
+    pub id: UserId,
+    /// Display name. Text: never to be put into HTML unescaped.
+    #[schema(value_type = String, example = "Ann")]
+    pub name: Arc<str>,
+    /// Picture, or null.
+    #[schema(value_type = Option<String>, example = "https://example.org/ann.png")]
+    pub avatar_url: Option<Arc<str>>,
+    /// How present.
+    pub status: Status,
+    /// What the application attached, at most 1 KiB of JSON; `{}` when nothing was.
+    #[schema(value_type = Object, example = json!({"typing": true}))]
+    pub state: Arc<RawValue>,
+    /// Live sessions (tabs, devices) of the user in this room when this was sent. A tab more or less is no event.
+    #[schema(example = 1)]
+    pub sessions: i32,
+    /// When the user became a member.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.000Z")]
+    pub joined_at: OffsetDateTime,
+}
+
+impl PartialEq for Member {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.name == other.name
+            && self.avatar_url == other.avatar_url
+            && self.status == other.status
+            && self.state.get() == other.state.get()
+            && self.sessions == other.sessions
+            && self.joined_at == other.joined_at
+    }
+}

@@ -1,0 +1,11 @@
+//! What presence means, as plain values: no async, no I/O, no clock. Every function takes what it needs and
+//! returns what changed.
+
+pub mod cursor;
+pub mod event;
+pub mod hint;
+pub mod id;
+pub mod lease;
+pub mod member;
+pub mod resume;
+pub mod roster;

@@ -1,0 +1,71 @@
+//! Reading a request's body: its type, its size, its time and its form are checked here, once.
+
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::{Bytes, BytesMut};
+use actix_web::{FromRequest, HttpRequest};
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+
+use super::problem::{Code, Problem};
+
+/// A body must have arrived after this long: actix itself waits for ever.
+const BODY_MAX_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes of an ordinary body, at most. 100 heartbeats are about 12 KiB.
+pub const BODY_MAX: usize = 32 * 1024;
+
+/// Bytes of a bulk body, at most. 1000 profiles of 1 KiB.
+pub const BULK_BODY_MAX: usize = 1024 * 1024;
+
+/// A JSON body of at most `MAX` bytes.
+pub struct Body<T, const MAX: usize = BODY_MAX>(pub T);
+
+impl<T: DeserializeOwned + 'static, const MAX: usize> FromRequest for Body<T, MAX> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let json = media_type(request) == "application/json";
+        let payload = payload.take();
+        Box::pin(async move {
+            // Read even what is refused: a body left unread costs the client its connection.
+            let bytes = read(payload, MAX).await?;
+            if json { parse(&bytes).map(Self) } else { Err(Code::UnsupportedType.into()) }
+        })
+    }
+}
+
+/// The content type without its parameters, in lower case.
+pub fn media_type(request: &HttpRequest) -> String {
+    let header = request.headers().get(CONTENT_TYPE).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Reads a body to its end, within its limits.
+pub async fn read(payload: Payload, max: usize) -> Result<Bytes, Problem> {
+    tokio::time::timeout(BODY_MAX_TIME, collect(payload, max)).await.unwrap_or(Err(Code::BodyTimeout.into()))
+}
+
+async fn collect(mut payload: Payload, max: usize) -> Result<Bytes, Problem> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| Problem::with(Code::InvalidBody, error.to_string()))?;
+        if bytes.len() + chunk.len() > max {
+            return Err(Problem::with(Code::BodyTooLarge, format!("at most {max} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+/// Reads JSON of a documented form.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let code = if error.is_data() { Code::InvalidBody } else { Code::InvalidJson };
+        Problem::with(code, error.to_string())
+    })
+}

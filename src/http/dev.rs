@@ -1,0 +1,65 @@
+//! What only `headcount dev` serves: tokens for anybody, and the demo page.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use actix_web::{HttpResponse, get, post, web};
+use serde::{Deserialize, Serialize};
+
+use super::Service;
+use super::body::Body;
+use super::problem::Problem;
+use crate::auth::{Claims, Rights};
+use crate::domain::id::UserId;
+
+/// How long a development token is good for.
+const TOKEN_TTL: Duration = Duration::from_secs(3600);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenBody {
+    user: UserId,
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Minted {
+    token: String,
+}
+
+#[post("/dev/token")]
+async fn token(
+    service: web::Data<Service>,
+    Body(body): Body<TokenBody>,
+) -> Result<web::Json<Minted>, Problem> {
+    let exp = (SystemTime::now() + TOKEN_TTL).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let claims = Claims { sub: body.user, exp, name: body.name, avatar_url: None, rooms: Rights::default() };
+    Ok(web::Json(Minted { token: service.keys.token().mint(&claims) }))
+}
+
+fn asset(content_type: &'static str, content: &'static str) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, content_type))
+        .insert_header((CONTENT_SECURITY_POLICY, "default-src 'self'; img-src 'self' https: data:"))
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .body(content)
+}
+
+#[get("/")]
+async fn page() -> HttpResponse {
+    asset("text/html; charset=utf-8", include_str!("demo/index.html"))
+}
+
+#[get("/demo.css")]
+async fn style() -> HttpResponse {
+    asset("text/css; charset=utf-8", include_str!("demo/demo.css"))
+}
+
+#[get("/demo.js")]
+async fn script() -> HttpResponse {
+    asset("text/javascript; charset=utf-8", include_str!("demo/demo.js"))
+}
+
+pub(super) fn configure(config: &mut web::ServiceConfig) {
+    config.service(token).service(page).service(style).service(script);
+}

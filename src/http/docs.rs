@@ -1,0 +1,133 @@
+//! The OpenAPI document, written from the handlers, and the page that shows it.
+
+use actix_web::web;
+use serde::Serialize;
+use utoipa::openapi::schema::{AnyOf, Schema};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{OpenApi, ToSchema};
+use utoipa_actix_web::AppExt;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::problem::{Code, ProblemBody};
+use crate::hub::frame::{ByeFrame, CountFrame, DiffFrame, PresenceFrame, SnapshotFrame, SyncFrame};
+
+/// Names the codes that a call can answer with, for the document.
+macro_rules! problems {
+    ($name:ident: $($code:ident)*) => {
+        struct $name;
+
+        impl utoipa::IntoResponses for $name {
+            fn responses() -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>> {
+                use $crate::http::problem::Code;
+                $crate::http::docs::responses(&[$(Code::$code),*])
+            }
+        }
+    };
+}
+pub(super) use problems;
+
+/// One response per status, with the codes that it can carry. Any call can also fail by a fault of ours.
+pub(super) fn responses(codes: &[Code]) -> std::collections::BTreeMap<String, RefOr<Response>> {
+    let mut statuses = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for code in codes.iter().chain([&Code::Internal]) {
+        let line = format!("`{}`: {}", code.as_str(), code.title());
+        statuses.entry(code.status().as_str().to_owned()).or_default().push(line);
+    }
+    let content = || Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
+    let response = |lines: Vec<String>| {
+        ResponseBuilder::new()
+            .description(lines.join(" "))
+            .content("application/problem+json", content())
+            .build()
+    };
+    statuses.into_iter().map(|(status, lines)| (status, response(lines).into())).collect()
+}
+
+/// A frame of an event stream: the `data:` of the event that has its name.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "documents what streams carry; frames are encoded one by one")]
+pub enum Frame<'a> {
+    /// `event: snapshot`
+    Snapshot(SnapshotFrame<'a>),
+    /// `event: diff`
+    Diff(DiffFrame<'a>),
+    /// `event: presence`
+    Presence(PresenceFrame<'a>),
+    /// `event: count`
+    Count(CountFrame<'a>),
+    /// `event: sync`
+    Sync(SyncFrame),
+    /// `event: bye`
+    Bye(ByeFrame),
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "headcount", license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")),
+    servers((url = "/", description = "The replica that serves this document.")),
+    tags(
+        (name = "presence", description = "Being in rooms, and seeing who is."),
+        (name = "streams", description = "Watching rooms by Server-Sent Events."),
+        (name = "users", description = "Profiles, and where users are."),
+        (name = "operators", description = "For those who run the service.")
+    ),
+    components(schemas(ProblemBody))
+)]
+struct Api;
+
+/// What the derive cannot say.
+fn finish(document: &mut Document) {
+    document.info.description = Some(description());
+    let components = document.components.get_or_insert_default();
+    let bearer = |text: &str| {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text));
+        SecurityScheme::Http(scheme.build())
+    };
+    // A frame is told apart by the event's name, which is not in its data: any of, not one of.
+    if let Some(RefOr::T(frame @ Schema::OneOf(_))) = components.schemas.get_mut("Frame")
+        && let Schema::OneOf(one_of) = frame
+    {
+        let mut any_of = AnyOf::new();
+        any_of.items = std::mem::take(&mut one_of.items);
+        any_of.description = one_of.description.take();
+        *frame = Schema::AnyOf(any_of);
+    }
+    components.add_security_scheme(
+        "token",
+        bearer("A JSON Web Token of a user: HS256, with `sub` and `exp`; optional `name`, `avatar_url`, `rooms`."),
+    );
+    components
+        .add_security_scheme("server_key", bearer("A key of an application's server. Never in a browser."));
+}
+
+fn description() -> String {
+    let mut text = String::from(
+        "Which users are online, in which room, with which status, right now.\n\n\
+         A **room** is a named place, created by its first join. A **session** is one tab or device of one **user**; \
+         it may be in many rooms. A **member** is a user with at least one live session in a room: two tabs are one \
+         member. A **heartbeat** says that a session lives; it lasts one **lease**. A **cursor** is a position in a \
+         room's event log.\n\n\
+         Errors are `application/problem+json` with a stable `code`:\n\n| code | status | retry after | meaning |\n|---|---|---|---|\n",
+    );
+    for code in Code::ALL {
+        let retry = if code.retry_after() > 0 { format!("{} s", code.retry_after()) } else { String::new() };
+        text +=
+            &format!("| `{}` | {} | {retry} | {} |\n", code.as_str(), code.status().as_u16(), code.title());
+    }
+    text
+}
+
+/// The OpenAPI document.
+pub fn document() -> Document {
+    let app = actix_web::App::new().into_utoipa_app().openapi(Api::openapi()).configure(super::api);
+    let mut document = app.split_for_parts().1;
+    finish(&mut document);
+    document
+}
+
+pub(super) fn configure(config: &mut web::ServiceConfig) {
+    config.service(web::redirect("/docs", "/docs/"));
+    config.service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document()));
+}

@@ -1,0 +1,136 @@
+//! `POST /v1/heartbeats`
+
+use actix_web::{post, web};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::Service;
+use super::body::{self, Body};
+use super::caller::Caller;
+use super::docs::problems;
+use super::join::{millis, spread};
+use super::problem::{Code, Problem};
+use crate::domain::id::SessionId;
+use crate::store::heartbeats::Heartbeat;
+
+/// Heartbeats in one request, at most.
+const BEATS_MAX: usize = 100;
+
+/// "This session still lives."
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Beat {
+    /// The session.
+    #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
+    session: SessionId,
+    /// Whether the page can be seen; as it was when not given.
+    #[schema(example = true)]
+    visible: Option<bool>,
+    /// Whether the user did something since the last heartbeat. Five minutes without make a member `idle`.
+    #[schema(example = true)]
+    #[serde(default)]
+    active: bool,
+    /// Increasing per session: an older one than the newest seen changes nothing.
+    #[schema(example = 4)]
+    seq: Option<i64>,
+}
+
+/// One heartbeat, or up to 100 of them.
+#[derive(Deserialize, ToSchema)]
+#[expect(dead_code, reason = "documents the two forms; the body is read by its first character")]
+#[serde(untagged)]
+pub enum Beats {
+    /// One.
+    One(Beat),
+    /// Up to 100.
+    Many(Vec<Beat>),
+}
+
+/// Whether a session lives.
+#[derive(Serialize, ToSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Life {
+    /// Its lease was renewed.
+    Alive,
+    /// It left, it was swept, or it is not yours: join again.
+    Gone,
+}
+
+/// One session's answer.
+#[derive(Serialize, ToSchema)]
+pub struct BeatAnswer {
+    /// The session.
+    #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
+    session: SessionId,
+    /// Whether it lives.
+    state: Life,
+}
+
+/// The answer to heartbeats.
+#[derive(Serialize, ToSchema)]
+pub struct BeatAnswers {
+    /// In the order asked.
+    sessions: Vec<BeatAnswer>,
+    /// Send the next after this many milliseconds: the shortest that any of the sessions needs.
+    #[schema(example = 15000)]
+    heartbeat_ms: u64,
+    /// Without one, a session ends after this many milliseconds: the shortest of any of the sessions.
+    #[schema(example = 45000)]
+    lease_ms: u64,
+}
+
+problems!(BeatProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken BodyTimeout BodyTooLarge
+    UnsupportedType Overloaded Unavailable OutcomeUnknown);
+
+/// Say that sessions live
+///
+/// One heartbeat covers all rooms of a session. It never creates one: after a leave, or when it came too late, the
+/// answer is `gone` and the client joins again. Right: own sessions, or any under the server key.
+#[utoipa::path(
+    tag = "presence",
+    request_body = Beats,
+    responses((status = 200, description = "Committed.", body = BeatAnswers), BeatProblems),
+    security(("token" = []), ("server_key" = []))
+)]
+#[post("/v1/heartbeats")]
+pub(super) async fn heartbeats(
+    service: web::Data<Service>,
+    caller: Caller,
+    Body(body): Body<Box<RawValue>>,
+) -> Result<web::Json<BeatAnswers>, Problem> {
+    let beats = one_or_many(&body)?;
+    let sessions: Vec<SessionId> = beats.iter().map(|beat| beat.session).collect();
+    let user = caller.claims().map(|claims| claims.sub.clone());
+    let beats = beats.into_iter().map(|beat| Heartbeat {
+        session: beat.session,
+        user: user.clone(),
+        visible: beat.visible,
+        active: beat.active,
+        seq: beat.seq,
+    });
+    let found = service.commands.heartbeat(beats.collect()).await?;
+    let all_hidden = !found.is_empty() && found.iter().all(|visible| *visible == Some(false));
+    let advice = service.commands.pace().advise(!all_hidden, spread());
+    let life = |visible: Option<bool>| {
+        if visible.is_some() { Life::Alive } else { Life::Gone }
+    };
+    let answers = sessions.into_iter().zip(found).map(|(session, f)| BeatAnswer { session, state: life(f) });
+    Ok(web::Json(BeatAnswers {
+        sessions: answers.collect(),
+        heartbeat_ms: millis(advice.heartbeat),
+        lease_ms: millis(advice.lease),
+    }))
+}
+
+fn one_or_many(body: &RawValue) -> Result<Vec<Beat>, Problem> {
+    let text = body.get();
+    if !text.starts_with('[') {
+        return Ok(vec![body::parse(text.as_bytes())?]);
+    }
+    let beats: Vec<Beat> = body::parse(text.as_bytes())?;
+    if beats.len() > BEATS_MAX {
+        return Err(Problem::with(Code::InvalidBody, format!("at most {BEATS_MAX} heartbeats")));
+    }
+    Ok(beats)
+}

@@ -1,0 +1,55 @@
+//! `POST /v1/rooms/{room}/kick`
+
+use actix_web::{post, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Service;
+use super::body::Body;
+use super::caller::Caller;
+use super::docs::problems;
+use super::problem::Problem;
+use crate::domain::id::{RoomId, UserId};
+
+/// A kick.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KickBody {
+    /// Whom.
+    #[schema(value_type = String, example = "ann")]
+    user: UserId,
+}
+
+/// The answer to a kick.
+#[derive(Serialize, ToSchema)]
+pub struct Kicked {
+    /// The room's position, at or past this kick.
+    #[schema(example = "1f0c2a910.45")]
+    cursor: String,
+}
+
+problems!(KickProblems: InvalidJson InvalidBody InvalidRoom MissingToken InvalidToken ExpiredToken ServerOnly
+    BodyTimeout BodyTooLarge UnsupportedType RoomBusy Overloaded Unavailable OutcomeUnknown);
+
+/// Remove a member
+///
+/// Ends all of a user's sessions in the room, with `left {kicked}`. Succeeds when they are not there. They can
+/// join again for as long as their token allows it. Right: server key.
+#[utoipa::path(
+    tag = "presence",
+    params(("room" = String, Path, description = "The room.", example = "lobby")),
+    request_body = KickBody,
+    responses((status = 200, description = "Absent, and committed.", body = Kicked), KickProblems),
+    security(("server_key" = []))
+)]
+#[post("/v1/rooms/{room}/kick")]
+pub(super) async fn kick(
+    service: web::Data<Service>,
+    caller: Caller,
+    room: web::Path<String>,
+    Body(body): Body<KickBody>,
+) -> Result<web::Json<Kicked>, Problem> {
+    caller.must_be_server()?;
+    let answer = service.commands.kick(RoomId::parse(&room)?, body.user).await?;
+    Ok(web::Json(Kicked { cursor: answer.cursor.to_string() }))
+}

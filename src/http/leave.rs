@@ -1,0 +1,96 @@
+//! `POST /v1/rooms/{room}/leave`
+
+use actix_web::{HttpRequest, post, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Service;
+use super::body::{self, BODY_MAX, media_type};
+use super::caller::Caller;
+use super::docs::problems;
+use super::problem::{Code, Problem};
+use crate::auth::Right;
+use crate::commands::leave::Leave;
+use crate::domain::id::{RoomId, SessionId, UserId};
+
+/// A leave.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeaveBody {
+    /// The session.
+    #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
+    session: SessionId,
+    /// Wait 5 s for a join of the same user before it counts: for a page that closes, so that a reload is silent.
+    #[schema(example = false)]
+    #[serde(default)]
+    grace: bool,
+    /// Increasing per session: an older one than the newest seen changes nothing.
+    #[schema(example = 2)]
+    seq: Option<i64>,
+    /// In a `text/plain` body only: the token, because `sendBeacon` cannot set headers.
+    token: Option<String>,
+    /// Under the server key only: for whom.
+    #[schema(value_type = Option<String>)]
+    user: Option<UserId>,
+}
+
+/// The answer to a leave.
+#[derive(Serialize, ToSchema)]
+pub struct Left {
+    /// The room's position, at or past this leave.
+    #[schema(example = "1f0c2a910.43")]
+    cursor: String,
+}
+
+problems!(LeaveProblems: InvalidJson InvalidBody InvalidRoom UserRequired MissingToken InvalidToken ExpiredToken
+    UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge UnsupportedType RoomBusy Overloaded
+    Unavailable OutcomeUnknown);
+
+/// Be present no longer
+///
+/// Idempotent: leaving a room that the session is not in succeeds. The user's last session to leave takes them out
+/// of the room, and every watcher sees `left`. A closing page uses `fetch` with `keepalive`, or `sendBeacon` with
+/// this body as `text/plain` and the `token` in it. Right: `join` in the room.
+#[utoipa::path(
+    tag = "presence",
+    params(("room" = String, Path, description = "The room.", example = "lobby")),
+    request_body(content((LeaveBody = "application/json"), (LeaveBody = "text/plain"))),
+    responses((status = 200, description = "Absent, and committed.", body = Left), LeaveProblems),
+    security(("token" = []), ("server_key" = []), ())
+)]
+#[post("/v1/rooms/{room}/leave")]
+pub(super) async fn leave(
+    service: web::Data<Service>,
+    request: HttpRequest,
+    room: web::Path<String>,
+    payload: web::Payload,
+) -> Result<web::Json<Left>, Problem> {
+    let bytes = body::read(payload.into_inner(), BODY_MAX).await?;
+    let (caller, body) = match media_type(&request).as_str() {
+        "application/json" => {
+            let caller = Caller::from_header(&request)?;
+            let body: LeaveBody = body::parse(&bytes)?;
+            match body.token {
+                Some(_) => {
+                    return Err(Problem::with(
+                        Code::InvalidBody,
+                        "token belongs into the Authorization header",
+                    ));
+                }
+                None => (caller, body),
+            }
+        }
+        "text/plain" => {
+            let body: LeaveBody = body::parse(&bytes)?;
+            let token = body.token.as_deref().ok_or(Code::MissingToken)?;
+            (Caller::from_credential(&service, token)?, body)
+        }
+        _ => return Err(Code::UnsupportedType.into()),
+    };
+    let room = RoomId::parse(&room)?;
+    caller.may(Right::Join, &room)?;
+    let user = caller.user(body.user)?;
+    let leave = Leave { room, user, session: body.session, seq: body.seq, grace: body.grace };
+    let answer = service.commands.leave(leave).await?;
+    Ok(web::Json(Left { cursor: answer.cursor.to_string() }))
+}

@@ -1,0 +1,121 @@
+//! The HTTP API: routes, who may do what, error codes, the event stream. No SQL here, and no rule about presence.
+
+mod body;
+mod caller;
+mod dev;
+mod docs;
+mod events;
+mod heartbeats;
+mod join;
+mod kick;
+mod leave;
+mod operators;
+mod presence;
+pub mod problem;
+mod rooms;
+mod roster;
+mod state;
+mod stream;
+mod update;
+mod users;
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::Extensions;
+use actix_web::rt::net::TcpStream;
+use actix_web::{HttpRequest, HttpResponse, web};
+use problem::{Code, Problem};
+use socket2::SockRef;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+pub use docs::document;
+
+use crate::auth::Keys;
+use crate::commands::Commands;
+use crate::hub::Hub;
+use crate::store::Store;
+
+/// The kernel doubles this for its own use.
+const SEND_BUFFER: usize = 32 * 1024;
+
+/// Data that a peer has not acknowledged, or has no room for, after this long means that it is gone.
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the handlers work with.
+pub struct Service {
+    /// Writes.
+    pub commands: Commands,
+    /// Streams.
+    pub hub: Hub,
+    /// Reads.
+    pub store: Store,
+    /// Credentials.
+    pub keys: Keys,
+    /// Streams end after about this long.
+    pub max_stream_age: Duration,
+    /// Whether tokens are given to anybody and the demo page is served.
+    pub dev: bool,
+    /// What `/metrics` shows.
+    pub metrics: metrics_exporter_prometheus::PrometheusHandle,
+    /// Set once, when the replica begins to shut down.
+    pub draining: AtomicBool,
+}
+
+impl Service {
+    /// Whether the replica is shutting down.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// The API, for the server and for the document alike.
+pub fn api(config: &mut ServiceConfig<'_>) {
+    config
+        .service(join::join)
+        .service(leave::leave)
+        .service(heartbeats::heartbeats)
+        .service(update::update)
+        .service(kick::kick)
+        .service(roster::get_roster)
+        .service(events::room_events)
+        .service(events::events)
+        .service(rooms::rooms)
+        .service(presence::users_presence)
+        .service(presence::user_presence)
+        .service(users::put_users)
+        .service(users::put_user)
+        .service(users::get_user)
+        .service(users::erase_user)
+        .service(operators::livez)
+        .service(operators::readyz)
+        .service(operators::metrics_text);
+}
+
+/// What is served beside the API.
+pub fn pages(dev: bool) -> impl FnOnce(&mut web::ServiceConfig) {
+    move |config| {
+        docs::configure(config);
+        if dev {
+            dev::configure(config);
+        }
+    }
+}
+
+/// For addresses that do not exist, and methods that an address does not take.
+pub async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let known = request.resource_map().has_resource(request.path());
+    Err(if known { Code::MethodNotAllowed } else { Code::NotFound }.into())
+}
+
+/// Options of accepted sockets: a small send buffer, so that a slow reader holds tens of kilobytes and not
+/// megabytes; and an end to peers that neither read nor acknowledge.
+pub fn socket_options(connection: &dyn Any, _: &mut Extensions) {
+    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+        let socket = SockRef::from(stream);
+        let _ = socket.set_send_buffer_size(SEND_BUFFER); // an option that cannot be set leaves the system's default
+        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+        let _ = socket.set_tcp_nodelay(true);
+    }
+}

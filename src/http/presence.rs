@@ -1,0 +1,139 @@
+//! `GET /v1/users/{id}/presence` and `POST /v1/users/presence`
+
+use actix_web::{get, post, web};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use super::Service;
+use super::body::Body;
+use super::caller::Caller;
+use super::docs::problems;
+use super::problem::{Code, Problem};
+use crate::auth::Right;
+use crate::domain::id::{RoomId, UserId};
+use crate::domain::member::Status;
+use crate::store::rosters::Whereabouts;
+
+/// Users in one request, at most.
+const IDS_MAX: usize = 1000;
+
+/// Where a user is.
+#[derive(Serialize, ToSchema)]
+pub struct UserPresence {
+    /// The user's id.
+    #[schema(example = "ann")]
+    id: String,
+    /// Whether they are in any room that the caller may watch.
+    online: bool,
+    /// That of their most present session; null when not online.
+    status: Option<Status>,
+    /// The rooms they are in, of those that the caller may watch.
+    #[schema(example = json!(["lobby"]))]
+    rooms: Vec<String>,
+    /// Their newest heartbeat, or the end of their last session; null when never seen.
+    #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_seen: Option<OffsetDateTime>,
+}
+
+/// Which users.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdsBody {
+    /// Up to 1000 user ids.
+    #[schema(value_type = Vec<String>, example = json!(["ann", "bob"]))]
+    ids: Vec<UserId>,
+}
+
+/// The answer, in the order asked.
+#[derive(Serialize, ToSchema)]
+pub struct UsersPresence {
+    /// One for each id.
+    users: Vec<UserPresence>,
+}
+
+problems!(UserPresenceProblems: InvalidUser MissingToken InvalidToken ExpiredToken Overloaded Unavailable);
+
+/// Where a user is
+///
+/// A user that was never seen is offline. Right: any token sees the rooms it may watch; the server key sees all.
+#[utoipa::path(
+    tag = "users",
+    params(("id" = String, Path, description = "The user.", example = "ann")),
+    responses((status = 200, description = "Where they are.", body = UserPresence), UserPresenceProblems),
+    security(("token" = []), ("server_key" = []))
+)]
+#[get("/v1/users/{id}/presence")]
+pub(super) async fn user_presence(
+    service: web::Data<Service>,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<web::Json<UserPresence>, Problem> {
+    let mut users = find(&service, &caller, vec![UserId::parse(&id)?]).await?;
+    users.pop().map(web::Json).ok_or(Code::Internal.into())
+}
+
+problems!(UsersPresenceProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken BodyTimeout
+    BodyTooLarge UnsupportedType Overloaded Unavailable);
+
+/// Where many users are
+///
+/// Right: any token sees the rooms it may watch; the server key sees all.
+#[utoipa::path(
+    tag = "users",
+    request_body = IdsBody,
+    responses((status = 200, description = "Where they are.", body = UsersPresence), UsersPresenceProblems),
+    security(("token" = []), ("server_key" = []))
+)]
+#[post("/v1/users/presence")]
+pub(super) async fn users_presence(
+    service: web::Data<Service>,
+    caller: Caller,
+    Body(body): Body<IdsBody, { 256 * 1024 }>,
+) -> Result<web::Json<UsersPresence>, Problem> {
+    if body.ids.len() > IDS_MAX {
+        return Err(Problem::with(Code::InvalidBody, format!("at most {IDS_MAX} ids")));
+    }
+    Ok(web::Json(UsersPresence { users: find(&service, &caller, body.ids).await? }))
+}
+
+async fn find(service: &Service, caller: &Caller, ids: Vec<UserId>) -> Result<Vec<UserPresence>, Problem> {
+    let (store, asked) = (service.store.clone(), ids.clone());
+    let found = service.store.detached(async move { store.whereabouts(&asked).await }).await?;
+    let mut users: Vec<UserPresence> = Vec::with_capacity(ids.len());
+    for (n, whereabouts) in found {
+        if users.len() < n {
+            users.push(UserPresence {
+                id: whereabouts.user_id.clone(),
+                online: false,
+                status: None,
+                rooms: Vec::new(),
+                last_seen: whereabouts.online_last_seen.or(whereabouts.last_seen_at),
+            });
+        }
+        if let Some(user) = users.last_mut() {
+            add_room(user, whereabouts, caller);
+        }
+    }
+    Ok(users)
+}
+
+fn add_room(user: &mut UserPresence, whereabouts: Whereabouts, caller: &Caller) {
+    let Whereabouts { room_id: Some(room), status: Some(status), .. } = whereabouts else {
+        return;
+    };
+    if RoomId::parse(&room).is_ok_and(|room| caller.may(Right::Watch, &room).is_ok()) {
+        user.online = true;
+        user.status = most_present(user.status, &status);
+        user.rooms.push(room);
+    }
+}
+
+fn most_present(status: Option<Status>, other: &str) -> Option<Status> {
+    match (status, other) {
+        (Some(Status::Online), _) | (_, "online") => Some(Status::Online),
+        (Some(Status::Dnd), _) | (_, "dnd") => Some(Status::Dnd),
+        _ => Some(Status::Idle),
+    }
+}

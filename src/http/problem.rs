@@ -1,0 +1,202 @@
+//! Everything that can go wrong, as clients see it: one table of stable codes, and `application/problem+json`.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::auth::TokenError;
+use crate::commands::Failure;
+use crate::domain::id::IdError;
+use crate::store::StoreError;
+
+macro_rules! codes {
+    ($($variant:ident $code:literal $status:literal $retry:literal $title:literal;)*) => {
+        /// A stable code: what clients may switch on.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+        pub enum Code {
+            $(#[doc = $title] #[serde(rename = $code)] $variant,)*
+        }
+
+        impl Code {
+            /// The whole table.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The code as text.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The HTTP status it comes with.
+            pub fn status(self) -> StatusCode {
+                let status: u16 = match self { $(Self::$variant => $status,)* };
+                StatusCode::from_u16(status).expect("the table holds valid statuses")
+            }
+
+            /// Seconds after which trying again makes sense; 0 when it does not.
+            pub fn retry_after(self) -> u64 {
+                match self { $(Self::$variant => $retry,)* }
+            }
+
+            /// What it means.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidJson       "invalid_json"         400 0 "The body is not JSON.";
+    InvalidBody       "invalid_body"         400 0 "The body does not have the documented form.";
+    InvalidQuery      "invalid_query"        400 0 "The query does not have the documented form.";
+    InvalidRoom       "invalid_room"         400 0 "A room is 1 to 128 characters of A-Z a-z 0-9 _ . : ~ -";
+    InvalidUser       "invalid_user"         400 0 "A user id is 1 to 128 characters without control characters.";
+    InvalidState      "invalid_state"        400 0 "The state holds something that cannot be stored.";
+    UserRequired      "user_required"        400 0 "Under the server key, the body must name the user.";
+    StateTooLarge     "state_too_large"      413 0 "The state is larger than 1 KiB.";
+    BodyTooLarge      "body_too_large"       413 0 "The body is larger than this call takes.";
+    BodyTimeout       "body_timeout"         408 0 "The body did not arrive in time.";
+    UnsupportedType   "unsupported_media_type" 415 0 "The body must be application/json.";
+    MissingToken      "missing_token"        401 0 "Authorization: Bearer is missing.";
+    InvalidToken      "invalid_token"        401 0 "The token is not valid.";
+    ExpiredToken      "expired_token"        401 0 "The token has expired; get a new one.";
+    UserNotAllowed    "user_not_allowed"     403 0 "Only the server key may name a user.";
+    ServerOnly        "server_only"          403 0 "Only the server key may do this.";
+    RoomNotFound      "room_not_found"       404 0 "There is no such room for you.";
+    SessionNotFound   "session_not_found"    404 0 "You have no such session in that room; join first.";
+    UserNotFound      "user_not_found"       404 0 "There is no such user.";
+    NotFound          "not_found"            404 0 "There is nothing here.";
+    MethodNotAllowed  "method_not_allowed"   405 0 "This address does not take that method.";
+    RoomBusy          "room_busy"            503 1 "The room is locked by somebody; nothing was done.";
+    Overloaded        "overloaded"           503 1 "Too much at once; nothing was done.";
+    Unavailable       "unavailable"          503 1 "The database is away; nothing was done.";
+    OutcomeUnknown    "outcome_unknown"      503 1 "The database did not answer; it may have been done. Repeating is safe.";
+    Draining          "draining"             503 1 "This replica is shutting down; another will answer.";
+    Internal          "internal"             500 0 "A fault of ours.";
+}
+
+/// The body of every error: RFC 9457.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// Where the code is explained.
+    #[serde(rename = "type")]
+    #[schema(example = "/docs#room_not_found")]
+    kind: String,
+    /// What the code means.
+    #[schema(example = "There is no such room for you.")]
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(example = 404)]
+    status: u16,
+    /// What to switch on.
+    code: Code,
+    /// What was wrong with this request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+/// An error on its way to a client.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    code: Code,
+    detail: Option<String>,
+}
+
+impl Problem {
+    /// With what was wrong with this request.
+    pub fn with(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: Some(detail.into()) }
+    }
+
+    /// Its code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code.as_str())
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let code = self.code;
+        let mut response = HttpResponse::build(code.status());
+        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        if code.retry_after() > 0 {
+            response.insert_header((RETRY_AFTER, code.retry_after()));
+        }
+        if code.status() == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }
+        let body = ProblemBody {
+            kind: format!("/docs#{}", code.as_str()),
+            title: code.title(),
+            status: code.status().as_u16(),
+            code,
+            detail: self.detail.clone(),
+        };
+        response.body(serde_json::to_string(&body).expect("a problem is a map with string keys"))
+    }
+}
+
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Self { code, detail: None }
+    }
+}
+
+impl From<IdError> for Problem {
+    fn from(error: IdError) -> Self {
+        match error {
+            IdError::Room => Code::InvalidRoom.into(),
+            IdError::User => Code::InvalidUser.into(),
+        }
+    }
+}
+
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Expired => Code::ExpiredToken.into(),
+            TokenError::Invalid => Code::InvalidToken.into(),
+        }
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Overloaded => Code::Overloaded,
+            Failure::Unavailable => Code::Unavailable,
+            Failure::OutcomeUnknown => Code::OutcomeUnknown,
+            Failure::Busy => Code::RoomBusy,
+            Failure::NoSession => Code::SessionNotFound,
+            Failure::Refused => Code::InvalidState,
+            Failure::Internal => Code::Internal,
+        }
+        .into()
+    }
+}
+
+/// For reads: whatever went wrong, nothing was changed.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!(%error, "a read failed");
+        match Failure::from(&error) {
+            Failure::OutcomeUnknown | Failure::Busy => Code::Unavailable.into(),
+            failure => failure.into(),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The body of an event stream. It holds no frames of its own: it reads the rings of its rooms by position.
+//!
+//! Bounded by what actix and the kernel buffer for one socket. A watcher that is too slow falls out of a ring and
+//! is cut with `bye {slow}`; one that never reads is closed by the socket's user timeout.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::Bytes;
+
+use crate::hub::frame::{ByeReason, Wire, bye, sync};
+use crate::hub::{Fan, Next, ROUND, Turn, Watch};
+
+/// When a stream ends by itself.
+pub struct Ends {
+    /// Its age.
+    pub max_age: Instant,
+    /// The token that opened it expires.
+    pub expires: Option<SystemTime>,
+}
+
+/// An open stream.
+pub struct EventStream {
+    fan: Rc<Fan>,
+    turn: Turn,
+    watches: Vec<Watch>,
+    ready: VecDeque<Bytes>,
+    next_sync: u64,
+    ends: Ends,
+    ended: bool,
+}
+
+impl EventStream {
+    /// A stream of these rooms. It begins with `retry:`, then what each room must be told first; when that is
+    /// nothing, or of several rooms, with a `sync`, so that the watcher knows it is up to date.
+    pub fn new(fan: Rc<Fan>, watched: Vec<(Watch, Option<Wire>)>, ends: Ends) -> Self {
+        let turn = fan.join_round();
+        let next_sync = fan.tick() + ROUND;
+        let (watches, firsts): (Vec<_>, Vec<_>) = watched.into_iter().unzip();
+        let ready = VecDeque::from([retry_line()]);
+        let mut stream = Self { fan, turn, watches, ready, next_sync, ends, ended: false };
+        let firsts: Vec<Wire> = firsts.into_iter().flatten().collect();
+        match (stream.watches.len(), firsts.as_slice()) {
+            (1, [first]) => stream.ready.push_back(first.whole()),
+            _ => {
+                // Without ids: a watcher that is cut between two of these must not resume as if it had them all.
+                for first in &firsts {
+                    stream.ready.extend([first.without_id(), Bytes::from_static(b"\n")]);
+                }
+                stream.ready.push_back(sync(stream.cursor(), stream.fan.hub().stale()).into());
+            }
+        }
+        stream
+    }
+
+    fn cursor(&self) -> String {
+        let cursors = self.watches.iter().filter_map(|watch| Some(watch.cursor()?.to_string()));
+        cursors.collect::<Vec<_>>().join(",")
+    }
+
+    fn id_line(&self) -> Bytes {
+        format!("id: {}\n\n", self.cursor()).into()
+    }
+
+    /// The next frame of any room, or a wake-up from each of them.
+    fn poll_rooms(&mut self, context: &Context<'_>) -> Option<Bytes> {
+        for index in 0..self.watches.len() {
+            match self.watches[index].next(context) {
+                Next::Nothing => {}
+                Next::Behind => return Some(self.end(ByeReason::Slow)),
+                Next::Frame(frame) => {
+                    let Some(wire) = frame.wire(self.watches[index].mode()) else {
+                        continue;
+                    };
+                    if self.watches.len() == 1 {
+                        return Some(wire.whole());
+                    }
+                    self.ready.push_back(self.id_line());
+                    return Some(wire.without_id());
+                }
+            }
+        }
+        None
+    }
+
+    fn must_end(&self) -> Option<ByeReason> {
+        if self.fan.draining() {
+            Some(ByeReason::Drain)
+        } else if self.ends.expires.is_some_and(|at| at <= SystemTime::now()) {
+            Some(ByeReason::TokenExpired)
+        } else if self.ends.max_age <= Instant::now() {
+            Some(ByeReason::MaxAge)
+        } else {
+            None
+        }
+    }
+
+    fn end(&mut self, reason: ByeReason) -> Bytes {
+        self.ended = true;
+        bye(reason, retry(reason)).into()
+    }
+}
+
+impl MessageBody for EventStream {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = &mut *self;
+        if let Some(bytes) = this.ready.pop_front() {
+            return Poll::Ready(Some(Ok(bytes)));
+        }
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        this.turn.wait(context); // arm first: a drain between the check and the wait must not be missed
+        if let Some(reason) = this.must_end() {
+            return Poll::Ready(Some(Ok(this.end(reason))));
+        }
+        if let Some(bytes) = this.poll_rooms(context) {
+            return Poll::Ready(Some(Ok(bytes)));
+        }
+        if this.fan.tick() >= this.next_sync {
+            this.next_sync = this.fan.tick() + ROUND;
+            return Poll::Ready(Some(Ok(sync(this.cursor(), this.fan.hub().stale()).into())));
+        }
+        Poll::Pending
+    }
+}
+
+/// How long a browser waits before it comes back by itself, spread so that a restart is not answered by a storm.
+fn retry_line() -> Bytes {
+    format!("retry: {}\n\n", rand::random_range(1000..=5000)).into()
+}
+
+/// How long to wait after a bye. A drained replica's watchers spread over the others; one with a new token or a
+/// full day behind it may come at once.
+fn retry(reason: ByeReason) -> u64 {
+    let range = match reason {
+        ByeReason::Drain => 100..=3000,
+        ByeReason::Slow => 1000..=5000,
+        ByeReason::TokenExpired | ByeReason::MaxAge => 50..=1000,
+    };
+    rand::random_range(range)
+}
+
+/// A stream's greatest age: the setting, spread by 20 %.
+pub fn max_age(setting: Duration) -> Instant {
+    Instant::now() + setting.mul_f64(rand::random_range(0.8..=1.2))
+}

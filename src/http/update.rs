@@ -1,0 +1,76 @@
+//! `PATCH /v1/rooms/{room}/presence`
+
+use actix_web::{patch, web};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::body::Body;
+use super::caller::Caller;
+use super::docs::problems;
+use super::problem::Problem;
+use super::{Service, state};
+use crate::auth::Right;
+use crate::commands::update::Update;
+use crate::domain::id::{RoomId, SessionId, UserId};
+use crate::domain::member::{Member, Status};
+
+/// An update.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateBody {
+    /// The session.
+    #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
+    session: SessionId,
+    /// As it was when not given.
+    status: Option<Status>,
+    /// Any JSON of at most 1 KiB; as it was when not given.
+    #[schema(value_type = Option<Object>, example = json!({"typing": true}))]
+    state: Option<Box<RawValue>>,
+    /// Increasing per session: an older one than the newest seen changes nothing.
+    #[schema(example = 3)]
+    seq: Option<i64>,
+    /// Under the server key only: for whom.
+    #[schema(value_type = Option<String>)]
+    user: Option<UserId>,
+}
+
+/// The answer to an update.
+#[derive(Serialize, ToSchema)]
+pub struct Updated {
+    /// The room's position, at or past this update.
+    #[schema(example = "1f0c2a910.44")]
+    cursor: String,
+    /// The member as everybody sees them now.
+    member: Option<Member>,
+}
+
+problems!(UpdateProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
+    ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
+    RoomBusy Overloaded Unavailable OutcomeUnknown);
+
+/// Change status or state
+///
+/// One `updated` for every watcher if anything shows, never a leave and a join. Right: `join` in the room.
+#[utoipa::path(
+    tag = "presence",
+    params(("room" = String, Path, description = "The room.", example = "lobby")),
+    request_body = UpdateBody,
+    responses((status = 200, description = "Changed, and committed.", body = Updated), UpdateProblems),
+    security(("token" = []), ("server_key" = []))
+)]
+#[patch("/v1/rooms/{room}/presence")]
+pub(super) async fn update(
+    service: web::Data<Service>,
+    caller: Caller,
+    room: web::Path<String>,
+    Body(body): Body<UpdateBody>,
+) -> Result<web::Json<Updated>, Problem> {
+    let room = RoomId::parse(&room)?;
+    caller.may(Right::Join, &room)?;
+    let user = caller.user(body.user)?;
+    let state = state::check(body.state)?;
+    let update = Update { room, user, session: body.session, seq: body.seq, status: body.status, state };
+    let answer = service.commands.update(update).await?;
+    Ok(web::Json(Updated { cursor: answer.cursor.to_string(), member: answer.member }))
+}

@@ -1,0 +1,301 @@
+//! A worker thread's end of the hub: a ring of recent frames per room, and the watchers that read from it.
+//!
+//! Everything here stays on its thread, so waking a watcher costs no lock. Bounded: a ring holds [`RING_FRAMES`]
+//! frames and [`RING_BYTES`] bytes; a watcher that falls out of it is cut, and resumes by its cursor.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::frame::{Frame, Mode, Wire};
+use super::{Hub, INBOX_MAX, Message, Opening, Request, Unreadable, WorkerId};
+use crate::domain::cursor::Cursor;
+use crate::domain::id::RoomId;
+
+/// Frames kept per room: over a second of a small room's fastest pace, a minute of a large one's.
+const RING_FRAMES: usize = 64;
+
+/// Bytes kept per room beyond the newest frame.
+const RING_BYTES: usize = 256 * 1024;
+
+/// The clock of the streams on this thread: one timer for all of them.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Ticks between two wake-ups of a stream that has nothing else to do.
+pub const ROUND: u64 = 15;
+
+#[derive(Default)]
+struct Wakers {
+    slots: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+impl Wakers {
+    fn add(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        })
+    }
+
+    fn set(&mut self, slot: usize, waker: &Waker) {
+        match &mut self.slots[slot] {
+            Some(kept) => kept.clone_from(waker),
+            empty => *empty = Some(waker.clone()),
+        }
+    }
+
+    fn remove(&mut self, slot: usize) {
+        self.slots[slot] = None;
+        self.free.push(slot);
+    }
+
+    fn wake(&self) {
+        self.slots.iter().flatten().for_each(Waker::wake_by_ref);
+    }
+}
+
+#[derive(Default)]
+struct Ring {
+    frames: VecDeque<Arc<Frame>>,
+    bytes: usize,
+    /// The number of the newest frame.
+    newest: u64,
+    watchers: usize,
+    wakers: Wakers,
+}
+
+impl Ring {
+    fn push(&mut self, number: u64, frame: Arc<Frame>) {
+        if number != self.newest + 1 {
+            self.frames.clear(); // watchers from before a pause in watching are behind
+            self.bytes = 0;
+        }
+        self.newest = number;
+        self.bytes += frame.size();
+        self.frames.push_back(frame);
+        while self.frames.len() > 1 && (self.frames.len() > RING_FRAMES || self.bytes > RING_BYTES) {
+            self.bytes -= self.frames.pop_front().map_or(0, |frame| frame.size());
+        }
+    }
+
+    fn after(&self, number: u64) -> Next {
+        if number >= self.newest {
+            return Next::Nothing;
+        }
+        let back = usize::try_from(self.newest - number).unwrap_or(usize::MAX);
+        match self.frames.len().checked_sub(back) {
+            Some(index) => Next::Frame(self.frames[index].clone()),
+            None => Next::Behind,
+        }
+    }
+}
+
+/// What a watcher finds.
+#[derive(Debug)]
+pub enum Next {
+    /// The next frame.
+    Frame(Arc<Frame>),
+    /// It has all frames; it will be woken.
+    Nothing,
+    /// The next frame is no longer kept.
+    Behind,
+}
+
+/// A worker thread's rooms.
+pub struct Fan {
+    hub: Hub,
+    worker: WorkerId,
+    rings: RefCell<HashMap<RoomId, Rc<RefCell<Ring>>>>,
+    /// Watchers that went away since the last tick, for the feed.
+    gone: RefCell<HashMap<RoomId, usize>>,
+    tick: Cell<u64>,
+    rounds: RefCell<Vec<Wakers>>,
+    draining: Cell<bool>,
+}
+
+impl Fan {
+    /// Starts the fan of the current thread, which must run a `LocalSet`.
+    pub fn start(hub: Hub) -> Rc<Self> {
+        let worker = hub.shared.workers.fetch_add(1, Ordering::Relaxed);
+        let fan = Rc::new(Self {
+            hub,
+            worker,
+            rings: RefCell::default(),
+            gone: RefCell::default(),
+            tick: Cell::new(0),
+            rounds: RefCell::new((0..ROUND).map(|_| Wakers::default()).collect()),
+            draining: Cell::new(false),
+        });
+        let (inbox, messages) = mpsc::channel(INBOX_MAX);
+        tokio::task::spawn_local(run(fan.clone(), inbox, messages));
+        fan
+    }
+
+    /// The hub.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Seconds since the start of this thread's streams.
+    pub fn tick(&self) -> u64 {
+        self.tick.get()
+    }
+
+    /// Whether streams must end now.
+    pub fn draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Starts watching: registers first, then has the feed read, so that nothing falls between.
+    pub async fn watch(
+        self: &Rc<Self>,
+        room: RoomId,
+        mode: Mode,
+        last: Option<Cursor>,
+    ) -> Result<(Watch, Option<Wire>), Unreadable> {
+        let ring = self.rings.borrow_mut().entry(room.clone()).or_default().clone();
+        let slot = {
+            let mut ring = ring.borrow_mut();
+            ring.watchers += 1;
+            ring.wakers.add()
+        };
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Watch { worker: self.worker, room: room.clone(), mode, last, reply };
+        let mut watch = Watch { fan: self.clone(), room, mode, ring, slot, seen: 0, cursor: None };
+        self.hub.requests.send(request).await.map_err(|_| Unreadable)?;
+        let Opening { first, cursor, number } = answer.await.map_err(|_| Unreadable)?;
+        watch.seen = number;
+        watch.cursor = Some(cursor);
+        Ok((watch, first))
+    }
+
+    /// A place in the round of wake-ups.
+    pub fn join_round(self: &Rc<Self>) -> Turn {
+        self.hub.shared.watchers.fetch_add(1, Ordering::Relaxed);
+        let index = usize::try_from(self.tick.get() % ROUND).unwrap_or(0);
+        let slot = self.rounds.borrow_mut()[index].add();
+        Turn { fan: self.clone(), index, slot }
+    }
+
+    fn take(&self, message: Message, touched: &mut Vec<Rc<RefCell<Ring>>>) {
+        match message {
+            Message::Frame { room, number, frame } => {
+                if let Some(ring) = self.rings.borrow().get(&room) {
+                    ring.borrow_mut().push(number, frame);
+                    touched.push(ring.clone());
+                }
+            }
+            Message::Drain => {
+                self.draining.set(true);
+                self.rounds.borrow().iter().for_each(Wakers::wake);
+            }
+        }
+    }
+
+    async fn next_tick(&self) {
+        self.tick.set(self.tick.get() + 1);
+        let index = usize::try_from(self.tick.get() % ROUND).unwrap_or(0);
+        self.rounds.borrow()[index].wake();
+        let gone = self.gone.take();
+        for (room, watchers) in gone {
+            self.rings.borrow_mut().retain(|id, ring| *id != room || ring.borrow().watchers > 0);
+            let request = Request::Unwatch { worker: self.worker, room, watchers };
+            let _ = self.hub.requests.send(request).await; // no feed, nobody to tell
+        }
+    }
+}
+
+async fn run(fan: Rc<Fan>, inbox: mpsc::Sender<Message>, mut messages: mpsc::Receiver<Message>) {
+    let _ = fan.hub.requests.send(Request::Attach { worker: fan.worker, inbox }).await; // no feed, no messages
+    let mut ticks = tokio::time::interval(TICK);
+    let mut touched = Vec::new();
+    loop {
+        tokio::select! {
+            message = messages.recv() => {
+                let Some(message) = message else { return };
+                // All that has come is taken before anybody is woken: a burst is one wake-up.
+                fan.take(message, &mut touched);
+                while let Ok(message) = messages.try_recv() {
+                    fan.take(message, &mut touched);
+                }
+                touched.drain(..).for_each(|ring| ring.borrow().wakers.wake());
+            }
+            _ = ticks.tick() => fan.next_tick().await,
+        }
+    }
+}
+
+/// One room of one stream: a position in the room's ring.
+pub struct Watch {
+    fan: Rc<Fan>,
+    room: RoomId,
+    mode: Mode,
+    ring: Rc<RefCell<Ring>>,
+    slot: usize,
+    seen: u64,
+    cursor: Option<Cursor>,
+}
+
+impl Watch {
+    /// The next frame, or a wake-up when there is one.
+    pub fn next(&mut self, context: &Context<'_>) -> Next {
+        let mut ring = self.ring.borrow_mut();
+        let next = ring.after(self.seen);
+        match &next {
+            Next::Frame(frame) => {
+                self.seen += 1;
+                self.cursor = Some(frame.cursor.clone());
+            }
+            Next::Nothing => ring.wakers.set(self.slot, context.waker()),
+            Next::Behind => {}
+        }
+        next
+    }
+
+    /// How much this watcher wants to hear.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Where it is.
+    pub fn cursor(&self) -> Option<&Cursor> {
+        self.cursor.as_ref()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut ring = self.ring.borrow_mut();
+        ring.watchers -= 1;
+        ring.wakers.remove(self.slot);
+        *self.fan.gone.borrow_mut().entry(self.room.clone()).or_default() += 1;
+    }
+}
+
+/// A stream's place in the round of wake-ups.
+pub struct Turn {
+    fan: Rc<Fan>,
+    index: usize,
+    slot: usize,
+}
+
+impl Turn {
+    /// Whom to wake when it comes.
+    pub fn wait(&self, context: &Context<'_>) {
+        self.fan.rounds.borrow_mut()[self.index].set(self.slot, context.waker());
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.fan.rounds.borrow_mut()[self.index].remove(self.slot);
+        self.fan.hub.shared.watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

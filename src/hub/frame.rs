@@ -1,0 +1,262 @@
+//! Frames of the event stream, and how they look on the wire. Every frame is one line of JSON.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::cursor::Cursor;
+use crate::domain::event::Diff;
+use crate::domain::id::RoomId;
+use crate::domain::member::Member;
+use crate::domain::resume::SnapshotReason;
+use crate::domain::roster::Roster;
+
+/// Members that a frame lists at most. Larger rooms are told by the count, and read by pages.
+pub const LISTED_MAX: usize = 1000;
+
+/// How much a watcher wants to hear.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// `snapshot`, then `diff`.
+    #[default]
+    Diff,
+    /// `presence`: the whole list each time.
+    List,
+    /// `count` only.
+    Count,
+}
+
+/// `event: snapshot`. Replaces everything known of the room.
+#[derive(Serialize, ToSchema)]
+pub struct SnapshotFrame<'a> {
+    /// The room.
+    #[schema(value_type = String)]
+    pub room: &'a RoomId,
+    /// Position of this frame: a place to resume from.
+    #[schema(example = "1f0c2a910.42")]
+    pub cursor: String,
+    /// All members of the room.
+    pub count: usize,
+    /// Members by id; the first 1000 of a larger room.
+    pub members: Vec<&'a Member>,
+    /// Why everything is sent.
+    pub reason: SnapshotReason,
+}
+
+/// `event: diff`. All changes since the frame before; several versions may be folded into one.
+#[derive(Serialize, ToSchema)]
+pub struct DiffFrame<'a> {
+    /// The room.
+    #[schema(value_type = String)]
+    pub room: &'a RoomId,
+    /// Position of this frame: a place to resume from.
+    #[schema(example = "1f0c2a910.43")]
+    pub cursor: String,
+    /// All members of the room.
+    pub count: usize,
+    /// Who joined, was updated, left.
+    #[serde(flatten)]
+    pub diff: &'a Diff,
+}
+
+/// `event: presence`. The whole list, each time.
+#[derive(Serialize, ToSchema)]
+pub struct PresenceFrame<'a> {
+    /// The room.
+    #[schema(value_type = String)]
+    pub room: &'a RoomId,
+    /// Position of this frame: a place to resume from.
+    #[schema(example = "1f0c2a910.43")]
+    pub cursor: String,
+    /// All members of the room.
+    pub count: usize,
+    /// Members by id.
+    pub members: Vec<&'a Member>,
+}
+
+/// `event: count`. In `mode=count`, and in `mode=list` for rooms too large to list.
+#[derive(Serialize, ToSchema)]
+pub struct CountFrame<'a> {
+    /// The room.
+    #[schema(value_type = String)]
+    pub room: &'a RoomId,
+    /// Position of this frame: a place to resume from.
+    #[schema(example = "1f0c2a910.43")]
+    pub cursor: String,
+    /// All members of the room.
+    pub count: usize,
+}
+
+/// `event: sync`, at the start of a stream that missed nothing and every 15 seconds.
+#[derive(Serialize, ToSchema)]
+pub struct SyncFrame {
+    /// Everything up to here has been sent. Many rooms: the cursors joined by commas, in the order of the rooms.
+    #[schema(example = "1f0c2a910.43")]
+    pub cursor: String,
+    /// Whether the database could not be asked lately: what was sent may be out of date.
+    pub stale: bool,
+}
+
+/// Why a stream ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ByeReason {
+    /// The replica shuts down.
+    Drain,
+    /// The watcher fell behind what is kept for it.
+    Slow,
+    /// The token that opened the stream has expired.
+    TokenExpired,
+    /// Streams live for about 10 minutes, so that load spreads over replicas.
+    MaxAge,
+}
+
+/// `event: bye`, then the stream ends.
+#[derive(Serialize, ToSchema)]
+pub struct ByeFrame {
+    /// Why.
+    pub reason: ByeReason,
+    /// Come back after this long, with `Last-Event-ID`.
+    pub retry_ms: u64,
+}
+
+/// An encoded frame: `event:` and `data:` lines, then its own `id:` line and the empty line that ends it.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    bytes: Bytes,
+    id_at: usize,
+}
+
+impl Wire {
+    fn new(event: &str, data: &impl Serialize, cursor: &Cursor) -> Self {
+        let mut bytes = Vec::with_capacity(256);
+        write_event(&mut bytes, event, data);
+        let id_at = bytes.len();
+        bytes.extend_from_slice(format!("id: {cursor}\n\n").as_bytes());
+        Self { bytes: bytes.into(), id_at }
+    }
+
+    /// The frame as a stream of one room sends it, shared by all of them.
+    pub fn whole(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
+    /// The frame without its end, for a stream of many rooms, whose id is its own.
+    pub fn without_id(&self) -> Bytes {
+        self.bytes.slice(..self.id_at)
+    }
+}
+
+/// One change of a room, encoded for each mode that has watchers.
+#[derive(Debug)]
+pub struct Frame {
+    /// Position after this frame.
+    pub cursor: Cursor,
+    wires: [Option<Wire>; 3],
+}
+
+/// The modes that somebody watches a room in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Modes([bool; 3]);
+
+impl Modes {
+    /// Also this one, from now on.
+    pub fn add(&mut self, mode: Mode) {
+        self.0[mode as usize] = true;
+    }
+
+    fn encode(self, mode: Mode, wire: impl FnOnce() -> Wire) -> Option<Wire> {
+        self.0[mode as usize].then(wire)
+    }
+}
+
+impl Frame {
+    /// A change as a `diff`, a `presence` and a `count`.
+    pub fn diff(room: &RoomId, cursor: &Cursor, roster: &Roster, diff: &Diff, modes: Modes) -> Self {
+        let count = roster.len();
+        let diff = || Wire::new("diff", &DiffFrame { room, cursor: cursor.to_string(), count, diff }, cursor);
+        Self::build(room, cursor, roster, modes, diff)
+    }
+
+    /// A new start: everything known before is void.
+    pub fn restart(
+        room: &RoomId,
+        cursor: &Cursor,
+        roster: &Roster,
+        reason: SnapshotReason,
+        modes: Modes,
+    ) -> Self {
+        Self::build(room, cursor, roster, modes, || opening(room, cursor, roster, Mode::Diff, reason))
+    }
+
+    fn build(
+        room: &RoomId,
+        cursor: &Cursor,
+        roster: &Roster,
+        modes: Modes,
+        diff: impl FnOnce() -> Wire,
+    ) -> Self {
+        let plain = |mode| move || opening(room, cursor, roster, mode, SnapshotReason::Initial);
+        let wires = [
+            modes.encode(Mode::Diff, diff),
+            modes.encode(Mode::List, plain(Mode::List)),
+            modes.encode(Mode::Count, plain(Mode::Count)),
+        ];
+        Self { cursor: cursor.clone(), wires }
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        self.wires.iter().flatten().map(|wire| wire.bytes.len()).sum()
+    }
+
+    /// The frame as this mode sees it.
+    pub fn wire(&self, mode: Mode) -> Option<&Wire> {
+        self.wires[mode as usize].as_ref()
+    }
+}
+
+/// The whole state of a room, as a mode shows it.
+pub fn opening(room: &RoomId, cursor: &Cursor, roster: &Roster, mode: Mode, reason: SnapshotReason) -> Wire {
+    let (text, count) = (cursor.to_string(), roster.len());
+    match mode {
+        Mode::Diff => {
+            let members = roster.members().take(LISTED_MAX).collect();
+            Wire::new("snapshot", &SnapshotFrame { room, cursor: text, count, members, reason }, cursor)
+        }
+        Mode::List if count <= LISTED_MAX => {
+            let members = roster.members().collect();
+            Wire::new("presence", &PresenceFrame { room, cursor: text, count, members }, cursor)
+        }
+        Mode::List | Mode::Count => Wire::new("count", &CountFrame { room, cursor: text, count }, cursor),
+    }
+}
+
+/// What a returning watcher of `mode=diff` missed.
+pub fn missed(room: &RoomId, cursor: &Cursor, count: usize, diff: &Diff) -> Wire {
+    Wire::new("diff", &DiffFrame { room, cursor: cursor.to_string(), count, diff }, cursor)
+}
+
+/// A `sync` frame; its id is the stream's.
+pub fn sync(cursor: String, stale: bool) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(128);
+    let id = format!("id: {cursor}\n\n");
+    write_event(&mut bytes, "sync", &SyncFrame { cursor, stale });
+    bytes.extend_from_slice(id.as_bytes());
+    bytes
+}
+
+/// A `bye` frame, with the `retry:` line that a browser's own reconnect obeys.
+pub fn bye(reason: ByeReason, retry_ms: u64) -> Vec<u8> {
+    let mut bytes = format!("retry: {retry_ms}\n").into_bytes();
+    write_event(&mut bytes, "bye", &ByeFrame { reason, retry_ms });
+    bytes.push(b'\n');
+    bytes
+}
+
+fn write_event(bytes: &mut Vec<u8>, event: &str, data: &impl Serialize) {
+    bytes.extend_from_slice(format!("event: {event}\ndata: ").as_bytes());
+    serde_json::to_writer(&mut *bytes, data).expect("frames are maps with string keys, written to memory");
+    bytes.push(b'\n');
+}

@@ -1,0 +1,169 @@
+//! This replica's rooms and watchers.
+//!
+//! One task (the [`feed`]) holds the roster of every watched room. It is woken by hints, never told by them: it
+//! reads the log after the version it has, folds what came into one frame, encodes that once per mode, and hands
+//! it to each worker thread that has watchers of the room. There a [`fan`] keeps a short ring of frames per room,
+//! from which every watcher reads at its own pace. A watcher is a position, not a queue.
+
+mod fan;
+mod feed;
+pub mod frame;
+mod room;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+pub use fan::{Fan, Next, ROUND, Turn, Watch};
+use frame::{Frame, Mode, Wire};
+
+use crate::domain::cursor::Cursor;
+use crate::domain::hint::Hint;
+use crate::domain::id::RoomId;
+use crate::domain::roster::Roster;
+use crate::store::Store;
+
+/// Hinted rooms kept apart, at most; past that, every watched room is looked at.
+const HINTS_MAX: usize = 10_000;
+
+/// Requests waiting for the feed, at most; handlers wait for a place.
+const REQUESTS_MAX: usize = 4096;
+
+/// Messages waiting for a worker, at most. A worker that is so far behind slows the feed down, and the feed then
+/// folds more versions into a frame.
+const INBOX_MAX: usize = 1024;
+
+/// What a watcher starts with.
+#[derive(Debug)]
+pub struct Opening {
+    /// What it must be sent first: a snapshot, what it missed, or nothing when it is at the head.
+    pub first: Option<Wire>,
+    /// Where it is then.
+    pub cursor: Cursor,
+    /// The number of the room's last frame: frames after it are news to this watcher.
+    pub number: u64,
+}
+
+/// A roster as the hub has it, served when the database cannot be asked.
+#[derive(Debug)]
+pub struct Remembered {
+    /// Where it was read.
+    pub cursor: Cursor,
+    /// Who was there.
+    pub roster: Roster,
+}
+
+/// The room cannot be read now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the room cannot be read now")]
+pub struct Unreadable;
+
+type WorkerId = usize;
+
+enum Request {
+    Attach {
+        worker: WorkerId,
+        inbox: mpsc::Sender<Message>,
+    },
+    Watch {
+        worker: WorkerId,
+        room: RoomId,
+        mode: Mode,
+        last: Option<Cursor>,
+        reply: oneshot::Sender<Opening>,
+    },
+    Unwatch {
+        worker: WorkerId,
+        room: RoomId,
+        watchers: usize,
+    },
+    Remembered {
+        room: RoomId,
+        reply: oneshot::Sender<Remembered>,
+    },
+    Drain,
+}
+
+enum Message {
+    Frame { room: RoomId, number: u64, frame: Arc<Frame> },
+    Drain,
+}
+
+#[derive(Default)]
+struct Hints {
+    rooms: HashSet<RoomId>,
+    all: bool,
+}
+
+struct Shared {
+    hints: Mutex<Hints>,
+    wake: Notify,
+    stale: AtomicBool,
+    watchers: AtomicUsize,
+    workers: AtomicUsize,
+}
+
+/// A handle to the hub. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub {
+    requests: mpsc::Sender<Request>,
+    shared: Arc<Shared>,
+}
+
+impl Hub {
+    /// Starts the feed. It ends when the last handle is gone.
+    pub fn start(store: Store) -> Self {
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let shared = Arc::new(Shared {
+            hints: Mutex::default(),
+            wake: Notify::new(),
+            stale: AtomicBool::new(false),
+            watchers: AtomicUsize::new(0),
+            workers: AtomicUsize::new(0),
+        });
+        tokio::spawn(feed::Feed::new(store, requests, shared.clone()).run());
+        Self { requests: sender, shared }
+    }
+
+    /// Says that these rooms may have moved.
+    pub fn hint(&self, hints: impl IntoIterator<Item = Hint>) {
+        let mut kept = self.shared.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.rooms.extend(hints.into_iter().map(|hint| hint.room));
+        if kept.rooms.len() > HINTS_MAX {
+            kept.rooms.clear();
+            kept.all = true;
+        }
+        drop(kept);
+        self.shared.wake.notify_one();
+    }
+
+    /// Says that hints may have been lost: every watched room is looked at.
+    pub fn resync(&self) {
+        self.shared.hints.lock().unwrap_or_else(PoisonError::into_inner).all = true;
+        self.shared.wake.notify_one();
+    }
+
+    /// Whether the last look at the database failed.
+    pub fn stale(&self) -> bool {
+        self.shared.stale.load(Ordering::Relaxed)
+    }
+
+    /// Open streams on this replica.
+    pub fn watchers(&self) -> usize {
+        self.shared.watchers.load(Ordering::Relaxed)
+    }
+
+    /// The roster of a room that is being watched here, as it was last read.
+    pub async fn remembered(&self, room: RoomId) -> Option<Remembered> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Remembered { room, reply }).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Ends every stream with `bye {drain}`.
+    pub async fn drain(&self) {
+        let _ = self.requests.send(Request::Drain).await; // no feed, no streams
+    }
+}

@@ -1,0 +1,163 @@
+//! One watched room: what is known of it, who waits for it, when its next frame may go out. Plain state.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::frame::{self, Frame, Mode, Modes, Wire};
+use super::{Opening, WorkerId};
+use crate::domain::cursor::Cursor;
+use crate::domain::event::Diff;
+use crate::domain::id::RoomId;
+use crate::domain::resume::{Plan, SnapshotReason, plan};
+use crate::domain::roster::Roster;
+use crate::store::events::Tail;
+
+/// A watcher that has not been told anything yet.
+pub(super) struct Waiting {
+    pub(super) mode: Mode,
+    pub(super) last: Option<Cursor>,
+    pub(super) since: Instant,
+    pub(super) reply: oneshot::Sender<Opening>,
+}
+
+/// What is known of a room once it has been read.
+pub(super) struct Known {
+    pub(super) cursor: Cursor,
+    pub(super) roster: Roster,
+}
+
+pub(super) struct Room {
+    pub(super) id: RoomId,
+    pub(super) known: Option<Known>,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) watchers: HashMap<WorkerId, usize>,
+    /// Not before this is the room read and a frame published.
+    pub(super) due_at: Instant,
+    pub(super) number: u64,
+    modes: Modes,
+}
+
+impl Room {
+    pub(super) fn new(id: RoomId, now: Instant) -> Self {
+        let (watchers, modes) = (HashMap::new(), Modes::default());
+        Self { id, known: None, waiting: Vec::new(), watchers, due_at: now, number: 0, modes }
+    }
+
+    pub(super) fn wait(&mut self, worker: WorkerId, waiting: Waiting) {
+        self.modes.add(waiting.mode);
+        *self.watchers.entry(worker).or_default() += 1;
+        self.waiting.push(waiting);
+    }
+
+    /// Gives whether anybody is left.
+    pub(super) fn forget(&mut self, worker: WorkerId, watchers: usize) -> bool {
+        if let Some(left) = self.watchers.get_mut(&worker) {
+            *left = left.saturating_sub(watchers);
+            if *left == 0 {
+                self.watchers.remove(&worker);
+            }
+        }
+        !self.watchers.is_empty()
+    }
+
+    /// Cursors of waiting watchers that can be answered by replay.
+    pub(super) fn replays(&self) -> Vec<Cursor> {
+        let Some(known) = &self.known else {
+            return Vec::new();
+        };
+        let mut cursors: Vec<Cursor> = self
+            .waiting
+            .iter()
+            .filter_map(|w| w.last.clone())
+            .filter(|last| plan(Some(last), &known.cursor) == Plan::Replay)
+            .collect();
+        cursors.sort_by_key(|c| c.version);
+        cursors.dedup();
+        cursors
+    }
+
+    /// Takes in what the log holds after `known`. None when that is not all of it: the room must be read anew.
+    pub(super) fn advance(&mut self, tail: &Tail) -> Option<Frame> {
+        let known = self.known.as_mut()?;
+        if !tail.complete {
+            return None;
+        }
+        tail.events.iter().for_each(|event| known.roster.apply(event));
+        known.cursor = tail.head.clone();
+        self.number += 1;
+        let diff = Diff::fold(&tail.events);
+        Some(Frame::diff(&self.id, &known.cursor, &known.roster, &diff, self.modes))
+    }
+
+    /// Replaces what is known.
+    pub(super) fn restart(&mut self, cursor: Cursor, roster: Roster) -> Frame {
+        let same_history = self
+            .known
+            .as_ref()
+            .is_none_or(|k| k.cursor.epoch == cursor.epoch && k.cursor.version <= cursor.version);
+        let reason = if same_history { SnapshotReason::TooOld } else { SnapshotReason::Epoch };
+        self.number += 1;
+        let frame = Frame::restart(&self.id, &cursor, &roster, reason, self.modes);
+        self.known = Some(Known { cursor, roster });
+        frame
+    }
+
+    /// Answers everybody who waits. `replays` holds what came after each cursor of [`Room::replays`].
+    pub(super) fn answer_waiting(&mut self, replays: &HashMap<i64, &Tail>) {
+        let Some(known) = &self.known else { return };
+        let mut encoded: Vec<First> = Vec::new(); // a storm of returning watchers has few different cursors
+        for Waiting { mode, last, reply, .. } in self.waiting.drain(..) {
+            let wire = match encoded.iter().find(|first| first.mode == mode && first.last == last) {
+                Some(first) => first.wire.clone(),
+                None => {
+                    let wire = first_frame(&self.id, known, mode, last.as_ref(), replays);
+                    encoded.push(First { mode, last, wire: wire.clone() });
+                    wire
+                }
+            };
+            let opening = Opening { first: wire, cursor: known.cursor.clone(), number: self.number };
+            let _ = reply.send(opening); // a watcher that went away is forgotten by its fan
+        }
+    }
+
+    /// Frames of a room are at least this far apart, so that a busy large room costs its watchers a bounded rate.
+    pub(super) fn spacing(&self) -> Duration {
+        match self.known.as_ref().map_or(0, |known| known.roster.len()) {
+            0..=100 => Duration::from_millis(20),
+            101..=1000 => Duration::from_millis(250),
+            _ => Duration::from_secs(1),
+        }
+    }
+}
+
+/// What watchers in this mode with this cursor are sent first.
+struct First {
+    mode: Mode,
+    last: Option<Cursor>,
+    wire: Option<Wire>,
+}
+
+fn first_frame(
+    room: &RoomId,
+    known: &Known,
+    mode: Mode,
+    last: Option<&Cursor>,
+    replays: &HashMap<i64, &Tail>,
+) -> Option<Wire> {
+    let Known { cursor, roster } = known;
+    let whole = |reason| Some(frame::opening(room, cursor, roster, mode, reason));
+    match plan(last, cursor) {
+        Plan::Nothing => None,
+        Plan::Snapshot(reason) => whole(reason),
+        Plan::Replay if mode != Mode::Diff => whole(SnapshotReason::Initial),
+        Plan::Replay => match last.and_then(|last| replays.get(&last.version)) {
+            Some(tail) if tail.complete && tail.head == *cursor => {
+                Some(frame::missed(room, cursor, roster.len(), &Diff::fold(&tail.events)))
+            }
+            _ => whole(SnapshotReason::TooOld),
+        },
+    }
+}

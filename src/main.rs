@@ -1,0 +1,190 @@
+//! The command line.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the command line: it talks to people"
+)]
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use headcount::app::{Parts, Replica};
+use headcount::auth::token::TokenKey;
+use headcount::auth::{Claims, Grant, Keys, Rights, ServerKey};
+use headcount::domain::id::UserId;
+use headcount::settings::{Cli, Command, Database, Dev, LogFormat, Serve, Token, Tuning};
+use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::PgConnectOptions;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Failure = Box<dyn std::error::Error>;
+
+// The runtime's main thread lives as long as the process: the private Postgres is told to stop when it ends.
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Dev(dev) => run_dev(dev).await,
+        Command::Serve(serve) => run_serve(serve).await,
+        Command::Migrate(database) => migrate(&database).await,
+        Command::Openapi => openapi(),
+        Command::Token(token) => mint(token),
+    };
+    let Err(failure) = result else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("headcount: {failure}");
+    let missing = matches!(failure.downcast_ref(), Some(EmbeddedError::BinariesMissing));
+    ExitCode::from(if missing { 2 } else { 1 })
+}
+
+async fn run_dev(dev: Dev) -> Result<(), Failure> {
+    dev.check()?;
+    log(&dev.tuning);
+    let data_dir = dev.data_dir.clone().unwrap_or_else(default_data_dir);
+    let options = EmbeddedOptions { data_dir, durability: Durability::Full, max_connections: 100 };
+    let mut postgres = EmbeddedPostgres::start(options).await?;
+    postgres.ensure_database("headcount").await?;
+    let database = postgres.connect_options("headcount");
+    headcount::store::migrate(&database).await?;
+    let jwt_secret = dev.jwt_secret.clone().unwrap_or_else(random_key);
+    let server_key = dev.server_key.clone().unwrap_or_else(random_key);
+    let keys = keys(&jwt_secret, &server_key);
+    let tuning = dev.tuning.clone();
+    let replica = Replica::start(Parts {
+        listen: dev.listen,
+        database,
+        listen_database: None,
+        keys,
+        tuning,
+        dev: true,
+    })?;
+    greet(&replica, &jwt_secret, &server_key, &dev);
+    let stopped = tokio::select! {
+        () = signal() => Ok(()),
+        ended = postgres.exited() => Err(ended.into()),
+    };
+    replica.stop().await;
+    postgres.stop().await?;
+    stopped
+}
+
+async fn run_serve(serve: Serve) -> Result<(), Failure> {
+    serve.check()?;
+    log(&serve.tuning);
+    let database: PgConnectOptions = serve.database.url()?.expose_secret().parse()?;
+    let direct = serve.listen_database_url.as_ref().map(|url| url.expose_secret().parse()).transpose()?;
+    tokio::select! {
+        migrated = migrate_patiently(&database) => migrated?,
+        () = signal() => return Ok(()),
+    }
+    let keys = keys(&serve.jwt_secret, &serve.server_key);
+    let parts = Parts {
+        listen: serve.listen,
+        database,
+        listen_database: direct,
+        keys,
+        tuning: serve.tuning,
+        dev: false,
+    };
+    let replica = Replica::start(parts)?;
+    println!("headcount ready on http://{}", replica.address());
+    signal().await;
+    replica.stop().await;
+    Ok(())
+}
+
+/// A database that is away is waited for; one that refuses is an error.
+async fn migrate_patiently(database: &PgConnectOptions) -> Result<(), Failure> {
+    loop {
+        match headcount::store::migrate(database).await {
+            Ok(()) => return Ok(()),
+            Err(error) if headcount::store::is_away(&error) => {
+                tracing::warn!(%error, "the database is away; waiting for it");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn migrate(database: &Database) -> Result<(), Failure> {
+    let options: PgConnectOptions = database.url()?.expose_secret().parse()?;
+    headcount::store::migrate(&options).await?;
+    println!("the schema is up to date");
+    Ok(())
+}
+
+fn openapi() -> Result<(), Failure> {
+    println!("{}", headcount::http::document().to_pretty_json()?);
+    Ok(())
+}
+
+fn mint(token: Token) -> Result<(), Failure> {
+    let rooms = token.rooms.split(',').map(|room| Grant::All(room.trim().to_owned())).collect();
+    let exp = (SystemTime::now() + token.ttl).duration_since(UNIX_EPOCH)?.as_secs();
+    let sub = UserId::parse(&token.user)?;
+    let claims = Claims { sub, exp, name: token.name, avatar_url: None, rooms: Rights(Some(rooms)) };
+    println!("{}", TokenKey::new(token.jwt_secret).mint(&claims));
+    Ok(())
+}
+
+fn keys(jwt_secret: &SecretString, server_key: &SecretString) -> Keys {
+    let server = server_key.expose_secret().split(',').map(|key| ServerKey::new(&key.trim().into()));
+    Keys::new(server.collect(), TokenKey::new(jwt_secret.clone()))
+}
+
+fn random_key() -> SecretString {
+    format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()).into()
+}
+
+/// Reachable for the unprivileged user that Postgres runs as when this runs as root.
+fn default_data_dir() -> std::path::PathBuf {
+    let home = std::env::var_os("HOME").map(std::path::PathBuf::from).filter(|home| home != "/root");
+    match home {
+        Some(home) => home.join(".local/share/headcount"),
+        None => "/var/tmp/headcount-dev".into(),
+    }
+}
+
+fn greet(replica: &Replica, jwt_secret: &SecretString, server_key: &SecretString, dev: &Dev) {
+    let url = format!("http://{}", replica.address());
+    if dev.jwt_secret.is_none() {
+        println!("HEADCOUNT_JWT_SECRET={}", jwt_secret.expose_secret());
+    }
+    if dev.server_key.is_none() {
+        println!("HEADCOUNT_SERVER_KEY={}", server_key.expose_secret());
+    }
+    println!("demo page  {url}/");
+    println!("API docs   {url}/docs/");
+    println!("try        {}", try_line(&url));
+    println!("headcount ready on {url}");
+}
+
+/// One line to paste: gets a token and watches the lobby.
+fn try_line(url: &str) -> String {
+    format!(
+        "curl -sN -H \"Authorization: Bearer $(curl -s {url}/dev/token -H 'content-type: application/json' \
+         -d '{{\"user\":\"me\"}}' | cut -d'\"' -f4)\" {url}/v1/rooms/lobby/events"
+    )
+}
+
+fn log(tuning: &Tuning) {
+    let filter = tracing_subscriber::EnvFilter::new(&tuning.log);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match tuning.log_format {
+        LogFormat::Pretty => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("a signal handler can be installed");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("a signal handler can be installed");
+    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+}

@@ -1,0 +1,253 @@
+//! The command line and its settings. Every flag has a `HEADCOUNT_...` variable; a bad value names itself.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::commands::Timing;
+use crate::domain::lease::Pace;
+
+/// Presence: which users are online, in which room, with which status, right now.
+#[derive(Parser, Debug)]
+#[command(version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run on a private Postgres with development keys and a demo page, on this machine only
+    Dev(Dev),
+    /// Run on your Postgres, with your keys
+    Serve(Serve),
+    /// Bring the database's schema up to date, and stop
+    Migrate(Database),
+    /// Print the OpenAPI document
+    Openapi,
+    /// Print a token for trying things
+    Token(Token),
+}
+
+/// `headcount dev`
+#[derive(Args, Debug)]
+pub struct Dev {
+    /// Address to serve on; port 0 picks a free one
+    #[arg(long, env = "HEADCOUNT_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where the private Postgres keeps its data
+    #[arg(long, env = "HEADCOUNT_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Secret that signs tokens; made and printed when not given
+    #[arg(long, env = "HEADCOUNT_JWT_SECRET", hide_env_values = true)]
+    pub jwt_secret: Option<SecretString>,
+    /// Key of application servers; made and printed when not given
+    #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true)]
+    pub server_key: Option<SecretString>,
+    /// Everything else
+    #[command(flatten)]
+    pub tuning: Tuning,
+}
+
+/// `headcount serve`
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Address to serve on; port 0 picks a free one
+    #[arg(long, env = "HEADCOUNT_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Which database
+    #[command(flatten)]
+    pub database: Database,
+    /// A direct connection for LISTEN, where DATABASE_URL goes through a pooler
+    #[arg(long, env = "HEADCOUNT_LISTEN_DATABASE_URL", hide_env_values = true)]
+    pub listen_database_url: Option<SecretString>,
+    /// Secret that signs tokens, at least 32 bytes
+    #[arg(long, env = "HEADCOUNT_JWT_SECRET", hide_env_values = true)]
+    pub jwt_secret: SecretString,
+    /// Key of application servers, at least 32 bytes; several separated by commas while one replaces another
+    #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true)]
+    pub server_key: SecretString,
+    /// Everything else
+    #[command(flatten)]
+    pub tuning: Tuning,
+}
+
+/// Which database.
+#[derive(Args, Debug)]
+pub struct Database {
+    /// Postgres to use: postgres://user:password@host:port/database
+    #[arg(long, env = "HEADCOUNT_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<SecretString>,
+}
+
+/// `headcount token`
+#[derive(Args, Debug)]
+pub struct Token {
+    /// User id
+    pub user: String,
+    /// Display name
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Rooms it is good for, separated by commas; `team:*` for all that begin so
+    #[arg(long, default_value = "*")]
+    pub rooms: String,
+    /// How long it is good for
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    pub ttl: Duration,
+    /// Secret that signs tokens
+    #[arg(long, env = "HEADCOUNT_JWT_SECRET", hide_env_values = true)]
+    pub jwt_secret: SecretString,
+}
+
+/// Settings that `dev` and `serve` share. Durations read like `15s`, `500ms`.
+#[derive(Args, Debug, Clone)]
+pub struct Tuning {
+    /// Between heartbeats of a visible session [1s to 5m]; the answers tell clients, spread by 10 %
+    #[arg(long, env = "HEADCOUNT_HEARTBEAT", default_value = "15s", value_parser = duration)]
+    pub heartbeat: Duration,
+    /// How long a heartbeat of a visible session lasts [at least twice the heartbeat, at most 1h]
+    #[arg(long, env = "HEADCOUNT_LEASE", default_value = "45s", value_parser = duration)]
+    pub lease: Duration,
+    /// How long a heartbeat of a hidden session lasts [at least the lease, at most 1h]; it beats every 2/5 of that
+    #[arg(long, env = "HEADCOUNT_HIDDEN_LEASE", default_value = "150s", value_parser = duration)]
+    pub hidden_lease: Duration,
+    /// How long a leave with grace waits for a join of the same user [0s to 5m]
+    #[arg(long, env = "HEADCOUNT_LEAVE_GRACE", default_value = "5s", value_parser = duration)]
+    pub leave_grace: Duration,
+    /// A session not active for this long is idle [1s to 24h]
+    #[arg(long, env = "HEADCOUNT_IDLE_AFTER", default_value = "5m", value_parser = duration)]
+    pub idle_after: Duration,
+    /// Between sweeps for sessions whose lease ran out [100ms to 1m, less than the lease]
+    #[arg(long, env = "HEADCOUNT_SWEEP_INTERVAL", default_value = "1s", value_parser = duration)]
+    pub sweep_interval: Duration,
+    /// How long the event log is kept [10m to 400d]
+    #[arg(long, env = "HEADCOUNT_RETENTION", default_value = "24h", value_parser = duration)]
+    pub retention: Duration,
+    /// Age at which a stream is asked to come back, spread by 20 % [1s to 24h]
+    #[arg(long, env = "HEADCOUNT_MAX_STREAM_AGE", default_value = "10m", value_parser = duration)]
+    pub max_stream_age: Duration,
+    /// Whether to LISTEN; without, changes of other replicas are found by a poll every 2 s
+    #[arg(long, env = "HEADCOUNT_LISTENER", default_value = "on")]
+    pub listener: Switch,
+    /// HTTP worker threads [1 to 64]; one per core when not given
+    #[arg(long, env = "HEADCOUNT_WORKERS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: Option<u16>,
+    /// Database connections, beside one for heartbeats and one to listen [2 to 100]
+    #[arg(long, env = "HEADCOUNT_DATABASE_CONNECTIONS", default_value = "8", value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub database_connections: u32,
+    /// What to log: a level, or `target=level` pairs
+    #[arg(long, env = "HEADCOUNT_LOG", default_value = "info")]
+    pub log: String,
+    /// How to log
+    #[arg(long, env = "HEADCOUNT_LOG_FORMAT", default_value = "pretty")]
+    pub log_format: LogFormat,
+}
+
+/// On or off.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// Do.
+    On,
+    /// Do not.
+    Off,
+}
+
+/// How to log.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// A setting that cannot be used. The message names the setting.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingError(String);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Tuning {
+    /// Checks the settings, one by one and against each other.
+    pub fn check(&self) -> Result<(), SettingError> {
+        let hour = 3600 * SECOND;
+        between("HEADCOUNT_HEARTBEAT", self.heartbeat, SECOND, 300 * SECOND)?;
+        between("HEADCOUNT_LEASE", self.lease, self.heartbeat * 2, hour)?;
+        between("HEADCOUNT_HIDDEN_LEASE", self.hidden_lease, self.lease, hour)?;
+        between("HEADCOUNT_LEAVE_GRACE", self.leave_grace, Duration::ZERO, 300 * SECOND)?;
+        between("HEADCOUNT_IDLE_AFTER", self.idle_after, SECOND, 24 * hour)?;
+        let sweep_max = (60 * SECOND).min(self.lease);
+        between("HEADCOUNT_SWEEP_INTERVAL", self.sweep_interval, SECOND / 10, sweep_max)?;
+        between("HEADCOUNT_RETENTION", self.retention, 600 * SECOND, 400 * 24 * hour)?;
+        between("HEADCOUNT_MAX_STREAM_AGE", self.max_stream_age, SECOND, 24 * hour)
+    }
+
+    /// What commands need of them. A hidden session beats every 2/5 of its lease: 60 s of 150 s.
+    pub fn timing(&self) -> Timing {
+        let pace = Pace {
+            heartbeat: self.heartbeat,
+            lease: self.lease,
+            heartbeat_hidden: (self.hidden_lease * 2 / 5).max(self.heartbeat),
+            lease_hidden: self.hidden_lease,
+        };
+        Timing { pace, leave_grace: self.leave_grace, idle_after: self.idle_after }
+    }
+}
+
+impl Database {
+    /// The address, from the flag, `HEADCOUNT_DATABASE_URL` or `DATABASE_URL`.
+    pub fn url(&self) -> Result<SecretString, SettingError> {
+        let plain = || std::env::var("DATABASE_URL").ok().map(SecretString::from);
+        self.database_url.clone().or_else(plain).ok_or_else(|| {
+            SettingError(
+                "HEADCOUNT_DATABASE_URL is not set: which Postgres? (postgres://user@host/database)".into(),
+            )
+        })
+    }
+}
+
+impl Dev {
+    /// Development keys are given to anybody who asks: only this machine may.
+    pub fn check(&self) -> Result<(), SettingError> {
+        if !self.listen.ip().is_loopback() {
+            return Err(SettingError(format!(
+                "HEADCOUNT_LISTEN is {}; dev serves on a loopback address only (use serve)",
+                self.listen
+            )));
+        }
+        self.tuning.check()
+    }
+}
+
+impl Serve {
+    /// Checks the keys: a short one can be guessed.
+    pub fn check(&self) -> Result<(), SettingError> {
+        long_enough("HEADCOUNT_JWT_SECRET", self.jwt_secret.expose_secret())?;
+        for key in self.server_key.expose_secret().split(',') {
+            long_enough("HEADCOUNT_SERVER_KEY", key.trim())?;
+        }
+        self.tuning.check()
+    }
+}
+
+fn long_enough(name: &str, key: &str) -> Result<(), SettingError> {
+    if key.len() >= 32 { Ok(()) } else { Err(SettingError(format!("{name} must be at least 32 bytes long"))) }
+}
+
+fn between(name: &str, value: Duration, min: Duration, max: Duration) -> Result<(), SettingError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    let [value, min, max] = [value, min, max].map(humantime::format_duration);
+    Err(SettingError(format!("{name} is {value}; it must be between {min} and {max}")))
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}

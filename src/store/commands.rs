@@ -1,0 +1,144 @@
+//! The batch of write commands: `headcount.apply`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sqlx::types::Json;
+
+use super::{Store, StoreError};
+use crate::domain::cursor::{Cursor, Epoch};
+use crate::domain::id::{RoomId, SessionId, UserId};
+use crate::domain::member::{Member, Status};
+
+/// One command, as `headcount.apply` takes it. What is `None` is kept as it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Command {
+    /// What to do.
+    pub op: Op,
+    /// In which room.
+    pub room_id: RoomId,
+    /// Whose presence.
+    pub user_id: UserId,
+    /// Through which session; none for a kick.
+    pub session_id: Option<SessionId>,
+    /// Increasing per session; an older one than the newest seen changes nothing.
+    pub seq: Option<i64>,
+    /// The profile, at a join.
+    pub name: Option<String>,
+    /// The picture, at a join; empty removes it.
+    pub avatar_url: Option<String>,
+    /// How present.
+    pub status: Option<Status>,
+    /// What the application attaches.
+    pub state: Option<Arc<RawValue>>,
+    /// Whether the page can be seen.
+    pub visible: Option<bool>,
+    /// A leave waits this long for a join of the same user.
+    #[serde(serialize_with = "interval")]
+    pub grace: Duration,
+    /// Lease of a visible session.
+    #[serde(serialize_with = "interval")]
+    pub lease: Duration,
+    /// Lease of a hidden session.
+    #[serde(serialize_with = "interval")]
+    pub lease_hidden: Duration,
+}
+
+/// What a command does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    /// Makes the session present in the room.
+    Join,
+    /// Ends that.
+    Leave,
+    /// Changes status or state.
+    Update,
+    /// Ends all sessions of the user in the room.
+    Kick,
+}
+
+/// What became of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Done, or found done.
+    Ok,
+    /// The session is not in that room.
+    Absent,
+    /// The session is somebody else's, or nobody's.
+    Foreign,
+    /// Somebody holds the room; nothing was done.
+    Busy,
+}
+
+/// What to do about a room that somebody holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// Wait, up to the lock timeout.
+    Wait,
+    /// Leave its commands out.
+    Skip,
+}
+
+/// The answer to one command.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The room's position, at or past the command's event.
+    pub cursor: Cursor,
+    /// Whether this command made the user a member.
+    pub created: bool,
+    /// The member afterwards.
+    pub member: Option<Member>,
+}
+
+fn interval<S: serde::Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{} ms", value.as_millis()))
+}
+
+#[derive(Serialize)]
+struct Numbered<'a> {
+    ord: usize,
+    #[serde(flatten)]
+    command: &'a Command,
+}
+
+type Row = (i32, String, String, i64, bool, Option<Json<Member>>);
+
+impl Store {
+    /// Applies commands in one transaction, in their order, and answers each in that order. Commands for a room
+    /// that somebody holds wait for it, or are answered [`Outcome::Busy`].
+    pub async fn apply(&self, commands: &[Command], held: Held) -> Result<Vec<Answer>, StoreError> {
+        let numbered: Vec<_> =
+            commands.iter().enumerate().map(|(ord, command)| Numbered { ord, command }).collect();
+        let mut lease = self.connection().await?;
+        let mut rows: Vec<Row> = sqlx::query_as(
+            "select ord, outcome, epoch, version, created, member from headcount.apply($1, $2)",
+        )
+        .bind(Json(numbered))
+        .bind(held == Held::Wait)
+        .fetch_all(lease.connection())
+        .await?;
+        lease.done();
+        rows.sort_unstable_by_key(|row| row.0);
+        rows.into_iter().map(answer).collect()
+    }
+}
+
+fn answer((_, outcome, epoch, version, created, member): Row) -> Result<Answer, StoreError> {
+    let outcome = match outcome.as_str() {
+        "ok" => Outcome::Ok,
+        "absent" => Outcome::Absent,
+        "busy" => Outcome::Busy,
+        _ => Outcome::Foreign,
+    };
+    let epoch = parse_epoch(&epoch)?;
+    Ok(Answer { outcome, cursor: Cursor { epoch, version }, created, member: member.map(|Json(m)| m) })
+}
+
+pub(super) fn parse_epoch(text: &str) -> Result<Epoch, StoreError> {
+    Epoch::parse(text).map_err(|error| StoreError::Bug(sqlx::Error::Decode(error.into())))
+}

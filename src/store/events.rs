@@ -1,0 +1,113 @@
+//! Reading the log.
+
+use serde_json::value::RawValue;
+use sqlx::types::Json;
+
+use super::commands::parse_epoch;
+use super::{Store, StoreError};
+use crate::domain::cursor::Cursor;
+use crate::domain::event::{Change, Event, Reason};
+use crate::domain::id::{RoomId, UserId};
+use crate::domain::member::Member;
+
+/// Events of one room that a read returns at most. More than that behind, a roster is cheaper.
+pub const EVENTS_MAX: i64 = 5000;
+
+/// What the log holds after a position.
+#[derive(Debug)]
+pub struct Tail {
+    /// The room's head when this was read.
+    pub head: Cursor,
+    /// The events after the position, oldest first: all of them when `complete`.
+    pub events: Vec<Event>,
+    /// Whether `events` reach from the position to the head without a gap.
+    pub complete: bool,
+}
+
+/// Only rooms that have moved are looked up in the log; for the others this is one look at their row.
+/// A room that nobody has joined yet is at version 0 of the epoch it would be created with.
+const TAILS: &str = "select w.n, coalesce(l.lineage || substr(r.epoch, 9), l.epoch), coalesce(r.version, 0), \
+            e.version, e.kind, e.user_id, e.member, e.reason \
+     from unnest($1::text[], $2::text[], $3::bigint[]) with ordinality w (room_id, epoch, version, n) \
+     cross join (select headcount.lineage() as lineage, headcount.epoch() as epoch offset 0) l \
+     left join headcount.rooms r on r.room_id = w.room_id \
+     left join lateral ( \
+         select * from headcount.events e \
+         where e.room_id = w.room_id and e.version > w.version and e.version <= r.version \
+           and w.epoch = l.lineage || substr(r.epoch, 9) \
+         order by e.version limit $4 \
+     ) e on true \
+     where w.epoch <> coalesce(l.lineage || substr(r.epoch, 9), l.epoch) or w.version <> coalesce(r.version, 0) \
+     order by w.n, e.version";
+
+type Row = (
+    i64,
+    String,
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<Json<Box<RawValue>>>,
+    Option<String>,
+);
+
+impl Store {
+    /// For each position whose room has moved since: its index, and what came after it. All as of one moment.
+    pub async fn tails(&self, positions: &[(RoomId, Cursor)]) -> Result<Vec<(usize, Tail)>, StoreError> {
+        let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();
+        let epochs: Vec<&str> = positions.iter().map(|(_, cursor)| cursor.epoch.as_str()).collect();
+        let versions: Vec<i64> = positions.iter().map(|(_, cursor)| cursor.version).collect();
+        let mut lease = self.connection().await?;
+        let rows: Vec<Row> = sqlx::query_as(TAILS)
+            .bind(rooms)
+            .bind(epochs)
+            .bind(&versions)
+            .bind(EVENTS_MAX)
+            .fetch_all(lease.connection())
+            .await?;
+        lease.done();
+        collect(rows, &versions)
+    }
+}
+
+fn collect(rows: Vec<Row>, versions: &[i64]) -> Result<Vec<(usize, Tail)>, StoreError> {
+    let mut tails: Vec<(usize, Tail)> = Vec::new();
+    let mut reached = 0;
+    for (n, epoch, head, version, kind, user, member, reason) in rows {
+        let index = usize::try_from(n - 1).expect("ordinality counts from 1");
+        if tails.last().is_none_or(|(last, _)| *last != index) {
+            let head = Cursor { epoch: parse_epoch(&epoch)?, version: head };
+            tails.push((index, Tail { head, events: Vec::new(), complete: false }));
+            reached = versions[index];
+        }
+        let (Some((_, tail)), Some(version), Some(kind), Some(user)) =
+            (tails.last_mut(), version, kind, user)
+        else {
+            continue;
+        };
+        if version != reached + 1 {
+            continue; // a gap: the log was trimmed
+        }
+        reached = version;
+        tail.complete = reached == tail.head.version;
+        if let Some(change) = change(&kind, member.as_ref().map(|Json(raw)| raw.get()), reason.as_deref()) {
+            let user = UserId::parse(&user).map_err(|e| StoreError::Bug(sqlx::Error::Decode(e.into())))?;
+            tail.events.push(Event { version, user, change });
+        }
+    }
+    Ok(tails)
+}
+
+/// None for an event whose member was erased: the erasure's own `left` is further on in the log.
+fn change(kind: &str, member: Option<&str>, reason: Option<&str>) -> Option<Change> {
+    let member = || serde_json::from_str::<Member>(member?).ok();
+    match kind {
+        "joined" => member().map(Change::Joined),
+        "updated" => member().map(Change::Updated),
+        _ => Some(Change::Left(match reason {
+            Some("expired") => Reason::Expired,
+            Some("kicked") => Reason::Kicked,
+            _ => Reason::Left,
+        })),
+    }
+}

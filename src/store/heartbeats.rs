@@ -1,0 +1,86 @@
+//! Heartbeats: one update of `presence` for many sessions.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::domain::id::{SessionId, UserId};
+use crate::domain::lease::Pace;
+
+/// "This session still lives."
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// Which.
+    pub session: SessionId,
+    /// Whose it must be; none under the server key.
+    pub user: Option<UserId>,
+    /// Whether the page can be seen; none keeps what was said last.
+    pub visible: Option<bool>,
+    /// Whether the user did something since the last heartbeat.
+    pub active: bool,
+    /// Increasing per session; an older one than the newest seen changes nothing.
+    pub seq: Option<i64>,
+}
+
+/// A session that a heartbeat found.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Alive {
+    /// Which.
+    pub session_id: Uuid,
+    /// Whose.
+    pub user_id: String,
+    /// Whether it counts as visible now.
+    pub visible: bool,
+    /// Whether rosters should now say something else about idleness.
+    pub idle_due: bool,
+}
+
+/// `synchronous_commit = off` for this transaction only: a crash of Postgres loses at most some 100 ms of
+/// heartbeats, and a lease has room for two missed ones.
+const BEAT: &str = "with relaxed as materialized (select set_config('synchronous_commit', 'off', true)) \
+     select h.session_id, h.user_id, h.visible, h.idle_due \
+     from relaxed, headcount.heartbeat($1, $2, $3, $4, $5, $6, $7, $8) h";
+
+impl Store {
+    /// Renews the leases of the sessions that exist. `beats` hold a session at most once, sorted by session.
+    pub async fn heartbeat(
+        &self,
+        beats: &[Heartbeat],
+        pace: &Pace,
+        idle_after: Duration,
+    ) -> Result<Vec<Alive>, StoreError> {
+        let sessions: Vec<Uuid> = beats.iter().map(|b| b.session.0).collect();
+        let users: Vec<Option<&str>> = beats.iter().map(|b| b.user.as_ref().map(UserId::as_str)).collect();
+        let visible: Vec<Option<bool>> = beats.iter().map(|b| b.visible).collect();
+        let active: Vec<bool> = beats.iter().map(|b| b.active).collect();
+        let seqs: Vec<Option<i64>> = beats.iter().map(|b| b.seq).collect();
+        let mut lease = self.heartbeat_connection().await?;
+        let alive = sqlx::query_as(BEAT)
+            .bind(sessions)
+            .bind(users)
+            .bind(visible)
+            .bind(active)
+            .bind(seqs)
+            .bind(pace.lease)
+            .bind(pace.lease_hidden)
+            .bind(idle_after)
+            .fetch_all(lease.connection())
+            .await?;
+        lease.done();
+        Ok(alive)
+    }
+
+    /// Makes rosters agree with how long these sessions have been inactive.
+    pub async fn refresh_idle(&self, sessions: &[SessionId], idle_after: Duration) -> Result<(), StoreError> {
+        let sessions: Vec<Uuid> = sessions.iter().map(|s| s.0).collect();
+        let mut lease = self.connection().await?;
+        sqlx::query("select headcount.refresh_idle($1, $2)")
+            .bind(sessions)
+            .bind(idle_after)
+            .execute(lease.connection())
+            .await?;
+        lease.done();
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! The connection that hears notifications, and the nonce that proves it does.
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+
+use super::{Store, StoreError};
+
+/// The one channel.
+pub const CHANNEL: &str = "headcount";
+
+impl Store {
+    /// Sends a nonce through a pooled connection. A listener that does not hear it is deaf.
+    pub async fn send_nonce(&self, nonce: &str) -> Result<(), StoreError> {
+        let mut lease = self.connection().await?;
+        sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(nonce).execute(lease.connection()).await?;
+        lease.done();
+        Ok(())
+    }
+}
+
+/// Opens a connection of its own and listens. Whoever holds it must treat an `Err` and a `None` of `try_recv`
+/// alike: something may have been missed.
+pub async fn listen(options: PgConnectOptions) -> Result<PgListener, StoreError> {
+    let options = options.application_name("headcount-listener");
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(super::ACQUIRE_MAX)
+        .connect_lazy_with(options);
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.ignore_pool_close_event(true);
+    listener.eager_reconnect(false);
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
+}

@@ -1,0 +1,133 @@
+//! The only SQL outside `migrations/`, one file per table, and the connections it runs on.
+//!
+//! Every call is one statement, so nothing of ours is ever inside an open transaction between two round trips.
+//! A connection whose call was cut short (cancelled, timed out, failed) is closed, never pooled again: nobody
+//! knows what is still on its wire.
+
+pub mod commands;
+pub mod embedded;
+pub mod error;
+pub mod events;
+pub mod heartbeats;
+pub mod listen;
+pub mod rooms;
+pub mod rosters;
+pub mod upkeep;
+pub mod users;
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Executor, Postgres, pool::PoolConnection};
+use tokio::runtime::Handle;
+
+pub use error::StoreError;
+
+/// No database call lasts longer, whatever the server does: a commit that waits for a standby ignores
+/// `statement_timeout`, so the deadline is ours.
+pub const CALL_MAX: Duration = Duration::from_secs(2);
+
+/// Waiting for a free connection, at most.
+const ACQUIRE_MAX: Duration = Duration::from_secs(1);
+
+/// What the server is told, so that it gives up before we do.
+const SESSION_SETTINGS: &str = "set statement_timeout = '1800ms'; set lock_timeout = '1s'; \
+     set idle_in_transaction_session_timeout = '5s'; set timezone = 'UTC'";
+
+/// This replica's connections. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+    /// Heartbeats have a connection of their own: readers and writers cannot starve them.
+    heartbeats: PgPool,
+    runtime: Handle,
+}
+
+impl Store {
+    /// Prepares connections; none is opened yet, so a database that is away is no error here. Calls run on
+    /// the current Tokio runtime, whichever thread asks.
+    pub fn new(options: PgConnectOptions, connections_max: u32) -> Self {
+        let options = options.application_name("headcount");
+        let pool = |max| {
+            PgPoolOptions::new()
+                .max_connections(max)
+                .acquire_timeout(ACQUIRE_MAX)
+                .test_before_acquire(false) // a round trip for nothing: a dead connection fails its call and is closed
+                .after_connect(|connection, _| {
+                    Box::pin(async move { connection.execute(SESSION_SETTINGS).await.map(drop) })
+                })
+                .connect_lazy_with(options.clone())
+        };
+        Self { pool: pool(connections_max), heartbeats: pool(1), runtime: Handle::current() }
+    }
+
+    /// Runs a call to its end in a task of its own, so that a client which goes away cannot cancel it half-way.
+    pub async fn detached<T, F>(&self, call: F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.runtime.spawn(bounded(call)).await.map_err(|_| StoreError::Unavailable)?
+    }
+
+    async fn connection(&self) -> Result<Lease, StoreError> {
+        Ok(Lease(Some(self.pool.acquire().await?)))
+    }
+
+    async fn heartbeat_connection(&self) -> Result<Lease, StoreError> {
+        Ok(Lease(Some(self.heartbeats.acquire().await?)))
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+        self.heartbeats.close().await;
+    }
+}
+
+/// Ends a call that takes longer than [`CALL_MAX`]. Its outcome is then unknown.
+pub async fn bounded<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(CALL_MAX, call).await.unwrap_or(Err(StoreError::OutcomeUnknown))
+}
+
+/// A pooled connection in use. Goes back to the pool by [`Lease::done`] only; dropped otherwise, it is closed.
+struct Lease(Option<PoolConnection<Postgres>>);
+
+impl Lease {
+    fn connection(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("present until done or dropped")
+    }
+
+    fn done(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+/// Brings the schema up to date. Replicas that start together wait for one another.
+pub async fn migrate(options: &PgConnectOptions) -> Result<(), sqlx::migrate::MigrateError> {
+    use sqlx::Connection;
+    let mut migrator = sqlx::migrate!();
+    migrator.create_schema("headcount");
+    migrator.dangerous_set_table_name("headcount.migrations"); // "dangerous" when changed later; it was never another
+    let mut connection = PgConnection::connect_with(options).await?;
+    migrator.run(&mut connection).await
+}
+
+/// Whether a migration failed because nobody answered, so that waiting may help.
+pub fn is_away(error: &sqlx::migrate::MigrateError) -> bool {
+    match error {
+        sqlx::migrate::MigrateError::Execute(sqlx::Error::Io(_)) => true,
+        sqlx::migrate::MigrateError::Execute(sqlx::Error::Database(database)) => {
+            database.code().is_some_and(|code| ["57P03", "53300", "57P01"].contains(&code.as_ref()))
+        }
+        _ => false,
+    }
+}

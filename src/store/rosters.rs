@@ -1,0 +1,126 @@
+//! Reading who is in a room.
+
+use std::collections::HashMap;
+
+use sqlx::types::Json;
+use time::OffsetDateTime;
+
+use super::commands::parse_epoch;
+use super::{Store, StoreError};
+use crate::domain::cursor::Cursor;
+use crate::domain::id::{RoomId, UserId};
+use crate::domain::member::Member;
+use crate::domain::roster::Roster;
+
+/// A page of a roster.
+#[derive(Debug)]
+pub struct Page {
+    /// The room's position when this was read.
+    pub cursor: Cursor,
+    /// All members of the room.
+    pub count: i64,
+    /// The members on this page, by id.
+    pub members: Vec<Member>,
+}
+
+const PAGE: &str = "select coalesce(headcount.lineage() || substr(r.epoch, 9), headcount.epoch()), \
+            coalesce(r.version, 0), coalesce(r.member_count, 0)::bigint, m.member \
+     from (select $1 as room_id) w \
+     left join headcount.rooms r on r.room_id = w.room_id \
+     left join lateral ( \
+         select headcount.member(m) as member from headcount.rosters m \
+         where m.room_id = w.room_id and m.user_id > $2 \
+         order by m.user_id limit $3 \
+     ) m on true";
+
+const WHOLE: &str = "select w.n, coalesce(l.lineage || substr(r.epoch, 9), l.epoch), coalesce(r.version, 0), m.member \
+     from unnest($1::text[]) with ordinality w (room_id, n) \
+     cross join (select headcount.lineage() as lineage, headcount.epoch() as epoch offset 0) l \
+     left join headcount.rooms r on r.room_id = w.room_id \
+     left join lateral ( \
+         select headcount.member(m) as member from headcount.rosters m where m.room_id = w.room_id offset 0 \
+     ) m on true";
+
+impl Store {
+    /// Members of a room after a user id, in the order of ids. Cursor, count and members are of one moment.
+    pub async fn roster_page(&self, room: &RoomId, after: &str, limit: i64) -> Result<Page, StoreError> {
+        let mut lease = self.connection().await?;
+        let rows: Vec<(String, i64, i64, Option<Json<Member>>)> = sqlx::query_as(PAGE)
+            .bind(room.as_str())
+            .bind(after)
+            .bind(limit)
+            .fetch_all(lease.connection())
+            .await?;
+        lease.done();
+        let (epoch, version, count, _) = rows.first().ok_or(StoreError::Unavailable)?;
+        let (cursor, count) = (Cursor { epoch: parse_epoch(epoch)?, version: *version }, *count);
+        let members = rows.into_iter().filter_map(|row| row.3).map(|Json(member)| member).collect();
+        Ok(Page { cursor, count, members })
+    }
+
+    /// Whole rosters, each with its position, in the order asked for.
+    pub async fn rosters(&self, rooms: &[RoomId]) -> Result<Vec<(Cursor, Roster)>, StoreError> {
+        let names: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
+        let mut lease = self.connection().await?;
+        let rows: Vec<(i64, String, i64, Option<Json<Member>>)> =
+            sqlx::query_as(WHOLE).bind(names).fetch_all(lease.connection()).await?;
+        lease.done();
+        let mut found: HashMap<i64, (Cursor, Vec<Member>)> = HashMap::with_capacity(rooms.len());
+        for (n, epoch, version, member) in rows {
+            if let std::collections::hash_map::Entry::Vacant(entry) = found.entry(n) {
+                entry.insert((Cursor { epoch: parse_epoch(&epoch)?, version }, Vec::new()));
+            }
+            found.entry(n).and_modify(|(_, members)| members.extend(member.map(|Json(m)| m)));
+        }
+        (1i64..)
+            .take(rooms.len())
+            .map(|n| {
+                let (cursor, members) = found.remove(&n).ok_or(StoreError::Unavailable)?;
+                Ok((cursor, Roster::new(members)))
+            })
+            .collect()
+    }
+
+    /// Where users are: for each, in the order asked and counted from 1, an entry per room, or one without.
+    pub async fn whereabouts(&self, users: &[UserId]) -> Result<Vec<(usize, Whereabouts)>, StoreError> {
+        let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
+        let mut lease = self.connection().await?;
+        let rows: Vec<Whereabouts> =
+            sqlx::query_as(WHEREABOUTS).bind(ids).fetch_all(lease.connection()).await?;
+        lease.done();
+        Ok(rows.into_iter().map(|row| (usize::try_from(row.n).unwrap_or(0), row)).collect())
+    }
+}
+
+const WHEREABOUTS: &str = "select w.n, w.user_id, p.last_seen as online_last_seen, u.last_seen_at, m.room_id, m.status \
+     from unnest($1::text[]) with ordinality w (user_id, n) \
+     left join headcount.users u on u.user_id = w.user_id \
+     left join lateral ( \
+         select distinct s.room_id from headcount.memberships s where s.user_id = w.user_id \
+     ) s on true \
+     left join lateral ( \
+         select r.room_id, r.status from headcount.rosters r \
+         where r.room_id = s.room_id and r.user_id = w.user_id offset 0 \
+     ) m on true \
+     left join lateral ( \
+         select max(p.last_seen) as last_seen from headcount.presence p \
+         where p.session_id in (select o.session_id from headcount.memberships o where o.user_id = w.user_id) \
+     ) p on true \
+     order by w.n, m.room_id";
+
+/// A user in one room, or in none.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Whereabouts {
+    /// Which of those asked for, from 1.
+    pub n: i64,
+    /// The user's id.
+    pub user_id: String,
+    /// The newest heartbeat of a live session, if there is one.
+    pub online_last_seen: Option<OffsetDateTime>,
+    /// End of the last session before.
+    pub last_seen_at: Option<OffsetDateTime>,
+    /// The room.
+    pub room_id: Option<String>,
+    /// The member's status there.
+    pub status: Option<String>,
+}

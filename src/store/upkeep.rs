@@ -1,0 +1,58 @@
+//! The sweep and the trim.
+
+use std::time::Duration;
+
+use super::{Store, StoreError};
+
+/// Sessions ended in one batch of a sweep. About 50 ms of work; more would hold room locks for longer than a
+/// join should wait.
+const SWEEP_BATCH: i32 = 1000;
+
+/// Sessions ended a second after an outage, so that a mass expiry does not melt the watchers.
+const SWEEP_RECOVERING: i32 = 500;
+
+/// What a batch of a sweep did.
+#[derive(Clone, Copy, Debug, Default, sqlx::FromRow)]
+pub struct Swept {
+    /// Sessions whose lease ran out.
+    pub expired: i32,
+    /// Members gone, by expiry or by the end of a leave's grace.
+    pub departed: i32,
+    /// Whether more is waiting.
+    pub more: bool,
+    /// Whether departures are being spread after an outage.
+    pub recovering: bool,
+}
+
+impl Store {
+    /// One batch. `lease` is the shortest in use.
+    pub async fn sweep(&self, interval: Duration, lease: Duration) -> Result<Swept, StoreError> {
+        let mut connection = self.connection().await?;
+        let swept = sqlx::query_as("select * from headcount.sweep($1, $2, $3, $4)")
+            .bind(interval)
+            .bind(lease)
+            .bind(SWEEP_BATCH)
+            .bind(SWEEP_RECOVERING)
+            .fetch_one(connection.connection())
+            .await?;
+        connection.done();
+        Ok(swept)
+    }
+
+    /// Bounds the log. Gives whether more is waiting.
+    pub async fn trim(&self, retention: Duration) -> Result<bool, StoreError> {
+        let mut lease = self.connection().await?;
+        let (more,) =
+            sqlx::query_as("select headcount.trim($1)").bind(retention).fetch_one(lease.connection()).await?;
+        lease.done();
+        Ok(more)
+    }
+
+    /// Whether the database answers and the schema is there.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let mut lease = self.connection().await?;
+        sqlx::query("select from headcount.sweep_state").execute(lease.connection()).await?;
+        lease.done();
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Profiles.
+
+use super::{Store, StoreError};
+use crate::domain::id::UserId;
+
+/// A user's profile, as stored.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Profile {
+    /// The user's id.
+    pub user_id: String,
+    /// Display name.
+    pub name: String,
+    /// Picture, or none.
+    pub avatar_url: Option<String>,
+}
+
+const PUT: &str = "select * from headcount.put_users(array( \
+     select (user_id, name, coalesce(avatar_url, ''))::headcount.profile \
+     from unnest($1::text[], $2::text[], $3::text[]) as given (user_id, name, avatar_url)))";
+
+impl Store {
+    /// Creates or replaces profiles, all or none. Gives them as they are now, in no particular order.
+    pub async fn put_users(&self, profiles: &[Profile]) -> Result<Vec<Profile>, StoreError> {
+        let ids: Vec<&str> = profiles.iter().map(|p| p.user_id.as_str()).collect();
+        let names: Vec<&str> = profiles.iter().map(|p| p.name.as_str()).collect();
+        let avatars: Vec<Option<&str>> = profiles.iter().map(|p| p.avatar_url.as_deref()).collect();
+        let mut lease = self.connection().await?;
+        let rows =
+            sqlx::query_as(PUT).bind(ids).bind(names).bind(avatars).fetch_all(lease.connection()).await?;
+        lease.done();
+        Ok(rows)
+    }
+
+    /// A profile, if there is one.
+    pub async fn user(&self, id: &UserId) -> Result<Option<Profile>, StoreError> {
+        let mut lease = self.connection().await?;
+        let row = sqlx::query_as("select user_id, name, avatar_url from headcount.users where user_id = $1")
+            .bind(id.as_str())
+            .fetch_optional(lease.connection())
+            .await?;
+        lease.done();
+        Ok(row)
+    }
+
+    /// Ends a user's presence and removes what is stored of them. Gives whether there was anything.
+    pub async fn erase_user(&self, id: &UserId) -> Result<bool, StoreError> {
+        let mut lease = self.connection().await?;
+        let (found,) = sqlx::query_as("select headcount.erase_user($1)")
+            .bind(id.as_str())
+            .fetch_one(lease.connection())
+            .await?;
+        lease.done();
+        Ok(found)
+    }
+}

@@ -1,0 +1,91 @@
+//! Hears of other replicas' commits. Everything it says is a hint: when it is deaf, wrong or away, watched rooms
+//! are found by the hub's poll, 2 s later at worst.
+//!
+//! A connection that lost notifications does not always say so, and a half-open one never does. So every error and
+//! every end is a gap, and a nonce is sent through another connection every 5 s: unheard, the listener is replaced.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener};
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use crate::domain::hint;
+use crate::hub::Hub;
+use crate::store::{Store, listen::listen};
+
+/// Between nonces.
+const NONCE_EVERY: Duration = Duration::from_secs(5);
+
+/// A nonce not heard after this long is lost.
+const NONCE_MAX: Duration = Duration::from_secs(5);
+
+/// Between attempts to connect.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Opening the connection takes this long at most.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Listens.
+pub struct Listener {
+    /// For nonces.
+    pub store: Store,
+    /// A direct connection.
+    pub options: PgConnectOptions,
+    /// Whom to tell.
+    pub hub: Hub,
+}
+
+/// Why a listener was given up.
+#[derive(Debug)]
+enum Gap {
+    Connection,
+    Deaf,
+}
+
+impl Listener {
+    /// Listens for ever.
+    pub async fn run(self) {
+        loop {
+            if let Ok(Ok(listener)) = timeout(CONNECT_MAX, listen(self.options.clone())).await {
+                self.hub.resync(); // whatever was notified before is not heard
+                metrics::gauge!("headcount_listening").set(1.0);
+                let gap = self.hear(listener).await;
+                metrics::counter!("headcount_listener_gaps_total").increment(1);
+                tracing::warn!(?gap, "the listener missed something; watched rooms are read again");
+            }
+            metrics::gauge!("headcount_listening").set(0.0);
+            sleep(RETRY_AFTER).await;
+        }
+    }
+
+    async fn hear(&self, mut listener: PgListener) -> Gap {
+        let mut nonce = String::new();
+        let mut due = Instant::now();
+        loop {
+            tokio::select! {
+                heard = listener.try_recv() => match heard {
+                    Ok(Some(notification)) if notification.payload() == nonce => nonce.clear(),
+                    Ok(Some(notification)) => self.hub.hint(hint::parse(notification.payload())),
+                    Ok(None) | Err(_) => return Gap::Connection,
+                },
+                () = tokio::time::sleep_until(due) => {
+                    if !nonce.is_empty() {
+                        return Gap::Deaf;
+                    }
+                    // A `?` cannot be in a room's key: nobody takes this for a hint.
+                    nonce = format!("?{}", Uuid::new_v4());
+                    let store = self.store.clone();
+                    let sent = nonce.clone();
+                    match self.store.detached(async move { store.send_nonce(&sent).await }).await {
+                        Ok(()) => due = Instant::now() + NONCE_MAX,
+                        Err(_) => { // the database is away for others too: that says nothing about this connection
+                            nonce.clear();
+                            due = Instant::now() + NONCE_EVERY;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

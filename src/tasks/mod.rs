@@ -1,0 +1,47 @@
+//! What runs beside the HTTP server, whether or not anybody asks. Periodic tasks share one shape: a name, a
+//! period, and `run_once`, which looks at the database and reports what it did. A failed run is not retried within
+//! the task: the next period is the retry.
+
+pub mod idle;
+pub mod listener;
+pub mod sweeper;
+pub mod trimmer;
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::store::StoreError;
+
+/// A task that runs again and again.
+pub trait Periodic: Send + 'static {
+    /// What logs call it.
+    const NAME: &'static str;
+
+    /// Between two runs.
+    fn period(&self) -> Duration;
+
+    /// One run. Gives a sentence when there is something to tell.
+    fn run_once(&mut self) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
+}
+
+/// Runs a task for ever.
+pub async fn run<T: Periodic>(mut task: T) {
+    let mut ticks = interval(task.period());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        ticks.tick().await;
+        let result = task.run_once().await;
+        match &result {
+            Ok(Some(done)) => tracing::debug!(task = T::NAME, "{done}"),
+            Ok(None) => {}
+            // A failure is logged when it begins, not every period.
+            Err(error) if !failing => {
+                tracing::warn!(task = T::NAME, %error, "failed; tries again every period");
+            }
+            Err(_) => {}
+        }
+        failing = result.is_err();
+    }
+}

@@ -1,0 +1,41 @@
+//! Removes sessions whose lease ran out and completes leaves whose grace is over. Every replica sweeps; whoever
+//! finds another at work goes away. Nobody's heartbeat is needed for it.
+
+use std::time::Duration;
+
+use super::Periodic;
+use crate::store::{Store, StoreError, bounded};
+
+/// Sweeps.
+pub struct Sweeper {
+    /// The database.
+    pub store: Store,
+    /// Between sweeps.
+    pub interval: Duration,
+    /// The shortest lease in use.
+    pub lease: Duration,
+}
+
+impl Periodic for Sweeper {
+    const NAME: &'static str = "sweeper";
+
+    fn period(&self) -> Duration {
+        self.interval
+    }
+
+    async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
+        let (mut expired, mut departed) = (0, 0);
+        loop {
+            let swept = bounded(self.store.sweep(self.interval, self.lease)).await?;
+            expired += swept.expired;
+            departed += swept.departed;
+            let progress = swept.expired + swept.departed > 0;
+            if !swept.more || swept.recovering || !progress {
+                break;
+            }
+        }
+        metrics::counter!("headcount_sweeps_total").increment(1);
+        metrics::counter!("headcount_expired_sessions_total").increment(u64::try_from(expired).unwrap_or(0));
+        Ok((expired + departed > 0).then(|| format!("{expired} sessions expired, {departed} members gone")))
+    }
+}

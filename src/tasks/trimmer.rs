@@ -1,0 +1,37 @@
+//! Bounds what grows: the event log and what is remembered of sessions that are gone.
+
+use std::time::Duration;
+
+use super::Periodic;
+use crate::store::{Store, StoreError, bounded};
+
+/// Between trims: at 24 h of retention, about 0.07 % of the log each time.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// Calls in one run, at most, so that a long backlog does not hold a connection for ever.
+const CALLS_MAX: usize = 100;
+
+/// Trims.
+pub struct Trimmer {
+    /// The database.
+    pub store: Store,
+    /// How long the log is kept.
+    pub retention: Duration,
+}
+
+impl Periodic for Trimmer {
+    const NAME: &'static str = "trimmer";
+
+    fn period(&self) -> Duration {
+        PERIOD
+    }
+
+    async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
+        for _ in 0..CALLS_MAX {
+            if !bounded(self.store.trim(self.retention)).await? {
+                return Ok(None);
+            }
+        }
+        Ok(Some("more to trim; goes on next time".into()))
+    }
+}
