@@ -56,9 +56,9 @@ begin
 end
 $$;
 
--- Carries out the `ok` commands of a wave, in which no two are about the same user in the same room.
--- needs: users, rooms and sessions locked.
-create function headcount.carry_out(p_wave headcount.command[], p_now timestamptz)
+-- Renews the sessions of the `ok` joins and updates. Once for the whole batch, because which command is the last
+-- to say whether a session is visible does not depend on waves. needs: the sessions locked.
+create function headcount.renew_sessions(p_commands headcount.command[], p_now timestamptz)
 returns void language plpgsql as $$
 begin
     update headcount.presence p
@@ -68,17 +68,24 @@ begin
         lease = case when coalesce(c.visible, p.visible) then c.lease else c.lease_hidden end
     from (
         select
-            w.session_id,
-            (array_agg(w.visible order by w.ord desc) filter (where w.visible is not null))[1] as visible,
-            max(w.lease) as lease,
-            max(w.lease_hidden) as lease_hidden
-        from unnest(p_wave) w
-        where w.op in ('join', 'update') and w.outcome = 'ok'
-        group by w.session_id
+            d.session_id,
+            (array_agg(d.visible order by d.ord desc) filter (where d.visible is not null))[1] as visible,
+            max(d.lease) as lease,
+            max(d.lease_hidden) as lease_hidden
+        from unnest(p_commands) d
+        where d.op in ('join', 'update') and d.outcome = 'ok'
+        group by d.session_id
     ) c
-    -- A session made by this batch, or renewed by an earlier wave, is written again only if it shows.
+    -- Sessions made by this batch are renewed already, and visible.
     where p.session_id = c.session_id and (p.last_seen <> p_now or p.visible <> c.visible);
+end
+$$;
 
+-- Carries out the `ok` commands of a wave, in which no two are about the same user in the same room.
+-- needs: users, rooms and sessions locked.
+create function headcount.carry_out(p_wave headcount.command[], p_now timestamptz)
+returns void language plpgsql as $$
+begin
     update headcount.memberships m
     set status = coalesce(c.status, m.status),
         state = coalesce(c.state, m.state),
@@ -111,10 +118,12 @@ begin
           and (c.op = 'kick' or c.op = 'leave' and c.grace <= '0' and m.session_id = c.session_id)
         returning m.session_id, m.room_id, m.user_id, greatest(m.seq, c.seq) as seq
     ), early as (
-        -- A leave that overtook its join is remembered, so that the join is ignored when it comes.
-        select c.session_id, c.room_id, c.user_id, c.seq
+        -- A leave that overtook its join is remembered, so that the join is ignored when it comes. Once for a
+        -- session that several users claim, or the insert would fail, and the whole batch with it.
+        select distinct on (c.session_id, c.room_id) c.session_id, c.room_id, c.user_id, c.seq
         from unnest(p_wave) c
         where c.op = 'leave' and c.outcome = 'absent' and c.seq is not null
+        order by c.session_id, c.room_id, c.ord
     )
     insert into headcount.departures as d (session_id, room_id, user_id, seq)
     select * from departed union all select * from early
@@ -139,24 +148,23 @@ begin
 end
 $$;
 
--- Decides and carries out one wave. The touched members are logged and answered; the refused are answered.
+-- Carries out one wave, decided before. The touched members are logged and answered; the refused are answered.
 create function headcount.apply_wave(p_wave headcount.command[], p_now timestamptz)
 returns headcount.answer[] language plpgsql as $$
 declare
-    v_wave    headcount.command[] := headcount.decide(p_wave);
     v_touched headcount.touched[] := headcount.remember(array(
         select (c.ord, c.room_id, c.user_id, case c.op when 'kick' then 'kicked' else 'left' end)::headcount.touch
-        from unnest(v_wave) c
+        from unnest(p_wave) c
         where c.outcome in ('ok', 'stale')
     ));
 begin
-    perform headcount.carry_out(v_wave, p_now);
+    perform headcount.carry_out(p_wave, p_now);
     return array(
         select (l.ord, l.room_id, 'ok', l.created, l.member)::headcount.answer
         from headcount.log_changes(v_touched) l
         union all
         select (c.ord, c.room_id, c.outcome, false, null)::headcount.answer
-        from unnest(v_wave) c
+        from unnest(p_wave) c
         where c.outcome in ('absent', 'foreign')
     );
 end
@@ -193,6 +201,8 @@ declare
     v_busy     text[];
     v_sessions uuid[];
     v_locked   headcount.room_version[];
+    v_wave     headcount.command[];
+    v_decided  headcount.command[] := '{}';
     v_answers  headcount.answer[] := '{}';
 begin
     v_commands := array(
@@ -245,10 +255,8 @@ begin
 
     -- New sessions belong to whoever used them first, also when that was in a room they have left. A join that
     -- its own leave overtook makes no session.
-    insert into headcount.presence (session_id, user_id, visible, lease, last_active, last_seen)
-    select distinct on (c.session_id)
-        c.session_id, c.user_id, coalesce(c.visible, true),
-        case when coalesce(c.visible, true) then c.lease else c.lease_hidden end, v_now, v_now
+    insert into headcount.presence (session_id, user_id, lease, last_active, last_seen)
+    select distinct on (c.session_id) c.session_id, c.user_id, c.lease, v_now, v_now
     from unnest(v_commands) c
     where c.op = 'join'
       and not exists (
@@ -270,10 +278,11 @@ begin
     perform from headcount.presence p where p.session_id = any (v_sessions) order by p.session_id for update;
 
     for v_number in 1 .. (select coalesce(max(c.wave), 0) from unnest(v_commands) c) loop
-        v_answers := v_answers || headcount.apply_wave(
-            array(select c from unnest(v_commands) c where c.wave = v_number), v_now
-        );
+        v_wave := headcount.decide(array(select c from unnest(v_commands) c where c.wave = v_number));
+        v_decided := v_decided || v_wave;
+        v_answers := v_answers || headcount.apply_wave(v_wave, v_now);
     end loop;
+    perform headcount.renew_sessions(v_decided, v_now);
 
     if exists (select from unnest(v_commands) c where c.op <> 'join')
        or exists (select from unnest(v_answers) a where a.outcome <> 'ok') then

@@ -38,7 +38,10 @@ async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     eprintln!("headcount: {failure}");
-    let missing = matches!(failure.downcast_ref(), Some(EmbeddedError::BinariesMissing));
+    let missing = matches!(
+        failure.downcast_ref(),
+        Some(EmbeddedError::BinariesMissing | EmbeddedError::BinariesNotThere { .. })
+    );
     ExitCode::from(if missing { 2 } else { 1 })
 }
 
@@ -144,9 +147,9 @@ fn random_key() -> SecretString {
 
 /// Reachable for the unprivileged user that Postgres runs as when this runs as root.
 fn default_data_dir() -> std::path::PathBuf {
-    let home = std::env::var_os("HOME").map(std::path::PathBuf::from).filter(|home| home != "/root");
+    let home = std::env::var_os("HOME").filter(|_| !rustix::process::geteuid().is_root());
     match home {
-        Some(home) => home.join(".local/share/headcount"),
+        Some(home) => std::path::Path::new(&home).join(".local/share/headcount"),
         None => "/var/tmp/headcount-dev".into(),
     }
 }

@@ -42,7 +42,7 @@ pub struct Member {
     #[schema(example = 1)]
     pub sessions: i32,
     /// When the user became a member.
-    #[serde(with = "time::serde::rfc3339")]
+    #[serde(with = "super::timestamp")]
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.000Z")]
     pub joined_at: OffsetDateTime,
 }

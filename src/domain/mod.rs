@@ -9,3 +9,4 @@ pub mod lease;
 pub mod member;
 pub mod resume;
 pub mod roster;
+pub mod timestamp;

@@ -32,7 +32,7 @@ pub struct UserPresence {
     #[schema(example = json!(["lobby"]))]
     rooms: Vec<String>,
     /// Their newest heartbeat, or the end of their last session; null when never seen.
-    #[serde(with = "time::serde::rfc3339::option")]
+    #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
     #[schema(value_type = Option<String>, format = DateTime)]
     last_seen: Option<OffsetDateTime>,
 }

@@ -1,13 +1,13 @@
-//! A private Postgres for `headcount dev` and for the tests: started here, reached over a Unix socket that only
-//! its user (and root) can open, stopped when headcount stops or dies.
+//! A private Postgres for `headcount dev` and for the tests: started here, reached over a Unix socket that
+//! only its user (and root) can open, stopped when headcount stops or dies.
 //!
 //! It never listens on a network, never runs as root, and never takes a Postgres for its own that it did not
 //! start. Waits are bounded: 10 s for whoever had the directory before, 60 s to become ready, 18 s to stop.
 //!
 //! What to know when calling it:
 //!
-//! - Start it from the main thread (a future under `#[tokio::main]` runs there). The kernel stops Postgres when
-//!   the *thread* that started it ends, be that with the process or before it.
+//! - Start it from the main thread (a future under `#[tokio::main]` runs there). The kernel stops Postgres
+//!   when the *thread* that started it ends, be that with the process or before it.
 //! - Starting does a little blocking file work; it is meant for the time before anything is served.
 
 mod account;
@@ -31,8 +31,8 @@ use tokio::time::{Instant, sleep};
 pub use self::error::{EmbeddedError, LogTail};
 use self::{account::Account, binaries::Binaries, home::Home, launch::Launcher, server::Server};
 
-/// How long whoever had the directory before may take to leave: a headcount that is stopping, the Postgres of one
-/// that was killed.
+/// How long whoever had the directory before may take to leave: a headcount that is stopping, the Postgres of
+/// one that was killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a crash of the machine may cost.
@@ -47,8 +47,9 @@ pub enum Durability {
 /// How to start a private Postgres.
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
-    /// Made if absent. As root it is given to the user as whom Postgres runs, if it is new or empty; one with
-    /// files in it must be open to that user already.
+    /// Made if absent. As root, a new or empty one is given to the user as whom Postgres runs where that user
+    /// could not enter it; one with files in it must be open to that user already. So nothing else belongs
+    /// in it before the first start.
     pub data_dir: PathBuf,
     /// What a crash of the machine may cost.
     pub durability: Durability,
@@ -93,8 +94,8 @@ impl EmbeddedPostgres {
             .ssl_mode(PgSslMode::Disable)
     }
 
-    /// The same as a URL, for `psql` and for other processes. The database's name is taken as it is, so it must
-    /// be one that needs no escaping.
+    /// The same as a URL, for `psql` and for other processes. The database's name is taken as it is, so it
+    /// must be one that needs no escaping.
     pub fn database_url(&self, database: &str) -> String {
         let sockets = self.launcher.home.sockets.path.display();
         format!("postgres:///{database}?host={sockets}&port=5432&user=postgres&sslmode=disable")
@@ -131,8 +132,8 @@ impl EmbeddedPostgres {
         self.launcher.failed(format!("Postgres ended by itself ({how})"))
     }
 
-    /// Stops it, first with a checkpoint (SIGINT), after 10 s without (SIGQUIT; the next start then replays the
-    /// log). One that has ended already counts as stopped.
+    /// Stops it, first with a checkpoint (SIGINT), after 10 s without (SIGQUIT; the next start then replays
+    /// the log). One that has ended already counts as stopped.
     ///
     /// # Errors
     /// [`EmbeddedError::Failed`] when it still runs after that.

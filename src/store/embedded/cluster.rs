@@ -18,11 +18,11 @@ const UNFINISHED: &str = "cluster.new-";
 impl Launcher {
     /// Does nothing if it is there.
     pub(super) async fn make_cluster(&self, durability: Durability) -> Result<(), EmbeddedError> {
+        self.sweep();
         let cluster = self.home.cluster();
         if cluster.is_dir() {
             return Ok(());
         }
-        self.sweep();
         let unfinished = self.home.root.join(format!("{UNFINISHED}{}", std::process::id()));
         self.home.make_private(&unfinished)?;
         self.initdb(&unfinished, durability).await?;
@@ -45,7 +45,8 @@ impl Launcher {
         self.run(&self.binaries.initdb(), &args).await
     }
 
-    /// What cannot be removed is in nobody's way: the next one has another name.
+    /// What cannot be removed is in nobody's way: the next one has another name. It happens when an initdb
+    /// was killed a moment ago and its own child still writes; a later start sweeps that.
     fn sweep(&self) {
         let unfinished =
             |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes());

@@ -58,8 +58,9 @@ impl Launcher {
         })
     }
 
-    /// Through `setpriv` the kernel signals the program when the thread that starts it ends. The process group
-    /// is its own, so that Ctrl-C in a terminal reaches headcount, which then stops Postgres in its turn.
+    /// Through `setpriv` the kernel signals the program when the thread that starts it ends. The process
+    /// group is its own, so that Ctrl-C in a terminal reaches headcount, which then stops Postgres in its
+    /// turn.
     fn command(&self, program: &Path, when_we_die: &str) -> Result<Command, EmbeddedError> {
         let mut command = Command::new(if self.setpriv { Path::new("setpriv") } else { program });
         if self.setpriv {
@@ -73,7 +74,8 @@ impl Launcher {
         let errors = log.try_clone().doing(|| "sharing the log of Postgres".to_owned())?;
         command.current_dir(&self.home.root).process_group(0);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
-        // The log is read by people and by `is_locked`: one language. One time zone, so initdb need not guess.
+        // The log is read by people and by `is_locked`: one language. One time zone, so initdb need not
+        // guess.
         command.env("LC_ALL", "C").env("TZ", "UTC");
         Ok(command)
     }

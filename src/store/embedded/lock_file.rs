@@ -1,8 +1,8 @@
 //! `postmaster.pid`, Postgres's own lock file: who holds it, whether they are ready, and what to do about a
 //! holder that is left over.
 //!
-//! It is never deleted here. Its seventh line names the shared memory by which Postgres knows that backends of
-//! a dead postmaster are still writing; without the file that guard is gone. A file that provably names no
+//! It is never deleted here. Its seventh line names the shared memory by which Postgres knows that backends
+//! of a dead postmaster are still writing; without the file that guard is gone. A file that provably names no
 //! Postgres of this cluster is addressed to a process id that cannot exist, and Postgres judges the rest.
 
 use std::{

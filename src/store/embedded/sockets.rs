@@ -1,7 +1,8 @@
-//! The directory of Postgres's socket. Whoever can enter it is trusted, so it is closed to all but Postgres's user.
+//! The directory of Postgres's socket. Whoever can enter it is trusted, so it is closed to all but Postgres's
+//! user.
 //!
-//! It is `run` in the data directory, or, where that path would not do, a fresh one in /tmp, removed at the end.
-//! A kill leaves the latter behind, empty.
+//! It is `run` in the data directory, or, where that path would not do, a fresh one in /tmp, removed at the
+//! end. A kill leaves the latter behind, empty.
 
 use std::{
     fs, io,

@@ -1,0 +1,32 @@
+//! The contract: what is served is what is committed, and the docs page asks no other host.
+
+use serde_json::Value;
+
+use crate::deployment::start;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_served_document_is_the_committed_one() {
+    let deployment = start().await;
+    let served = deployment.user("ann").get("/openapi.json").await.ok();
+    let committed: Value = serde_json::from_str(include_str!("../../openapi/headcount.json")).unwrap();
+    assert_eq!(served, committed, "run make openapi");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_docs_page_asks_no_other_host() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let page = ann.get("/docs/").await.ok();
+    let page = page.as_str().unwrap();
+    assert!(page.contains("swagger-ui"));
+    assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_learn_whether_it_is_ready() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    assert_eq!(ann.get("/livez").await.ok(), "ok");
+    assert_eq!(ann.get("/readyz").await.ok()["ready"], true);
+    assert!(ann.get("/metrics").await.ok().as_str().unwrap().contains("headcount_watchers"));
+}

@@ -1,0 +1,19 @@
+//! The promises, through HTTP against a real Postgres. Each test is named after what it claims and fails when the
+//! guard of that claim is taken out.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod contract;
+mod deployment;
+mod heartbeats;
+mod members;
+mod processes;
+mod profiles;
+mod replicas;
+mod streams;
+mod sweeping;
+mod watcher;

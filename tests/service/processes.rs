@@ -1,0 +1,98 @@
+//! Real processes: what the command line does.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+use sqlx::ConnectOptions;
+
+use crate::deployment::{Client, JWT_SECRET, SERVER_KEY, start_with, token, tuning};
+use headcount::auth::Rights;
+
+/// `headcount serve`, ended when dropped.
+struct Process {
+    child: Child,
+    address: String,
+}
+
+fn serve(database_url: &str) -> Process {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_headcount"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .env("DATABASE_URL", database_url)
+        .env("HEADCOUNT_JWT_SECRET", JWT_SECRET)
+        .env("HEADCOUNT_SERVER_KEY", SERVER_KEY)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.find_map(|line| line.unwrap().strip_prefix("headcount ready on ").map(str::to_owned));
+    Process { child, address: ready.expect("it says when it is ready") }
+}
+
+impl Process {
+    fn user(&self, id: &str) -> Client {
+        let base = self.address.clone();
+        Client {
+            http: reqwest::Client::new(),
+            base,
+            credential: token(id, Rights::default()),
+            session: uuid::Uuid::new_v4(),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_serve_processes_on_one_database_show_each_others_joins() {
+    let deployment = start_with(0, tuning()).await;
+    let url = deployment.database.options.to_url_lossy().to_string();
+    let (here, there) = (serve(&url), serve(&url));
+    let mut watcher = there.user("bob").watch("lobby").await;
+    watcher.until_event("snapshot").await;
+    let ann = here.user("ann");
+    ann.join("lobby").await;
+    watcher.until_members("lobby", &["ann"]).await;
+    drop(here); // killed: that is no leave
+    let again = Client { base: there.address.clone(), ..ann };
+    assert_eq!(again.beat(json!({})).await, "alive");
+    assert_eq!(deployment.log("lobby").await, ["joined ann"]);
+}
+
+#[test]
+fn serve_refuses_to_start_without_keys_or_with_weak_ones() {
+    let run = |secret: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_headcount"));
+        command
+            .args(["serve", "--database-url", "postgres://localhost/none"])
+            .env_remove("HEADCOUNT_JWT_SECRET");
+        command.env("HEADCOUNT_SERVER_KEY", SERVER_KEY);
+        if let Some(secret) = secret {
+            command.env("HEADCOUNT_JWT_SECRET", secret);
+        }
+        let output = command.output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(run(None).contains("--jwt-secret"));
+    assert!(run(Some("short")).contains("HEADCOUNT_JWT_SECRET must be at least 32 bytes"));
+}
+
+#[test]
+fn a_bad_setting_names_itself() {
+    let run = |arguments: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_headcount")).arg("dev").args(arguments).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(run(&["--lease", "20s"]).contains("HEADCOUNT_LEASE is 20s; it must be between 30s and 1h"));
+    assert!(run(&["--sweep-interval", "2m"]).contains("HEADCOUNT_SWEEP_INTERVAL"));
+    assert!(run(&["--heartbeat", "soon"]).contains("--heartbeat"));
+    assert!(run(&["--listen", "0.0.0.0:0"]).contains("HEADCOUNT_LISTEN"));
+}
