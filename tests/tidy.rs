@@ -1,0 +1,124 @@
+//! The rules of this code base that a compiler does not know: which layer may know which, how long a file may be,
+//! how a file begins. Each has its reason.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longer than this, a file is about two things.
+const LINES_MAX: usize = 400;
+
+/// Each layer and what it may name of this crate. What is not listed is forbidden.
+const MAY_NAME: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("auth", &["domain"]),
+    ("store", &["domain"]),
+    ("commands", &["domain", "store"]),
+    ("hub", &["domain", "store"]),
+    ("tasks", &["domain", "store", "commands", "hub"]),
+    ("http", &["domain", "auth", "store", "commands", "hub"]),
+];
+
+/// Names that a layer must not use, and why.
+const MUST_NOT_SAY: &[(&str, &[&str], &str)] = &[
+    ("domain", &["async fn", "tokio", "sqlx", "Instant::now", "now_utc"], "no async, no I/O, no clock"),
+    ("http", &["sqlx"], "no SQL"),
+    ("commands", &["sqlx::query"], "the only SQL is in store"),
+    ("hub", &["sqlx", "actix"], "neither SQL nor HTTP"),
+    ("tasks", &["sqlx::query"], "the only SQL is in store"),
+];
+
+fn rust_files(folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder} has Rust files");
+    found
+}
+
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn layers_know_only_what_is_below_them() {
+    for (layer, allowed) in MAY_NAME {
+        for path in rust_files(&format!("src/{layer}")) {
+            let code = code(&path);
+            for named in code
+                .match_indices("crate::")
+                .filter_map(|(at, _)| code[at + 7..].split([':', ';', '{', ' ']).next())
+            {
+                let known = named == *layer || allowed.contains(&named);
+                assert!(known, "{}: {layer} names {named}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn layers_do_not_use_what_is_not_theirs() {
+    for (layer, words, why) in MUST_NOT_SAY {
+        for path in rust_files(&format!("src/{layer}")) {
+            let code = code(&path);
+            for word in *words {
+                assert!(!code.contains(word), "{}: {word} in {layer}: {why}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_about_one_thing_and_say_which() {
+    for path in ["src", "tests", "examples"].into_iter().flat_map(rust_files) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("//! "), "{}: begins by saying what it is", path.display());
+        let lines = text.lines().count();
+        assert!(lines <= LINES_MAX, "{}: {lines} lines, at most {LINES_MAX}", path.display());
+    }
+}
+
+#[test]
+fn no_file_is_a_drawer() {
+    for path in ["src", "tests"].into_iter().flat_map(rust_files) {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let drawer =
+            ["util", "utils", "helper", "helpers", "common", "manager", "misc"].contains(&name.as_str());
+        assert!(!drawer, "{}: named after what it holds, not after being one", path.display());
+    }
+}
+
+#[test]
+fn tests_wait_for_facts_and_none_is_ignored() {
+    let sleep = ["sleep", "("].concat();
+    let ignored = ["#[", "ignore"].concat();
+    for path in rust_files("tests") {
+        let code = code(&path);
+        assert!(!code.contains(&ignored), "{}: an ignored test", path.display());
+        let load = path.components().any(|c| c.as_os_str() == "faults") || path.ends_with("replicas.rs");
+        assert!(load || !code.contains(&sleep), "{}: waits for time", path.display());
+    }
+}
+
+#[test]
+fn migrations_explain_themselves_and_are_lowercase() {
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("-- "), "{}: begins by saying what it is", path.display());
+        for keyword in ["SELECT ", "INSERT ", "CREATE ", "UPDATE ", "DELETE "] {
+            assert!(!text.contains(keyword), "{}: {keyword}in capitals", path.display());
+        }
+    }
+}
