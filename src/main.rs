@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use headcount::app::{Parts, Replica};
 use headcount::auth::token::TokenKey;
-use headcount::auth::{Claims, Grant, Keys, Rights, ServerKey};
+use headcount::auth::{Claims, Grant, Keys, Rights};
 use headcount::domain::id::UserId;
 use headcount::settings::{Cli, Command, Database, Dev, LogFormat, Serve, Token, Tuning};
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
@@ -137,8 +137,9 @@ fn mint(token: Token) -> Result<(), Failure> {
 }
 
 fn keys(jwt_secret: &SecretString, server_key: &SecretString) -> Keys {
-    let server = server_key.expose_secret().split(',').map(|key| ServerKey::new(&key.trim().into()));
-    Keys::new(server.collect(), TokenKey::new(jwt_secret.clone()))
+    let server: Vec<SecretString> =
+        server_key.expose_secret().split(',').map(|key| key.trim().into()).collect();
+    Keys::new(&server, TokenKey::new(jwt_secret.clone()))
 }
 
 fn random_key() -> SecretString {

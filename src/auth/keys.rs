@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::ticket::TicketKeys;
 use super::token::{Claims, TokenError, TokenKey};
 
 /// A server key, kept as its hash only.
@@ -35,12 +36,13 @@ pub enum Owner {
 pub struct Keys {
     server: Vec<ServerKey>,
     token: TokenKey,
+    tickets: TicketKeys,
 }
 
 impl Keys {
-    /// These server keys (several, so that they can be rotated) and this token secret.
-    pub fn new(server: Vec<ServerKey>, token: TokenKey) -> Self {
-        Self { server, token }
+    /// These server keys (several, so that they can be rotated; the first signs tickets) and this token secret.
+    pub fn new(server: &[SecretString], token: TokenKey) -> Self {
+        Self { server: server.iter().map(ServerKey::new).collect(), token, tickets: TicketKeys::new(server) }
     }
 
     /// Finds out whose credential this is. Every server key is compared, whichever matches.
@@ -51,6 +53,11 @@ impl Keys {
         } else {
             self.token.check(credential).map(|c| Owner::User(Box::new(c)))
         }
+    }
+
+    /// What signs and checks tickets.
+    pub fn tickets(&self) -> &TicketKeys {
+        &self.tickets
     }
 
     /// The token secret.

@@ -2,6 +2,7 @@
 
 pub mod keys;
 pub mod rights;
+pub mod ticket;
 pub mod token;
 
 pub use keys::{Keys, ServerKey};

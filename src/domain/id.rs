@@ -56,6 +56,11 @@ impl UserId {
         if fits && !text.chars().any(char::is_control) { Ok(Self(text.into())) } else { Err(IdError::User) }
     }
 
+    /// For a watcher that is no user: a server's.
+    pub fn nobody() -> Self {
+        Self("-".into())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

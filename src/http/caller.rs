@@ -9,6 +9,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 use super::Service;
 use super::problem::{Code, Problem};
 use crate::auth::keys::Owner;
+use crate::auth::ticket::looks_like_a_token;
 use crate::auth::{Claims, Right};
 use crate::domain::id::{RoomId, UserId};
 
@@ -32,6 +33,15 @@ impl Caller {
     /// From a credential that did not come in the header.
     pub fn from_credential(service: &Service, credential: &str) -> Result<Self, Problem> {
         Ok(Self(service.keys.identify(credential)?))
+    }
+
+    /// A watcher: by the header, or by a ticket in the address.
+    pub fn watching(service: &Service, request: &HttpRequest, ticket: Option<&str>) -> Result<Self, Problem> {
+        match ticket {
+            None => Self::from_header(request),
+            Some(ticket) if looks_like_a_token(ticket) => Err(Code::TokenInUrl.into()),
+            Some(ticket) => Ok(Self(Owner::User(Box::new(service.keys.tickets().check(ticket)?)))),
+        }
     }
 
     /// The user to act for: the token's own, or the one that the server key names.

@@ -3,7 +3,7 @@
 use actix_web::web;
 use serde::Serialize;
 use utoipa::openapi::schema::{AnyOf, Schema};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_actix_web::AppExt;
@@ -94,6 +94,9 @@ fn finish(document: &mut Document) {
         any_of.description = one_of.description.take();
         *frame = Schema::AnyOf(any_of);
     }
+    let ticket =
+        ApiKeyValue::with_description("ticket", "From `POST /v1/tickets`: watches the rooms it names.");
+    components.add_security_scheme("ticket", SecurityScheme::ApiKey(ApiKey::Query(ticket)));
     components.add_security_scheme(
         "token",
         bearer("A JSON Web Token of a user: HS256, with `sub` and `exp`; optional `name`, `avatar_url`, `rooms`."),

@@ -21,7 +21,7 @@ use crate::hub::Fan;
 use crate::hub::frame::Mode;
 
 /// Rooms on one stream, at most.
-const ROOMS_MAX: usize = 32;
+pub(super) const ROOMS_MAX: usize = 32;
 
 /// How to watch a room.
 #[derive(Deserialize, IntoParams)]
@@ -34,6 +34,8 @@ pub struct WatchQuery {
     mode: Mode,
     /// Resume after this `id`, as `Last-Event-ID` does; the header goes first.
     last_event_id: Option<String>,
+    /// Instead of the `Authorization` header, for `EventSource`: see `POST /v1/tickets`.
+    ticket: Option<String>,
 }
 
 /// How to watch many rooms.
@@ -50,9 +52,11 @@ pub struct WatchManyQuery {
     mode: Mode,
     /// Resume after this `id`, as `Last-Event-ID` does; the header goes first.
     last_event_id: Option<String>,
+    /// Instead of the `Authorization` header, for `EventSource`: see `POST /v1/tickets`.
+    ticket: Option<String>,
 }
 
-problems!(WatchProblems: InvalidQuery InvalidRoom MissingToken InvalidToken ExpiredToken RoomNotFound Unavailable
+problems!(WatchProblems: InvalidQuery InvalidRoom TokenInUrl MissingToken InvalidToken ExpiredToken RoomNotFound Unavailable
     Draining);
 
 /// Watch a room
@@ -71,18 +75,18 @@ problems!(WatchProblems: InvalidQuery InvalidRoom MissingToken InvalidToken Expi
         (status = 200, description = "The stream.", content_type = "text/event-stream", body = super::docs::Frame),
         WatchProblems
     ),
-    security(("token" = []), ("server_key" = []))
+    security(("token" = []), ("server_key" = []), ("ticket" = []))
 )]
 #[get("/v1/rooms/{room}/events")]
 pub(super) async fn room_events(
     service: web::Data<Service>,
     fan: web::Data<Rc<Fan>>,
     request: HttpRequest,
-    caller: Caller,
     room: web::Path<String>,
     query: web::Query<WatchQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let WatchQuery { mode, last_event_id } = query.into_inner();
+    let WatchQuery { mode, last_event_id, ticket } = query.into_inner();
+    let caller = Caller::watching(&service, &request, ticket.as_deref())?;
     open(&service, &fan, &request, &caller, vec![RoomId::parse(&room)?], mode, last_event_id).await
 }
 
@@ -99,17 +103,17 @@ pub(super) async fn room_events(
         (status = 200, description = "The stream.", content_type = "text/event-stream", body = super::docs::Frame),
         WatchProblems
     ),
-    security(("token" = []), ("server_key" = []))
+    security(("token" = []), ("server_key" = []), ("ticket" = []))
 )]
 #[get("/v1/events")]
 pub(super) async fn events(
     service: web::Data<Service>,
     fan: web::Data<Rc<Fan>>,
     request: HttpRequest,
-    caller: Caller,
     query: web::Query<WatchManyQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let WatchManyQuery { rooms, mode, last_event_id } = query.into_inner();
+    let WatchManyQuery { rooms, mode, last_event_id, ticket } = query.into_inner();
+    let caller = Caller::watching(&service, &request, ticket.as_deref())?;
     let mut rooms: Vec<RoomId> = rooms.split(',').map(RoomId::parse).collect::<Result<_, _>>()?;
     let asked = rooms.len();
     rooms.sort_unstable();

@@ -16,6 +16,7 @@ mod rooms;
 mod roster;
 mod state;
 mod stream;
+mod tickets;
 mod update;
 mod users;
 
@@ -81,6 +82,7 @@ pub fn api(config: &mut ServiceConfig<'_>) {
         .service(roster::get_roster)
         .service(events::room_events)
         .service(events::events)
+        .service(tickets::tickets)
         .service(rooms::rooms)
         .service(presence::users_presence)
         .service(presence::user_presence)

@@ -61,6 +61,7 @@ codes! {
     BodyTooLarge      "body_too_large"       413 0 "The body is larger than this call takes.";
     BodyTimeout       "body_timeout"         408 0 "The body did not arrive in time.";
     UnsupportedType   "unsupported_media_type" 415 0 "The body must be application/json.";
+    TokenInUrl        "token_in_url"         400 0 "A token must not be in an address; get a ticket.";
     MissingToken      "missing_token"        401 0 "Authorization: Bearer is missing.";
     InvalidToken      "invalid_token"        401 0 "The token is not valid.";
     ExpiredToken      "expired_token"        401 0 "The token has expired; get a new one.";

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use headcount::app::{Parts, Replica};
 use headcount::auth::token::TokenKey;
-use headcount::auth::{Claims, Keys, Rights, ServerKey};
+use headcount::auth::{Claims, Keys, Rights};
 use headcount::domain::id::UserId;
 use headcount::settings::{Cli, Command, Tuning};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -68,7 +68,7 @@ impl Deployment {
             listen: "127.0.0.1:0".parse().unwrap(),
             database: self.database.options.clone(),
             listen_database: None,
-            keys: Keys::new(vec![ServerKey::new(&SERVER_KEY.to_owned().into())], token_key()),
+            keys: Keys::new(&[SERVER_KEY.to_owned().into()], token_key()),
             tuning,
             dev: true,
         };

@@ -16,4 +16,5 @@ mod profiles;
 mod replicas;
 mod streams;
 mod sweeping;
+mod tickets;
 mod watcher;

@@ -1,0 +1,147 @@
+//! Tickets: what a browser's own `EventSource` puts into an address, because it cannot send headers. A ticket lets
+//! one watch the rooms it names, for ten minutes, and nothing else.
+//!
+//! Signed with a key made from the first server key, so that any replica accepts it whatever signs the tokens;
+//! while server keys are rotated, tickets of each of them are accepted.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::rights::{Grant, Right, Rights};
+use super::token::{Claims, TokenError};
+use crate::domain::id::{RoomId, UserId};
+
+/// How long a ticket is good for, at most; never longer than the token it was got with.
+pub const TICKET_TTL: Duration = Duration::from_secs(600);
+
+/// Tells a ticket from a token: a token must never be in an address, where it ends up in logs.
+const PREFIX: &str = "hct_";
+
+#[derive(Serialize, Deserialize)]
+struct Inside {
+    sub: Option<UserId>,
+    exp: u64,
+    rooms: Vec<RoomId>,
+}
+
+/// Signs and checks tickets.
+pub struct TicketKeys(Vec<[u8; 32]>);
+
+impl TicketKeys {
+    /// From the server keys, the first of which signs.
+    pub fn new(server_keys: &[SecretString]) -> Self {
+        let derive = |key: &SecretString| {
+            Sha256::new()
+                .chain_update("headcount ticket\0")
+                .chain_update(key.expose_secret())
+                .finalize()
+                .into()
+        };
+        Self(server_keys.iter().map(derive).collect())
+    }
+
+    /// A ticket for these rooms, and when it ends in seconds since 1970. `until` is the end of the caller's token.
+    pub fn mint(
+        &self,
+        user: Option<&UserId>,
+        rooms: &[RoomId],
+        until: Option<u64>,
+        now: SystemTime,
+    ) -> (String, u64) {
+        let longest = (now + TICKET_TTL).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let exp = until.map_or(longest, |until| until.min(longest));
+        let inside = Inside { sub: user.cloned(), exp, rooms: rooms.to_vec() };
+        let key = EncodingKey::from_secret(self.0.first().map_or(&[], |key| key.as_slice()));
+        let signed = jsonwebtoken::encode(&Header::default(), &inside, &key);
+        (format!("{PREFIX}{}", signed.expect("a ticket is a map, and HMAC takes any secret")), exp)
+    }
+
+    /// What a ticket allows, as the claims of a token that allows no more.
+    pub fn check(&self, ticket: &str) -> Result<Claims, TokenError> {
+        let signed = ticket.strip_prefix(PREFIX).ok_or(TokenError::Invalid)?;
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_required_spec_claims(&["exp"]);
+        validation.leeway = 0;
+        let mut refused = TokenError::Invalid;
+        for key in &self.0 {
+            match jsonwebtoken::decode::<Inside>(signed, &DecodingKey::from_secret(key), &validation) {
+                Ok(data) => return Ok(claims(data.claims)),
+                Err(error) if *error.kind() == ErrorKind::ExpiredSignature => refused = TokenError::Expired,
+                Err(_) => {}
+            }
+        }
+        Err(refused)
+    }
+}
+
+/// Whether something given as a ticket has the form of a token.
+pub fn looks_like_a_token(ticket: &str) -> bool {
+    !ticket.starts_with(PREFIX) && ticket.bytes().filter(|b| *b == b'.').count() == 2
+}
+
+fn claims(Inside { sub, exp, rooms }: Inside) -> Claims {
+    let watch = |room: RoomId| Grant::Some { room: room.to_string(), can: vec![Right::Watch] };
+    let rooms = Rights(Some(rooms.into_iter().map(watch).collect()));
+    Claims { sub: sub.unwrap_or_else(UserId::nobody), exp, name: None, avatar_url: None, rooms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(names: &[&str]) -> TicketKeys {
+        TicketKeys::new(&names.iter().map(|name| SecretString::from((*name).to_owned())).collect::<Vec<_>>())
+    }
+
+    fn room(name: &str) -> RoomId {
+        RoomId::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_ticket_lets_watch_its_rooms_and_nothing_else() {
+        let (ticket, _) = keys(&["a"]).mint(None, &[room("lobby")], None, SystemTime::now());
+        let rights = keys(&["a"]).check(&ticket).unwrap().rooms;
+        assert!(rights.allow(&room("lobby"), Right::Watch));
+        assert!(!rights.allow(&room("lobby"), Right::Join));
+        assert!(!rights.allow(&room("lobby2"), Right::Watch));
+    }
+
+    #[test]
+    fn tickets_survive_the_rotation_of_server_keys_and_nothing_else() {
+        let (ticket, _) = keys(&["old"]).mint(None, &[room("lobby")], None, SystemTime::now());
+        assert!(keys(&["new", "old"]).check(&ticket).is_ok());
+        assert_eq!(keys(&["new"]).check(&ticket).unwrap_err(), TokenError::Invalid);
+        assert_eq!(keys(&["old"]).check(&ticket[PREFIX.len()..]).unwrap_err(), TokenError::Invalid);
+        assert_eq!(keys(&["old"]).check(&format!("{ticket}x")).unwrap_err(), TokenError::Invalid);
+    }
+
+    #[test]
+    fn a_ticket_ends_with_the_token_it_was_got_with_and_after_ten_minutes() {
+        let now = SystemTime::now();
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let mint = |until, now| keys(&["a"]).mint(None, &[room("lobby")], until, now);
+        assert_eq!(mint(Some(seconds + 60), now).1, seconds + 60);
+        assert_eq!(mint(Some(seconds + 6000), now).1, seconds + 600);
+        let (old, _) = mint(None, now - Duration::from_secs(601));
+        assert_eq!(keys(&["a"]).check(&old).unwrap_err(), TokenError::Expired);
+    }
+
+    #[test]
+    fn a_token_in_the_place_of_a_ticket_is_recognised() {
+        assert!(looks_like_a_token("eyJhbGciOiJIUzI1NiJ9.e30.c2ln"));
+        assert!(!looks_like_a_token("hct_eyJhbGciOiJIUzI1NiJ9.e30.c2ln"));
+        assert!(!looks_like_a_token("nonsense"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_ticket_panics(text in ".*") {
+            let _ = keys(&["a"]).check(&text);
+            let _ = keys(&["a"]).check(&format!("{PREFIX}{text}"));
+        }
+    }
+}
