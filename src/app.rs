@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use sqlx::postgres::PgConnectOptions;
@@ -15,11 +16,12 @@ use utoipa_actix_web::AppExt;
 
 use crate::auth::Keys;
 use crate::commands::Commands;
-use crate::http::Service;
+use crate::http::limits::Limits;
 use crate::http::problem::{Code, Problem};
+use crate::http::{Service, browser};
 use crate::hub::{Fan, Hub};
 use crate::settings::{Switch, Tuning};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::tasks::{self, idle::Idle, listener::Listener, sweeper::Sweeper, trimmer::Trimmer};
 
 /// From the signal to the end of the process, at most; what still runs then is cut.
@@ -79,6 +81,7 @@ impl Replica {
             hub,
             store,
             keys,
+            limits: Limits::new(tuning.limits),
             max_stream_age: tuning.max_stream_age,
             dev,
             metrics: recorder(),
@@ -86,7 +89,8 @@ impl Replica {
         });
         let socket = TcpListener::bind(listen)?;
         let address = socket.local_addr()?;
-        let server = serve(socket, service.clone(), tuning.workers)?;
+        running.spawn(tasks::run(Forget { service: service.clone() }));
+        let server = serve(socket, service.clone(), tuning.workers, tuning.cors_origins)?;
         let handle = server.handle();
         Ok(Self { address, service, server: handle, serving: tokio::spawn(server), tasks: running })
     }
@@ -111,11 +115,13 @@ fn serve(
     socket: TcpListener,
     service: web::Data<Service>,
     workers: Option<u16>,
+    origins: Vec<String>,
 ) -> std::io::Result<actix_web::dev::Server> {
     let mut server = HttpServer::new(move || {
         let fan = Fan::start(service.hub.clone());
         App::new()
             .into_utoipa_app()
+            .map(|app| app.wrap(from_fn(browser::guard)).wrap(browser::cors(&origins, service.dev)))
             .app_data(service.clone())
             .app_data(web::Data::new(fan) as web::Data<Rc<Fan>>)
             .app_data(
@@ -135,6 +141,24 @@ fn serve(
         server = server.workers(workers.into());
     }
     Ok(server.run())
+}
+
+/// Forgets callers that have not called for a while.
+struct Forget {
+    service: web::Data<Service>,
+}
+
+impl tasks::Periodic for Forget {
+    const NAME: &'static str = "forget";
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
+        self.service.limits.forget();
+        Ok(None)
+    }
 }
 
 /// One recorder per process, whatever number of replicas a test starts in it.

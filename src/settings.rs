@@ -134,6 +134,12 @@ pub struct Tuning {
     /// Whether to LISTEN; without, changes of other replicas are found by a poll every 2 s
     #[arg(long, env = "HEADCOUNT_LISTENER", default_value = "on")]
     pub listener: Switch,
+    /// How much one caller may ask for
+    #[command(flatten)]
+    pub limits: LimitSettings,
+    /// Origins of pages that may call, separated by commas, each exactly as browsers send it (https://app.example)
+    #[arg(long, env = "HEADCOUNT_CORS_ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<String>,
     /// HTTP worker threads [1 to 64]; one per core when not given
     #[arg(long, env = "HEADCOUNT_WORKERS", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: Option<u16>,
@@ -146,6 +152,33 @@ pub struct Tuning {
     /// How to log
     #[arg(long, env = "HEADCOUNT_LOG_FORMAT", default_value = "pretty")]
     pub log_format: LogFormat,
+}
+
+/// How much one caller may ask for. The server key is not limited; 0 switches a limit off.
+#[derive(Args, Debug, Clone)]
+pub struct LimitSettings {
+    /// Joins, leaves, updates and profiles per second of one user; five times that at once [0 to 1000000]
+    #[arg(long, env = "HEADCOUNT_LIMIT_WRITES", default_value = "200", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub writes_per_user: u32,
+    /// Requests with heartbeats per second of one user; five times that at once [0 to 1000000]
+    #[arg(long, env = "HEADCOUNT_LIMIT_HEARTBEATS", default_value = "200", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub heartbeats_per_user: u32,
+    /// Requests per second from one address; five times that at once. Off unless set, because behind a proxy that is
+    /// not named as trusted everybody has the proxy's address [0 to 1000000]
+    #[arg(long, env = "HEADCOUNT_LIMIT_REQUESTS", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub requests_per_address: u32,
+    /// Open streams of one user on a replica: fewer than the replica has, so that one user cannot fill it
+    #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS_USER", default_value = "10000")]
+    pub streams_per_user: usize,
+    /// Open streams from one address on a replica; off unless set
+    #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS_ADDRESS", default_value = "0")]
+    pub streams_per_address: usize,
+    /// Open streams on a replica; each needs a file descriptor
+    #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS", default_value = "18000")]
+    pub streams_per_replica: usize,
+    /// Networks of our own proxies, separated by commas: only these are believed about X-Forwarded-For
+    #[arg(long, env = "HEADCOUNT_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<ipnet::IpNet>,
 }
 
 /// On or off.

@@ -17,7 +17,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("commands", &["domain", "store"]),
     ("hub", &["domain", "store"]),
     ("tasks", &["domain", "store", "commands", "hub"]),
-    ("http", &["domain", "auth", "store", "commands", "hub"]),
+    ("http", &["domain", "auth", "store", "commands", "hub", "settings"]),
 ];
 
 /// Names that a layer must not use, and why.

@@ -13,6 +13,11 @@ pub const NAME_CHARS_MAX: usize = 256;
 /// Characters of an avatar's address, at most.
 pub const AVATAR_CHARS_MAX: usize = 2048;
 
+/// Whether this may be a picture's address. Other schemes (`javascript:`, `http:`) are refused when written.
+pub fn is_picture(url: &str) -> bool {
+    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+}
+
 /// What a token says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claims {
@@ -72,7 +77,8 @@ impl TokenKey {
             text.as_ref().is_none_or(|t| t.chars().count() <= max && !t.contains('\0'))
         };
         let claims = claims.claims;
-        if fits(&claims.name, NAME_CHARS_MAX) && fits(&claims.avatar_url, AVATAR_CHARS_MAX) {
+        let picture = claims.avatar_url.as_deref().is_none_or(|url| url.is_empty() || is_picture(url));
+        if picture && fits(&claims.name, NAME_CHARS_MAX) && fits(&claims.avatar_url, AVATAR_CHARS_MAX) {
             Ok(claims)
         } else {
             Err(TokenError::Invalid)

@@ -27,10 +27,11 @@ macro_rules! problems {
 }
 pub(super) use problems;
 
-/// One response per status, with the codes that it can carry. Any call can also fail by a fault of ours.
+/// One response per status, with the codes that it can carry. Any call can also come too often from
+/// its address, or fail by a fault of ours.
 pub(super) fn responses(codes: &[Code]) -> std::collections::BTreeMap<String, RefOr<Response>> {
     let mut statuses = std::collections::BTreeMap::<String, Vec<String>>::new();
-    for code in codes.iter().chain([&Code::Internal]) {
+    for code in codes.iter().chain([&Code::TooManyRequests, &Code::Internal]) {
         let line = format!("`{}`: {}", code.as_str(), code.title());
         statuses.entry(code.status().as_str().to_owned()).or_default().push(line);
     }

@@ -56,8 +56,8 @@ pub struct WatchManyQuery {
     ticket: Option<String>,
 }
 
-problems!(WatchProblems: InvalidQuery InvalidRoom TokenInUrl MissingToken InvalidToken ExpiredToken RoomNotFound Unavailable
-    Draining);
+problems!(WatchProblems: InvalidQuery InvalidRoom TokenInUrl MissingToken InvalidToken ExpiredToken RoomNotFound
+    TooManyStreams ReplicaFull Unavailable Draining);
 
 /// Watch a room
 ///
@@ -139,6 +139,7 @@ async fn open(
     if service.draining() {
         return Err(Code::Draining.into());
     }
+    let place = service.limits.stream(request, caller)?;
     let header = request.headers().get("last-event-id").and_then(|h| h.to_str().ok()).map(str::to_owned);
     let last = last_cursors(header.or(last_event_id), rooms.len());
     let watches = rooms.into_iter().zip(last).map(|(room, last)| fan.watch(room, mode, last));
@@ -149,7 +150,7 @@ async fn open(
         .insert_header((CONTENT_TYPE, "text/event-stream"))
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header(("x-accel-buffering", "no")) // nginx would hold frames back
-        .body(EventStream::new(fan.clone(), watched, ends)))
+        .body(EventStream::new(fan.clone(), watched, ends, place)))
 }
 
 /// One per room. What is not a cursor of this stream is one of another history: a browser would never come back

@@ -81,7 +81,7 @@ pub struct BeatAnswers {
 }
 
 problems!(BeatProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken BodyTimeout BodyTooLarge
-    UnsupportedType Overloaded Unavailable OutcomeUnknown);
+    UnsupportedType TooManyHeartbeats Overloaded Unavailable OutcomeUnknown);
 
 /// Say that sessions live
 ///
@@ -99,6 +99,7 @@ pub(super) async fn heartbeats(
     caller: Caller,
     Body(body): Body<Box<RawValue>>,
 ) -> Result<web::Json<BeatAnswers>, Problem> {
+    service.limits.heartbeat(&caller)?;
     let beats = one_or_many(&body)?;
     let sessions: Vec<SessionId> = beats.iter().map(|beat| beat.session).collect();
     let user = caller.claims().map(|claims| claims.sub.clone());

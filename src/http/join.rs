@@ -58,7 +58,7 @@ pub struct Joined {
 
 problems!(JoinProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
     ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
-    RoomBusy Overloaded Unavailable OutcomeUnknown);
+    TooManyWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Be present in a room
 ///
@@ -79,6 +79,7 @@ pub(super) async fn join(
     room: web::Path<String>,
     Body(body): Body<JoinBody>,
 ) -> Result<web::Json<Joined>, Problem> {
+    service.limits.write(&caller)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;

@@ -1,6 +1,7 @@
 //! The HTTP API: routes, who may do what, error codes, the event stream. No SQL here, and no rule about presence.
 
 mod body;
+pub mod browser;
 mod caller;
 mod dev;
 mod docs;
@@ -9,6 +10,7 @@ mod heartbeats;
 mod join;
 mod kick;
 mod leave;
+pub mod limits;
 mod operators;
 mod presence;
 pub mod problem;
@@ -54,6 +56,8 @@ pub struct Service {
     pub store: Store,
     /// Credentials.
     pub keys: Keys,
+    /// How much one caller may ask for.
+    pub limits: limits::Limits,
     /// Streams end after about this long.
     pub max_stream_age: Duration,
     /// Whether tokens are given to anybody and the demo page is served.

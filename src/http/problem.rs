@@ -1,6 +1,7 @@
 //! Everything that can go wrong, as clients see it: one table of stable codes, and `application/problem+json`.
 
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -72,6 +73,11 @@ codes! {
     UserNotFound      "user_not_found"       404 0 "There is no such user.";
     NotFound          "not_found"            404 0 "There is nothing here.";
     MethodNotAllowed  "method_not_allowed"   405 0 "This address does not take that method.";
+    TooManyWrites     "too_many_writes"      429 1 "This user joins, leaves or updates too often.";
+    TooManyHeartbeats "too_many_heartbeats"  429 1 "This user sends heartbeats too often.";
+    TooManyRequests   "too_many_requests"    429 1 "This address sends requests too often.";
+    TooManyStreams    "too_many_streams"     429 30 "This user or address has too many open streams.";
+    ReplicaFull       "replica_full"         503 5 "This replica has too many open streams; another may have room.";
     RoomBusy          "room_busy"            503 1 "The room is locked by somebody; nothing was done.";
     Overloaded        "overloaded"           503 1 "Too much at once; nothing was done.";
     Unavailable       "unavailable"          503 1 "The database is away; nothing was done.";
@@ -106,12 +112,18 @@ pub struct ProblemBody {
 pub struct Problem {
     code: Code,
     detail: Option<String>,
+    retry_after: u64,
 }
 
 impl Problem {
+    /// Trying again makes sense after this long; whole seconds, rounded up.
+    pub fn after(code: Code, wait: Duration) -> Self {
+        Self { retry_after: wait.as_secs() + 1, ..code.into() }
+    }
+
     /// With what was wrong with this request.
     pub fn with(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: Some(detail.into()) }
+        Self { detail: Some(detail.into()), ..code.into() }
     }
 
     /// Its code.
@@ -135,8 +147,8 @@ impl ResponseError for Problem {
         let code = self.code;
         let mut response = HttpResponse::build(code.status());
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
-        if code.retry_after() > 0 {
-            response.insert_header((RETRY_AFTER, code.retry_after()));
+        if self.retry_after > 0 {
+            response.insert_header((RETRY_AFTER, self.retry_after));
         }
         if code.status() == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
@@ -154,7 +166,7 @@ impl ResponseError for Problem {
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Self {
-        Self { code, detail: None }
+        Self { code, detail: None, retry_after: code.retry_after() }
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 
+use super::limits::Place;
 use crate::hub::frame::{ByeReason, Wire, bye, sync};
 use crate::hub::{Fan, Next, ROUND, Turn, Watch};
 
@@ -32,17 +33,18 @@ pub struct EventStream {
     next_sync: u64,
     ends: Ends,
     ended: bool,
+    _place: Place,
 }
 
 impl EventStream {
     /// A stream of these rooms. It begins with `retry:`, then what each room must be told first; when that is
     /// nothing, or of several rooms, with a `sync`, so that the watcher knows it is up to date.
-    pub fn new(fan: Rc<Fan>, watched: Vec<(Watch, Option<Wire>)>, ends: Ends) -> Self {
+    pub fn new(fan: Rc<Fan>, watched: Vec<(Watch, Option<Wire>)>, ends: Ends, place: Place) -> Self {
         let turn = fan.join_round();
         let next_sync = fan.tick() + ROUND;
         let (watches, firsts): (Vec<_>, Vec<_>) = watched.into_iter().unzip();
         let ready = VecDeque::from([retry_line()]);
-        let mut stream = Self { fan, turn, watches, ready, next_sync, ends, ended: false };
+        let mut stream = Self { fan, turn, watches, ready, next_sync, ends, ended: false, _place: place };
         let firsts: Vec<Wire> = firsts.into_iter().flatten().collect();
         match (stream.watches.len(), firsts.as_slice()) {
             (1, [first]) => stream.ready.push_back(first.whole()),

@@ -47,7 +47,7 @@ pub struct Updated {
 
 problems!(UpdateProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
     ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
-    RoomBusy Overloaded Unavailable OutcomeUnknown);
+    TooManyWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Change status or state
 ///
@@ -66,6 +66,7 @@ pub(super) async fn update(
     room: web::Path<String>,
     Body(body): Body<UpdateBody>,
 ) -> Result<web::Json<Updated>, Problem> {
+    service.limits.write(&caller)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;

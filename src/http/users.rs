@@ -9,7 +9,7 @@ use super::body::{BULK_BODY_MAX, Body};
 use super::caller::Caller;
 use super::docs::problems;
 use super::problem::{Code, Problem};
-use crate::auth::token::{AVATAR_CHARS_MAX, NAME_CHARS_MAX};
+use crate::auth::token::{AVATAR_CHARS_MAX, NAME_CHARS_MAX, is_picture};
 use crate::domain::id::UserId;
 use crate::store::users::Profile;
 
@@ -52,10 +52,10 @@ impl User {
                 format!("name is 1 to {NAME_CHARS_MAX} characters"),
             ));
         }
-        if !self.avatar_url.as_deref().is_none_or(|url| clean(url, AVATAR_CHARS_MAX)) {
+        if !self.avatar_url.as_deref().is_none_or(|url| clean(url, AVATAR_CHARS_MAX) && is_picture(url)) {
             return Err(Problem::with(
                 Code::InvalidBody,
-                format!("avatar_url is at most {AVATAR_CHARS_MAX} characters"),
+                format!("avatar_url is an https: address of at most {AVATAR_CHARS_MAX} characters"),
             ));
         }
         Ok(Profile { user_id: self.id.to_string(), name: self.name, avatar_url: self.avatar_url })
@@ -67,7 +67,7 @@ impl User {
 }
 
 problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly
-    BodyTimeout BodyTooLarge UnsupportedType RoomBusy Overloaded Unavailable OutcomeUnknown);
+    BodyTimeout BodyTooLarge UnsupportedType TooManyWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Set a profile
 ///
@@ -87,6 +87,7 @@ pub(super) async fn put_user(
     id: web::Path<String>,
     Body(body): Body<ProfileBody>,
 ) -> Result<web::Json<User>, Problem> {
+    service.limits.write(&caller)?;
     let id = UserId::parse(&id)?;
     caller.must_be_self_or_server(&id)?;
     let profile = User { id, name: body.name, avatar_url: body.avatar_url }.check()?;
