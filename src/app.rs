@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::task::{JoinHandle, JoinSet};
 use utoipa_actix_web::AppExt;
 
-use crate::auth::Keys;
+use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::http::limits::Limits;
 use crate::http::problem::{Code, Problem};
@@ -39,8 +39,8 @@ pub struct Parts {
     pub keys: Keys,
     /// Everything else.
     pub tuning: Tuning,
-    /// Whether tokens are given to anybody and the demo page is served.
-    pub dev: bool,
+    /// In `dev`: tokens are given to anybody, and the demo page is served.
+    pub mint: Option<TokenKey>,
 }
 
 /// A running replica.
@@ -56,7 +56,7 @@ impl Replica {
     /// Starts everything: the hub before the commands that wake it, the tasks, and the HTTP server last. Requests
     /// are served when this returns.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { listen, database, listen_database, keys, tuning, dev } = parts;
+        let Parts { listen, database, listen_database, keys, tuning, mint } = parts;
         let store = Store::new(database.clone(), tuning.database_connections);
         let hub = Hub::start(store.clone());
         let waiting = tasks::idle::Waiting::default();
@@ -83,13 +83,16 @@ impl Replica {
             keys,
             limits: Limits::new(tuning.limits),
             max_stream_age: tuning.max_stream_age,
-            dev,
+            mint,
             metrics: recorder(),
             draining: AtomicBool::new(false),
         });
         let socket = TcpListener::bind(listen)?;
         let address = socket.local_addr()?;
         running.spawn(tasks::run(Forget { service: service.clone() }));
+        if service.keys.verifier().has_files() {
+            running.spawn(tasks::run(ReadKeys { service: service.clone() }));
+        }
         let server = serve(socket, service.clone(), tuning.workers, tuning.cors_origins)?;
         let handle = server.handle();
         Ok(Self { address, service, server: handle, serving: tokio::spawn(server), tasks: running })
@@ -121,7 +124,9 @@ fn serve(
         let fan = Fan::start(service.hub.clone());
         App::new()
             .into_utoipa_app()
-            .map(|app| app.wrap(from_fn(browser::guard)).wrap(browser::cors(&origins, service.dev)))
+            .map(|app| {
+                app.wrap(from_fn(browser::guard)).wrap(browser::cors(&origins, service.mint.is_some()))
+            })
             .app_data(service.clone())
             .app_data(web::Data::new(fan) as web::Data<Rc<Fan>>)
             .app_data(
@@ -130,7 +135,7 @@ fn serve(
             )
             .configure(crate::http::api)
             .into_app()
-            .configure(crate::http::pages(service.dev))
+            .configure(crate::http::pages(service.mint.is_some()))
             .default_service(web::to(crate::http::nothing_here))
     })
     .disable_signals()
@@ -157,6 +162,26 @@ impl tasks::Periodic for Forget {
 
     async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
         self.service.limits.forget();
+        Ok(None)
+    }
+}
+
+/// Reads key files again, so that keys rotate without a restart.
+struct ReadKeys {
+    service: web::Data<Service>,
+}
+
+impl tasks::Periodic for ReadKeys {
+    const NAME: &'static str = "read keys";
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
+        if let Err(error) = self.service.keys.verifier().reload() {
+            tracing::warn!(%error, "token keys stay as they were");
+        }
         Ok(None)
     }
 }

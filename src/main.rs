@@ -11,8 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use headcount::app::{Parts, Replica};
-use headcount::auth::token::TokenKey;
-use headcount::auth::{Claims, Grant, Keys, Rights};
+use headcount::auth::{Claims, Grant, Keys, Rights, TokenKey, Verifier};
 use headcount::domain::id::UserId;
 use headcount::settings::{Cli, Command, Database, Dev, LogFormat, Serve, Token, Tuning};
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
@@ -56,16 +55,10 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     headcount::store::migrate(&database).await?;
     let jwt_secret = dev.jwt_secret.clone().unwrap_or_else(random_key);
     let server_key = dev.server_key.clone().unwrap_or_else(random_key);
-    let keys = keys(&jwt_secret, &server_key);
-    let tuning = dev.tuning.clone();
-    let replica = Replica::start(Parts {
-        listen: dev.listen,
-        database,
-        listen_database: None,
-        keys,
-        tuning,
-        dev: true,
-    })?;
+    let keys = Keys::new(&server_keys(&server_key), jwt_secret.clone().into());
+    let (tuning, mint) = (dev.tuning.clone(), Some(TokenKey::new(jwt_secret.clone())));
+    let replica =
+        Replica::start(Parts { listen: dev.listen, database, listen_database: None, keys, tuning, mint })?;
     greet(&replica, &jwt_secret, &server_key, &dev);
     let stopped = tokio::select! {
         () = signal() => Ok(()),
@@ -85,14 +78,14 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
         migrated = migrate_patiently(&database) => migrated?,
         () = signal() => return Ok(()),
     }
-    let keys = keys(&serve.jwt_secret, &serve.server_key);
+    let keys = Keys::new(&server_keys(&serve.server_key), Verifier::new(serve.sources())?);
     let parts = Parts {
         listen: serve.listen,
         database,
         listen_database: direct,
         keys,
         tuning: serve.tuning,
-        dev: false,
+        mint: None,
     };
     let replica = Replica::start(parts)?;
     println!("headcount ready on http://{}", replica.address());
@@ -136,10 +129,8 @@ fn mint(token: Token) -> Result<(), Failure> {
     Ok(())
 }
 
-fn keys(jwt_secret: &SecretString, server_key: &SecretString) -> Keys {
-    let server: Vec<SecretString> =
-        server_key.expose_secret().split(',').map(|key| key.trim().into()).collect();
-    Keys::new(&server, TokenKey::new(jwt_secret.clone()))
+fn server_keys(setting: &SecretString) -> Vec<SecretString> {
+    setting.expose_secret().split(',').map(|key| key.trim().into()).collect()
 }
 
 fn random_key() -> SecretString {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::auth::Sources;
 use crate::commands::Timing;
 use crate::domain::lease::Pace;
 
@@ -66,9 +67,24 @@ pub struct Serve {
     /// A direct connection for LISTEN, where DATABASE_URL goes through a pooler
     #[arg(long, env = "HEADCOUNT_LISTEN_DATABASE_URL", hide_env_values = true)]
     pub listen_database_url: Option<SecretString>,
-    /// Secret that signs tokens, at least 32 bytes
+    /// Secret that signs tokens (HS256), at least 32 bytes
     #[arg(long, env = "HEADCOUNT_JWT_SECRET", hide_env_values = true)]
-    pub jwt_secret: SecretString,
+    pub jwt_secret: Option<SecretString>,
+    /// The secret that HEADCOUNT_JWT_SECRET replaces, while tokens signed with it are about
+    #[arg(long, env = "HEADCOUNT_JWT_SECRET_PREVIOUS", hide_env_values = true)]
+    pub jwt_secret_previous: Option<SecretString>,
+    /// Public key of tokens in PEM: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA); read again when it changes
+    #[arg(long, env = "HEADCOUNT_JWT_PUBLIC_KEY_FILE")]
+    pub jwt_public_key_file: Option<PathBuf>,
+    /// Public keys of tokens as a JSON Web Key Set; read again when it changes
+    #[arg(long, env = "HEADCOUNT_JWKS_FILE")]
+    pub jwks_file: Option<PathBuf>,
+    /// Tokens must have this `iss`
+    #[arg(long, env = "HEADCOUNT_JWT_ISSUER")]
+    pub jwt_issuer: Option<String>,
+    /// Tokens must have this `aud`
+    #[arg(long, env = "HEADCOUNT_JWT_AUDIENCE")]
+    pub jwt_audience: Option<String>,
     /// Key of application servers, at least 32 bytes; several separated by commas while one replaces another
     #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true)]
     pub server_key: SecretString,
@@ -261,11 +277,38 @@ impl Dev {
 impl Serve {
     /// Checks the keys: a short one can be guessed.
     pub fn check(&self) -> Result<(), SettingError> {
-        long_enough("HEADCOUNT_JWT_SECRET", self.jwt_secret.expose_secret())?;
+        let files = [&self.jwt_public_key_file, &self.jwks_file];
+        if self.jwt_secret.is_none() && files.iter().all(|file| file.is_none()) {
+            return Err(SettingError(
+                "HEADCOUNT_JWT_SECRET is not set: what signs tokens? (or HEADCOUNT_JWT_PUBLIC_KEY_FILE, or \
+                 HEADCOUNT_JWKS_FILE)"
+                    .into(),
+            ));
+        }
+        let named = [
+            ("HEADCOUNT_JWT_SECRET", &self.jwt_secret),
+            ("HEADCOUNT_JWT_SECRET_PREVIOUS", &self.jwt_secret_previous),
+        ];
+        for (name, secret) in named {
+            secret.as_ref().map_or(Ok(()), |secret| long_enough(name, secret.expose_secret()))?;
+        }
         for key in self.server_key.expose_secret().split(',') {
             long_enough("HEADCOUNT_SERVER_KEY", key.trim())?;
         }
         self.tuning.check()
+    }
+}
+
+impl Serve {
+    /// What checks tokens.
+    pub fn sources(&self) -> Sources {
+        Sources {
+            secrets: self.jwt_secret.iter().chain(&self.jwt_secret_previous).cloned().collect(),
+            public_key_file: self.jwt_public_key_file.clone(),
+            jwks_file: self.jwks_file.clone(),
+            issuer: self.jwt_issuer.clone(),
+            audience: self.jwt_audience.clone(),
+        }
     }
 }
 

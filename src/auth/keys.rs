@@ -5,7 +5,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::ticket::TicketKeys;
-use super::token::{Claims, TokenError, TokenKey};
+use super::token::{Claims, TokenError};
+use super::verifier::Verifier;
 
 /// A server key, kept as its hash only.
 pub struct ServerKey([u8; 32]);
@@ -35,14 +36,18 @@ pub enum Owner {
 /// All keys.
 pub struct Keys {
     server: Vec<ServerKey>,
-    token: TokenKey,
+    verifier: Verifier,
     tickets: TicketKeys,
 }
 
 impl Keys {
-    /// These server keys (several, so that they can be rotated; the first signs tickets) and this token secret.
-    pub fn new(server: &[SecretString], token: TokenKey) -> Self {
-        Self { server: server.iter().map(ServerKey::new).collect(), token, tickets: TicketKeys::new(server) }
+    /// These server keys (several, so that they can be rotated; the first signs tickets) and what checks tokens.
+    pub fn new(server: &[SecretString], verifier: Verifier) -> Self {
+        Self {
+            server: server.iter().map(ServerKey::new).collect(),
+            verifier,
+            tickets: TicketKeys::new(server),
+        }
     }
 
     /// Finds out whose credential this is. Every server key is compared, whichever matches.
@@ -51,7 +56,7 @@ impl Keys {
         if server {
             Ok(Owner::Server)
         } else {
-            self.token.check(credential).map(|c| Owner::User(Box::new(c)))
+            self.verifier.check(credential).map(|c| Owner::User(Box::new(c)))
         }
     }
 
@@ -60,8 +65,8 @@ impl Keys {
         &self.tickets
     }
 
-    /// The token secret.
-    pub fn token(&self) -> &TokenKey {
-        &self.token
+    /// What checks tokens.
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
     }
 }

@@ -4,7 +4,9 @@ pub mod keys;
 pub mod rights;
 pub mod ticket;
 pub mod token;
+pub mod verifier;
 
 pub use keys::{Keys, ServerKey};
 pub use rights::{Grant, Right, Rights};
-pub use token::{Claims, TokenError};
+pub use token::{Claims, TokenError, TokenKey};
+pub use verifier::{KeyError, Sources, Verifier};

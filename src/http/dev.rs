@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Service;
 use super::body::Body;
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use crate::auth::{Claims, Rights};
 use crate::domain::id::UserId;
 
@@ -34,7 +34,7 @@ async fn token(
 ) -> Result<web::Json<Minted>, Problem> {
     let exp = (SystemTime::now() + TOKEN_TTL).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let claims = Claims { sub: body.user, exp, name: body.name, avatar_url: None, rooms: Rights::default() };
-    Ok(web::Json(Minted { token: service.keys.token().mint(&claims) }))
+    Ok(web::Json(Minted { token: service.mint.as_ref().ok_or(Code::NotFound)?.mint(&claims) }))
 }
 
 fn asset(content_type: &'static str, content: &'static str) -> HttpResponse {

@@ -35,7 +35,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 pub use docs::document;
 
-use crate::auth::Keys;
+use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::hub::Hub;
 use crate::store::Store;
@@ -60,8 +60,8 @@ pub struct Service {
     pub limits: limits::Limits,
     /// Streams end after about this long.
     pub max_stream_age: Duration,
-    /// Whether tokens are given to anybody and the demo page is served.
-    pub dev: bool,
+    /// In `dev`: tokens are given to anybody, and the demo page is served.
+    pub mint: Option<TokenKey>,
     /// What `/metrics` shows.
     pub metrics: metrics_exporter_prometheus::PrometheusHandle,
     /// Set once, when the replica begins to shut down.

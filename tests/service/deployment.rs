@@ -9,6 +9,7 @@ use headcount::auth::{Claims, Keys, Rights};
 use headcount::domain::id::UserId;
 use headcount::settings::{Cli, Command, Tuning};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -68,9 +69,12 @@ impl Deployment {
             listen: "127.0.0.1:0".parse().unwrap(),
             database: self.database.options.clone(),
             listen_database: None,
-            keys: Keys::new(&[SERVER_KEY.to_owned().into()], token_key()),
+            keys: Keys::new(
+                &[SERVER_KEY.to_owned().into()],
+                SecretString::from(JWT_SECRET.to_owned()).into(),
+            ),
             tuning,
-            dev: true,
+            mint: Some(token_key()),
         };
         self.replicas.push(Replica::start(parts).expect("a replica starts"));
     }
@@ -117,6 +121,14 @@ impl Deployment {
     pub async fn settle(&self) {
         self.until("select recovering from headcount.sweep_state").await;
         self.execute("update headcount.sweep_state set leases_from = '-infinity', recovering = false").await;
+    }
+
+    /// Waits until a sweep that began after this call is done.
+    pub async fn swept(&self) {
+        let now = self.value("select (extract(epoch from clock_timestamp()) * 1000000)::bigint").await;
+        let sweep = "select (extract(epoch from last_sweep_at) * 1000000)::bigint from headcount.sweep_state";
+        let looking = async { while self.value(sweep).await <= now {} };
+        tokio::time::timeout(PATIENCE, looking).await.expect("a sweep in time");
     }
 
     /// Waits until the database says so.

@@ -28,8 +28,7 @@ async fn p3_a_reload_emits_nothing() {
     ann.leave_with("lobby", json!({"grace": true})).await.ok();
     ann.join("lobby").await; // the page is back
     deployment.execute("update headcount.memberships set leaving_at = leaving_at - interval '1 min'").await;
-    let sweep = "select last_sweep_at > clock_timestamp() - interval '1 s' from headcount.sweep_state";
-    deployment.until(sweep).await;
+    deployment.swept().await;
     assert_eq!(deployment.log("lobby").await, ["joined ann"]);
     assert_eq!(ann.beat(json!({})).await, "alive");
 }
@@ -128,6 +127,24 @@ async fn p14_a_session_is_its_first_users_and_anothers_looks_unknown() {
     assert_eq!(mallory.beat(json!({})).await, "gone");
     assert_eq!(deployment.user("eve").update("lobby", json!({})).await.problem(), not_found);
     assert_eq!(deployment.log("lobby").await, ["joined ann"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p14_anothers_heartbeat_neither_renews_a_lease_nor_learns_of_the_session() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    ann.join("lobby").await;
+    let mallory = crate::deployment::Client { session: ann.session, ..deployment.user("mallory") };
+    deployment.execute("update headcount.presence set last_seen = last_seen - interval '30 s'").await;
+    assert_eq!(mallory.beat(json!({})).await, "gone");
+    let old = "select count(*) from headcount.presence where last_seen < clock_timestamp() - interval '20 s'";
+    assert_eq!(deployment.value(old).await, 1);
+    // In one batch with the owner's.
+    let beats = (0..40).map(|n| if n % 2 == 0 { ann.clone() } else { mallory.clone() });
+    let answers =
+        futures_util::future::join_all(beats.map(async |client| client.beat(json!({})).await)).await;
+    let expected: Vec<_> = (0..40).map(|n| if n % 2 == 0 { "alive" } else { "gone" }).collect();
+    assert_eq!(answers, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

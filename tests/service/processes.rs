@@ -79,7 +79,7 @@ fn serve_refuses_to_start_without_keys_or_with_weak_ones() {
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
     };
-    assert!(run(None).contains("--jwt-secret"));
+    assert!(run(None).contains("HEADCOUNT_JWT_SECRET is not set"));
     assert!(run(Some("short")).contains("HEADCOUNT_JWT_SECRET must be at least 32 bytes"));
 }
 

@@ -52,6 +52,27 @@ async fn p13_without_listen_changes_of_other_replicas_are_found_by_the_poll() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_logs_notifies_of_its_rooms_and_a_heartbeat_does_not() {
+    let deployment = start_with(1, tuning()).await;
+    let pool = sqlx::PgPool::connect_with(deployment.database.options.clone()).await.unwrap();
+    let mut listener = sqlx::postgres::PgListener::connect_with(&pool).await.unwrap();
+    listener.listen("headcount").await.unwrap();
+    let ann = deployment.user("ann");
+    ann.join("a:b").await;
+    ann.beat(json!({"active": true})).await;
+    ann.tab().join("a:b").await; // no event, so nothing to tell
+    ann.join("c").await;
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        let payload = listener.recv().await.unwrap().payload().to_owned();
+        if !payload.starts_with('?') {
+            heard.push(payload); // the others are a listener's nonces
+        }
+    }
+    assert_eq!(heard, ["a:b:1", "c:1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p13_forged_and_garbage_notifications_change_nothing() {
     let deployment = start_with(1, tuning()).await;
     let ann = deployment.user("ann");

@@ -68,27 +68,35 @@ impl Watcher {
 
     /// Reads until a frame of this event.
     pub async fn until_event(&mut self, event: &str) -> Frame {
-        loop {
-            let frame = self.next().await.unwrap_or_else(|| panic!("the stream ended before {event}"));
-            if frame.event == event {
-                return frame;
-            }
-        }
+        self.until(event, |watcher| watcher.heard.last().is_some_and(|frame| frame.event == event), true)
+            .await;
+        self.heard.last().expect("it was just heard").clone()
     }
 
     /// Reads until exactly these users are in the room.
     pub async fn until_members(&mut self, room: &str, members: &[&str]) {
-        while self.members(room) != members {
-            let known = self.members(room);
-            self.next().await.unwrap_or_else(|| panic!("the stream ended with {known:?} in {room}"));
-        }
+        self.until(&format!("{members:?} in {room}"), |watcher| watcher.members(room) == members, false)
+            .await;
     }
 
     /// Reads until the room is at this cursor.
     pub async fn until_cursor(&mut self, room: &str, cursor: &str) {
-        while self.cursors.get(room).map(String::as_str) != Some(cursor) {
-            self.next().await.unwrap_or_else(|| panic!("the stream ended before {cursor}"));
-        }
+        self.until(cursor, |watcher| watcher.cursors.get(room).is_some_and(|c| c == cursor), false).await;
+    }
+
+    /// `sync` frames come for ever: what does not come in time does not come.
+    async fn until(&mut self, what: &str, found: impl Fn(&Self) -> bool, at_least_one: bool) {
+        let reading = async {
+            let mut unread = at_least_one;
+            while unread || !found(self) {
+                self.next()
+                    .await
+                    .unwrap_or_else(|| panic!("the stream ended before {what}: {:?}", self.heard));
+                unread = false;
+            }
+        };
+        let read = tokio::time::timeout(PATIENCE, reading).await;
+        read.unwrap_or_else(|_| panic!("never: {what}: {:?}", self.heard));
     }
 
     pub fn members(&self, room: &str) -> Vec<String> {
