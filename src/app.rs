@@ -17,6 +17,7 @@ use utoipa_actix_web::AppExt;
 use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::http::limits::Limits;
+use crate::http::operators::Audience;
 use crate::http::problem::{Code, Problem};
 use crate::http::{Service, browser};
 use crate::hub::{Fan, Hub};
@@ -93,7 +94,13 @@ impl Replica {
         if service.keys.verifier().has_files() {
             running.spawn(tasks::run(ReadKeys { service: service.clone() }));
         }
-        let server = serve(socket, service.clone(), tuning.workers, tuning.cors_origins)?;
+        let apart = tuning.operator_listen.is_some();
+        let audience = if apart { Audience::Clients } else { Audience::Everybody };
+        let server = serve(socket, service.clone(), tuning.workers, tuning.cors_origins, audience)?;
+        if let Some(listen) = tuning.operator_listen {
+            let server = serve_operators(listen, service.clone())?;
+            running.spawn(async move { drop(server.await) });
+        }
         let handle = server.handle();
         Ok(Self { address, service, server: handle, serving: tokio::spawn(server), tasks: running })
     }
@@ -119,6 +126,7 @@ fn serve(
     service: web::Data<Service>,
     workers: Option<u16>,
     origins: Vec<String>,
+    audience: Audience,
 ) -> std::io::Result<actix_web::dev::Server> {
     let mut server = HttpServer::new(move || {
         let fan = Fan::start(service.hub.clone());
@@ -128,6 +136,7 @@ fn serve(
                 app.wrap(from_fn(browser::guard)).wrap(browser::cors(&origins, service.mint.is_some()))
             })
             .app_data(service.clone())
+            .app_data(web::Data::new(audience))
             .app_data(web::Data::new(fan) as web::Data<Rc<Fan>>)
             .app_data(
                 web::QueryConfig::default()
@@ -146,6 +155,20 @@ fn serve(
         server = server.workers(workers.into());
     }
     Ok(server.run())
+}
+
+fn serve_operators(
+    listen: SocketAddr,
+    service: web::Data<Service>,
+) -> std::io::Result<actix_web::dev::Server> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(service.clone())
+            .app_data(web::Data::new(Audience::Everybody))
+            .configure(crate::http::for_operators)
+            .default_service(web::to(crate::http::nothing_here))
+    });
+    Ok(server.disable_signals().workers(1).bind(listen)?.run())
 }
 
 /// Forgets callers that have not called for a while.

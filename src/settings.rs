@@ -153,6 +153,9 @@ pub struct Tuning {
     /// How much one caller may ask for
     #[command(flatten)]
     pub limits: LimitSettings,
+    /// Address for operators: /metrics is then served there only, and what /readyz misses is told there only
+    #[arg(long, env = "HEADCOUNT_OPERATOR_LISTEN")]
+    pub operator_listen: Option<SocketAddr>,
     /// Origins of pages that may call, separated by commas, each exactly as browsers send it (https://app.example)
     #[arg(long, env = "HEADCOUNT_CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<String>,

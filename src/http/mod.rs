@@ -11,7 +11,7 @@ mod join;
 mod kick;
 mod leave;
 pub mod limits;
-mod operators;
+pub mod operators;
 mod presence;
 pub mod problem;
 mod rooms;
@@ -97,6 +97,11 @@ pub fn api(config: &mut ServiceConfig<'_>) {
         .service(operators::livez)
         .service(operators::readyz)
         .service(operators::metrics_text);
+}
+
+/// What operators are served where they have a listener of their own.
+pub fn for_operators(config: &mut web::ServiceConfig) {
+    config.service(operators::livez).service(operators::readyz).service(operators::metrics_text);
 }
 
 /// What is served beside the API.

@@ -6,13 +6,23 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Service;
+use super::problem::{Code, Problem, ProblemBody};
+
+/// Whether this listener may tell what only operators should know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// No other listener does: everybody may ask.
+    Everybody,
+    /// Operators have a listener of their own, and this is not it.
+    Clients,
+}
 
 /// Whether the replica can serve.
 #[derive(Serialize, ToSchema)]
 pub struct Readiness {
     /// Whether to send it requests.
     ready: bool,
-    /// What is missing; empty when ready.
+    /// What is missing; empty when ready, and where operators have a listener of their own.
     #[schema(example = json!(["database"]))]
     missing: Vec<&'static str>,
 }
@@ -40,7 +50,7 @@ pub(super) async fn livez() -> &'static str {
     security(())
 )]
 #[get("/readyz")]
-pub(super) async fn readyz(service: web::Data<Service>) -> HttpResponse {
+pub(super) async fn readyz(service: web::Data<Service>, audience: web::Data<Audience>) -> HttpResponse {
     let store = service.store.clone();
     let database = service.store.detached(async move { store.ping().await }).await;
     let mut missing = Vec::new();
@@ -50,7 +60,10 @@ pub(super) async fn readyz(service: web::Data<Service>) -> HttpResponse {
     if database.is_err() {
         missing.push("database");
     }
-    let readiness = Readiness { ready: missing.is_empty(), missing };
+    let mut readiness = Readiness { ready: missing.is_empty(), missing };
+    if **audience == Audience::Clients {
+        readiness.missing.clear();
+    }
     if readiness.ready {
         HttpResponse::Ok().json(readiness)
     } else {
@@ -61,15 +74,24 @@ pub(super) async fn readyz(service: web::Data<Service>) -> HttpResponse {
 /// Metrics, in the text format of Prometheus
 #[utoipa::path(
     tag = "operators",
-    responses((status = 200, description = "Metrics.", body = String, content_type = "text/plain")),
+    responses(
+        (status = 200, description = "Metrics.", body = String, content_type = "text/plain"),
+        (status = 404, description = "Operators have a listener of their own; ask there.", body = ProblemBody,
+            content_type = "application/problem+json")
+    ),
     security(())
 )]
 #[get("/metrics")]
-pub(super) async fn metrics_text(service: web::Data<Service>) -> HttpResponse {
+pub(super) async fn metrics_text(
+    service: web::Data<Service>,
+    audience: web::Data<Audience>,
+) -> Result<HttpResponse, Problem> {
+    if **audience == Audience::Clients {
+        return Err(Code::NotFound.into());
+    }
     #[expect(clippy::cast_precision_loss, reason = "a count of streams is far below 2^52")]
     metrics::gauge!("headcount_watchers").set(service.hub.watchers() as f64);
     metrics::gauge!("headcount_stale").set(f64::from(u8::from(service.hub.stale())));
-    HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/plain; version=0.0.4"))
-        .body(service.metrics.render())
+    let text = service.metrics.render();
+    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/plain; version=0.0.4")).body(text))
 }

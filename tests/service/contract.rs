@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::deployment::start;
+use crate::deployment::{start, start_with, tuning};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_served_document_is_the_committed_one() {
@@ -20,6 +20,20 @@ async fn the_docs_page_asks_no_other_host() {
     let page = page.as_str().unwrap();
     assert!(page.contains("swagger-ui"));
     assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_can_have_a_listener_of_their_own() {
+    let apart = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // free a moment ago
+    let mut tuning = tuning();
+    tuning.operator_listen = Some(apart);
+    let deployment = start_with(1, tuning).await;
+    let ann = deployment.user("ann");
+    assert_eq!(ann.get("/metrics").await.problem(), (404, "not_found"));
+    let operator = crate::deployment::Client { base: format!("http://{apart}"), ..ann };
+    assert!(operator.get("/metrics").await.ok().as_str().unwrap().contains("headcount_watchers"));
+    assert_eq!(operator.get("/readyz").await.ok()["ready"], true);
+    assert_eq!(operator.get("/v1/rooms/lobby").await.problem(), (404, "not_found"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
