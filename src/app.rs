@@ -30,8 +30,8 @@ const STOP_MAX: Duration = Duration::from_secs(4);
 
 /// What a replica needs to start.
 pub struct Parts {
-    /// Where to serve.
-    pub listen: SocketAddr,
+    /// Where to serve: bound already, so that an address in use is found before anything is started.
+    pub socket: TcpListener,
     /// Which database; its schema is up to date.
     pub database: PgConnectOptions,
     /// A direct connection for LISTEN, where that is another one.
@@ -57,7 +57,7 @@ impl Replica {
     /// Starts everything: the hub before the commands that wake it, the tasks, and the HTTP server last. Requests
     /// are served when this returns.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { listen, database, listen_database, keys, tuning, mint } = parts;
+        let Parts { socket, database, listen_database, keys, tuning, mint } = parts;
         let store = Store::new(database.clone(), tuning.database_connections);
         let hub = Hub::start(store.clone());
         let waiting = tasks::idle::Waiting::default();
@@ -88,7 +88,6 @@ impl Replica {
             metrics: recorder(),
             draining: AtomicBool::new(false),
         });
-        let socket = TcpListener::bind(listen)?;
         let address = socket.local_addr()?;
         running.spawn(tasks::run(Forget { service: service.clone() }));
         if service.keys.verifier().has_files() {

@@ -6,6 +6,8 @@
     reason = "this is the command line: it talks to people"
 )]
 
+use std::io::IsTerminal;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -48,6 +50,7 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     dev.check()?;
     log(&dev.tuning);
     let data_dir = dev.data_dir.clone().unwrap_or_else(default_data_dir);
+    let socket = bind(dev.listen)?;
     let options = EmbeddedOptions { data_dir, durability: Durability::Full, max_connections: 100 };
     let mut postgres = EmbeddedPostgres::start(options).await?;
     postgres.ensure_database("headcount").await?;
@@ -57,9 +60,10 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     let server_key = dev.server_key.clone().unwrap_or_else(random_key);
     let keys = Keys::new(&server_keys(&server_key), jwt_secret.clone().into());
     let (tuning, mint) = (dev.tuning.clone(), Some(TokenKey::new(jwt_secret.clone())));
-    let replica =
-        Replica::start(Parts { listen: dev.listen, database, listen_database: None, keys, tuning, mint })?;
+    let replica = Replica::start(Parts { socket, database, listen_database: None, keys, tuning, mint })?;
     greet(&replica, &jwt_secret, &server_key, &dev);
+    println!("database   psql '{}'", postgres.database_url("headcount"));
+    println!("headcount ready on http://{}", replica.address());
     let stopped = tokio::select! {
         () = signal() => Ok(()),
         ended = postgres.exited() => Err(ended.into()),
@@ -78,15 +82,9 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
         migrated = migrate_patiently(&database) => migrated?,
         () = signal() => return Ok(()),
     }
+    let socket = bind(serve.listen)?;
     let keys = Keys::new(&server_keys(&serve.server_key), Verifier::new(serve.sources())?);
-    let parts = Parts {
-        listen: serve.listen,
-        database,
-        listen_database: direct,
-        keys,
-        tuning: serve.tuning,
-        mint: None,
-    };
+    let parts = Parts { socket, database, listen_database: direct, keys, tuning: serve.tuning, mint: None };
     let replica = Replica::start(parts)?;
     println!("headcount ready on http://{}", replica.address());
     signal().await;
@@ -157,7 +155,6 @@ fn greet(replica: &Replica, jwt_secret: &SecretString, server_key: &SecretString
     println!("demo page  {url}/");
     println!("API docs   {url}/docs/");
     println!("try        {}", try_line(&url));
-    println!("headcount ready on {url}");
 }
 
 /// One line to paste: gets a token and watches the lobby.
@@ -168,9 +165,17 @@ fn try_line(url: &str) -> String {
     )
 }
 
+/// Before anything else is started: an address in use is found at once.
+fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(listen).map_err(|error| format!("HEADCOUNT_LISTEN {listen}: {error}").into())
+}
+
 fn log(tuning: &Tuning) {
     let filter = tracing_subscriber::EnvFilter::new(&tuning.log);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match tuning.log_format {
         LogFormat::Pretty => builder.with_target(false).init(),
         LogFormat::Json => builder.json().init(),

@@ -166,7 +166,7 @@ pub struct Tuning {
     #[arg(long, env = "HEADCOUNT_DATABASE_CONNECTIONS", default_value = "8", value_parser = clap::value_parser!(u32).range(2..=100))]
     pub database_connections: u32,
     /// What to log: a level, or `target=level` pairs
-    #[arg(long, env = "HEADCOUNT_LOG", default_value = "info")]
+    #[arg(long, env = "HEADCOUNT_LOG", default_value = "info,actix_server=warn")]
     pub log: String,
     /// How to log
     #[arg(long, env = "HEADCOUNT_LOG_FORMAT", default_value = "pretty")]
@@ -192,7 +192,7 @@ pub struct LimitSettings {
     /// Open streams from one address on a replica; off unless set
     #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS_ADDRESS", default_value = "0")]
     pub streams_per_address: usize,
-    /// Open streams on a replica; each needs a file descriptor
+    /// Open streams on a replica; each needs a file descriptor; 0 leaves it to them
     #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS", default_value = "18000")]
     pub streams_per_replica: usize,
     /// Networks of our own proxies, separated by commas: only these are believed about X-Forwarded-For
@@ -229,6 +229,10 @@ impl Tuning {
     /// Checks the settings, one by one and against each other.
     pub fn check(&self) -> Result<(), SettingError> {
         let hour = 3600 * SECOND;
+        self.cors_origins.iter().try_for_each(|origin| exact_origin(origin))?;
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
+            return Err(SettingError(format!("HEADCOUNT_LOG: {error}")));
+        }
         between("HEADCOUNT_HEARTBEAT", self.heartbeat, SECOND, 300 * SECOND)?;
         between("HEADCOUNT_LEASE", self.lease, self.heartbeat * 2, hour)?;
         between("HEADCOUNT_HIDDEN_LEASE", self.hidden_lease, self.lease, hour)?;
@@ -256,7 +260,8 @@ impl Database {
     /// The address, from the flag, `HEADCOUNT_DATABASE_URL` or `DATABASE_URL`.
     pub fn url(&self) -> Result<SecretString, SettingError> {
         let plain = || std::env::var("DATABASE_URL").ok().map(SecretString::from);
-        self.database_url.clone().or_else(plain).ok_or_else(|| {
+        let set = |url: &SecretString| !url.expose_secret().is_empty();
+        self.database_url.clone().filter(set).or_else(plain).filter(set).ok_or_else(|| {
             SettingError(
                 "HEADCOUNT_DATABASE_URL is not set: which Postgres? (postgres://user@host/database)".into(),
             )
@@ -312,6 +317,18 @@ impl Serve {
             issuer: self.jwt_issuer.clone(),
             audience: self.jwt_audience.clone(),
         }
+    }
+}
+
+/// Browsers send scheme, host and port, and nothing after them: another form would never match.
+fn exact_origin(origin: &str) -> Result<(), SettingError> {
+    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['/', '*', '?', '#', ' ']) => Ok(()),
+        _ if origin.is_empty() => Ok(()), // the variable is set, to nothing
+        _ => Err(SettingError(format!(
+            "HEADCOUNT_CORS_ORIGINS holds {origin}; an origin is https://host or https://host:port, without a slash"
+        ))),
     }
 }
 

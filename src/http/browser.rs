@@ -30,7 +30,10 @@ pub fn cors(origins: &[String], dev: bool) -> Cors {
         .expose_headers([ETAG, RETRY_AFTER])
         .block_on_origin_mismatch(false)
         .max_age(3600);
-    let cors = origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin));
+    let cors = origins
+        .iter()
+        .filter(|origin| !origin.is_empty())
+        .fold(cors, |cors, origin| cors.allowed_origin(origin));
     if dev { cors.allowed_origin_fn(|origin, _| is_local(origin)) } else { cors }
 }
 

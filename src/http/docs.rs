@@ -1,6 +1,7 @@
 //! The OpenAPI document, written from the handlers, and the page that shows it.
 
-use actix_web::web;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::openapi::schema::{AnyOf, Schema};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -131,7 +132,23 @@ pub fn document() -> Document {
     document
 }
 
+/// Where a problem's `type` leads: the table of codes. All of it is ours, so nothing needs escaping.
+#[get("/problems")]
+async fn problem_codes() -> HttpResponse {
+    let rows = Code::ALL.iter().map(|code| {
+        let (name, status, title) = (code.as_str(), code.status().as_u16(), code.title());
+        format!("<dt id=\"{name}\">{name} ({status})</dt><dd>{title}</dd>")
+    });
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>headcount: error codes</title>\
+         <h1>Error codes</h1><dl>{}</dl></html>",
+        rows.collect::<String>()
+    );
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/html; charset=utf-8")).body(page)
+}
+
 pub(super) fn configure(config: &mut web::ServiceConfig) {
+    config.service(problem_codes);
     config.service(web::redirect("/docs", "/docs/"));
     config.service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document()));
 }

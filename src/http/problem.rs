@@ -92,7 +92,7 @@ codes! {
 pub struct ProblemBody {
     /// Where the code is explained.
     #[serde(rename = "type")]
-    #[schema(example = "/docs#room_not_found")]
+    #[schema(example = "/problems#room_not_found")]
     kind: String,
     /// What the code means.
     #[schema(example = "There is no such room for you.")]
@@ -154,7 +154,7 @@ impl ResponseError for Problem {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
         let body = ProblemBody {
-            kind: format!("/docs#{}", code.as_str()),
+            kind: format!("/problems#{}", code.as_str()),
             title: code.title(),
             status: code.status().as_u16(),
             code,

@@ -71,7 +71,7 @@ problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken Inva
 
 /// Set a profile
 ///
-/// Creates or replaces it. A change is an `updated` event in every room the user is in. Right: server key, or the
+/// Creates or replaces it. The next join with a token that has a `name` or an `avatar_url` sets those again. A change is an `updated` event in every room the user is in. Right: server key, or the
 /// user themselves.
 #[utoipa::path(
     tag = "users",

@@ -30,8 +30,8 @@ pub const CALL_MAX: Duration = Duration::from_secs(2);
 /// Waiting for a free connection, at most.
 const ACQUIRE_MAX: Duration = Duration::from_secs(1);
 
-/// What the server is told, so that it gives up before we do.
-const SESSION_SETTINGS: &str = "set statement_timeout = '1800ms'; set lock_timeout = '1s'; \
+/// What the server is told, so that it gives up before we do; about a held room before callers do (`commands::writer`).
+const SESSION_SETTINGS: &str = "set statement_timeout = '1800ms'; set lock_timeout = '500ms'; \
      set idle_in_transaction_session_timeout = '5s'; set timezone = 'UTC'";
 
 /// This replica's connections. Cheap to clone.
@@ -115,9 +115,15 @@ impl Drop for Lease {
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), sqlx::migrate::MigrateError> {
     use sqlx::Connection;
     let mut migrator = sqlx::migrate!();
-    migrator.create_schema("headcount");
     migrator.dangerous_set_table_name("headcount.migrations"); // "dangerous" when changed later; it was never another
     let mut connection = PgConnection::connect_with(options).await?;
+    // Only when it is missing: `create schema if not exists` wants the right to create one even when it exists.
+    let there: bool = sqlx::query_scalar("select to_regnamespace('headcount') is not null")
+        .fetch_one(&mut connection)
+        .await?;
+    if !there {
+        migrator.create_schema("headcount");
+    }
     migrator.run(&mut connection).await
 }
 

@@ -66,7 +66,7 @@ impl Deployment {
     /// One more replica.
     pub fn add(&mut self, tuning: Tuning) {
         let parts = Parts {
-            listen: "127.0.0.1:0".parse().unwrap(),
+            socket: std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
             database: self.database.options.clone(),
             listen_database: None,
             keys: Keys::new(
