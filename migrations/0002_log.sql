@@ -73,33 +73,67 @@ comment on function headcount.member is 'A member as the API shows it.';
 
 create type headcount.room_version as (room_id text, version bigint);
 
+-- locks: rooms in key order, creating those that are new.
+-- One pass for both: two passes would be two orders, and a room could be forgotten between them. `where false`
+-- locks what is there and leaves it as it is.
+create function headcount.create_rooms(p_rooms text[]) returns void language plpgsql as $$
+begin
+    insert into headcount.rooms as r (room_id, epoch)
+    select wanted.room_id, e.epoch
+    from (select distinct unnest(p_rooms) collate "C" as room_id) wanted, headcount.epoch() as e (epoch)
+    order by wanted.room_id
+    on conflict (room_id) do update set epoch = r.epoch where false;
+end
+$$;
+
+-- The same, but does not wait for somebody who is creating one of them and has not committed. Gives whether it
+-- has them. All or none, because only a sub-transaction can stop waiting, and one for each would be dear.
+create function headcount.try_create_rooms(p_rooms text[]) returns boolean language plpgsql
+set lock_timeout = '10 ms'
+as $$
+begin
+    perform headcount.create_rooms(p_rooms);
+    return true;
+exception when lock_not_available then
+    return false;
+end
+$$;
+
 -- locks: rooms in key order, creating those in p_create. Gives their versions under the lock.
 -- Without p_wait a room that somebody holds is left out.
 create function headcount.lock_rooms(p_rooms text[], p_create text[] default '{}', p_wait boolean default true)
 returns headcount.room_version[] language plpgsql as $$
+declare
+    v_locked text[];
+    v_new    text[];
 begin
-    insert into headcount.rooms (room_id, epoch)
-    select wanted.room_id, e.epoch
-    from (select distinct unnest(p_create) collate "C" as room_id) wanted, headcount.epoch() as e (epoch)
-    where not exists (select from headcount.rooms r where r.room_id = wanted.room_id)
-    order by wanted.room_id
-    on conflict (room_id) do nothing;
-
     if p_wait then
-        return array(
-            select (r.room_id, r.version)::headcount.room_version
-            from headcount.rooms r
+        v_locked := array(
+            select unnest(p_create)
+            union
+            select r.room_id from headcount.rooms r where r.room_id = any (p_rooms)
+        );
+        perform headcount.create_rooms(v_locked);
+    else
+        v_locked := array(
+            select r.room_id from headcount.rooms r
             where r.room_id = any (p_rooms)
             order by r.room_id
-            for update
+            for update skip locked
         );
+        v_new := array(
+            select unnest(p_create)
+            except
+            select r.room_id from headcount.rooms r where r.room_id = any (p_create)
+        );
+        if v_new <> '{}' and headcount.try_create_rooms(v_new) then
+            v_locked := v_locked || v_new;
+        end if;
     end if;
     return array(
         select (r.room_id, r.version)::headcount.room_version
         from headcount.rooms r
-        where r.room_id = any (p_rooms)
-        order by r.room_id
-        for update skip locked
+        where r.room_id = any (v_locked)
     );
 end
 $$;

@@ -3,43 +3,114 @@
 create type headcount.profile as (user_id text, name text, avatar_url text);
 comment on type headcount.profile is 'A null keeps what is stored; an empty avatar_url removes it.';
 
--- locks: users by key, creating those that are new. Gives the ids of those whose profile will change.
--- While a user is locked nobody can join as them, so the set of their rooms cannot grow.
-create function headcount.lock_users(p_users text[], p_profiles headcount.profile[] default '{}')
-returns text[] language plpgsql as $$
+-- One profile for each user: the last name and the last avatar that were given.
+create function headcount.merge_profiles(p_profiles headcount.profile[])
+returns headcount.profile[] language sql immutable as $$
+    select array(
+        select (
+            p.user_id,
+            (array_agg(p.name order by p.n desc) filter (where p.name is not null))[1],
+            (array_agg(p.avatar_url order by p.n desc) filter (where p.avatar_url is not null))[1]
+        )::headcount.profile
+        from unnest(p_profiles) with ordinality p (user_id, name, avatar_url, n)
+        group by p.user_id
+    )
+$$;
+
+-- locks: users by key, creating those of the profiles, one each, that are new.
+-- One pass for both, as in create_rooms. A user whom nobody knows is locked too, by creating and removing them:
+-- whoever else wants to create them waits for this transaction, so a leave never passes by its own join.
+create function headcount.create_users(p_users text[], p_profiles headcount.profile[])
+returns void language plpgsql as $$
+declare
+    v_created text[];
 begin
-    loop
-        insert into headcount.users (user_id, name, avatar_url)
-        select distinct on (p.user_id) p.user_id, coalesce(p.name, p.user_id), nullif(p.avatar_url, '')
-        from unnest(p_profiles) p
-        order by p.user_id
-        on conflict (user_id) do nothing;
+    with created as (
+        insert into headcount.users as u (user_id, name, avatar_url)
+        select distinct on (wanted.user_id) wanted.user_id, wanted.name, wanted.avatar_url
+        from (
+            select p.user_id collate "C", coalesce(p.name, p.user_id), nullif(p.avatar_url, ''), 1
+            from unnest(p_profiles) p
+            union all
+            select given.user_id, '', null, 2
+            from unnest(p_users) given (user_id)
+        ) wanted (user_id, name, avatar_url, choice)
+        order by wanted.user_id, wanted.choice
+        on conflict (user_id) do update set name = u.name where false
+        returning u.user_id
+    )
+    select array_agg(c.user_id) into v_created from created c;
+    delete from headcount.users u
+    where u.user_id in (select unnest(v_created) except select p.user_id from unnest(p_profiles) p);
+end
+$$;
 
-        perform from headcount.users u where u.user_id = any (p_users) order by u.user_id for no key update;
+-- The same, but does not wait for somebody who is creating one of them, as in try_create_rooms.
+create function headcount.try_create_users(p_users text[], p_profiles headcount.profile[])
+returns boolean language plpgsql
+set lock_timeout = '10 ms'
+as $$
+begin
+    perform headcount.create_users(p_users, p_profiles);
+    return true;
+exception when lock_not_available then
+    return false;
+end
+$$;
 
-        -- Again only if an erasure took a row between the two.
-        exit when not exists (
-            select from unnest(p_profiles) p
-            where not exists (select from headcount.users u where u.user_id = p.user_id)
-        );
-    end loop;
+-- locks: users by key, creating those of the profiles, one each, that are new.
+-- While a user is locked nobody can join as them, so the set of their rooms cannot grow.
+-- Without p_wait users whom somebody holds are left out. Gives those.
+create function headcount.lock_users(
+    p_users text[], p_profiles headcount.profile[] default '{}', p_wait boolean default true
+)
+returns text[] language plpgsql as $$
+declare
+    v_locked text[];
+    v_held   text[];
+    v_new    text[];
+begin
+    if p_wait then
+        perform headcount.create_users(p_users, p_profiles);
+        return '{}';
+    end if;
+    v_locked := array(
+        select u.user_id from headcount.users u
+        where u.user_id = any (p_users)
+        order by u.user_id
+        for no key update skip locked
+    );
+    v_held := array(
+        select u.user_id from headcount.users u where u.user_id = any (p_users)
+        except
+        select unnest(v_locked)
+    );
+    v_new := array(select unnest(p_users) except select unnest(v_locked) except select unnest(v_held));
+    if v_new <> '{}' and not headcount.try_create_users(v_new, array(
+        select p from unnest(p_profiles) p where p.user_id = any (v_new)
+    )) then
+        v_held := v_held || v_new;
+    end if;
+    return v_held;
+end
+$$;
 
-    return array(
-        select distinct u.user_id
+-- Whose profile these change. needs: the users locked.
+create function headcount.changed_by(p_profiles headcount.profile[]) returns text[] language sql stable as $$
+    select array(
+        select u.user_id
         from unnest(p_profiles) p
         join headcount.users u on u.user_id = p.user_id
         where u.name <> coalesce(p.name, u.name)
            or nullif(p.avatar_url, '') is distinct from u.avatar_url and p.avatar_url is not null
-    );
-end
+    )
 $$;
 
 create function headcount.rooms_of(p_users text[]) returns text[] language sql stable as $$
     select array(select distinct m.room_id from headcount.memberships m where m.user_id = any (p_users))
 $$;
 
--- needs: the users in p_changed and all their rooms locked. Of several profiles of a user the last name
--- and the last avatar given count.
+-- needs: the users in p_changed and all their rooms locked.
 create function headcount.change_profiles(p_profiles headcount.profile[], p_changed text[])
 returns void language plpgsql as $$
 declare
@@ -57,29 +128,31 @@ begin
     set name = coalesce(p.name, u.name),
         avatar_url = case when p.avatar_url is null then u.avatar_url else nullif(p.avatar_url, '') end,
         updated_at = now()
-    from (
-        select
-            given.user_id,
-            (array_agg(given.name order by given.n desc) filter (where given.name is not null))[1] as name,
-            (array_agg(given.avatar_url order by given.n desc) filter (where given.avatar_url is not null))[1]
-                as avatar_url
-        from unnest(p_profiles) with ordinality given (user_id, name, avatar_url, n)
-        group by given.user_id
-    ) p
+    from unnest(p_profiles) p
     where u.user_id = p.user_id and u.user_id = any (p_changed);
     perform headcount.log_changes(v_touched);
 end
 $$;
 
 create function headcount.put_users(p_profiles headcount.profile[])
-returns table (user_id text, name text, avatar_url text) language plpgsql as $$
+returns table (user_id text, name text, avatar_url text) language plpgsql
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
 #variable_conflict use_column
 declare
-    v_users   text[] := array(select p.user_id from unnest(p_profiles) p);
-    v_changed text[] := headcount.lock_users(v_users, p_profiles);
-    v_locked  headcount.room_version[] := headcount.lock_rooms(headcount.rooms_of(v_changed));
+    v_profiles headcount.profile[] := headcount.merge_profiles(p_profiles);
+    v_users    text[] := array(select p.user_id from unnest(v_profiles) p);
+    v_changed  text[];
+    v_locked   headcount.room_version[];
 begin
-    perform headcount.change_profiles(p_profiles, v_changed);
+    perform headcount.lock_users(v_users, v_profiles);
+    v_changed := headcount.changed_by(v_profiles);
+    v_locked := headcount.lock_rooms(headcount.rooms_of(v_changed));
+    perform headcount.change_profiles(v_profiles, v_changed);
     perform headcount.announce(v_locked);
     return query
     select u.user_id, u.name, u.avatar_url from headcount.users u where u.user_id = any (v_users);

@@ -170,6 +170,17 @@ begin
 end
 $$;
 
+create function headcount.joined_profiles(p_commands headcount.command[])
+returns headcount.profile[] language sql immutable as $$
+    select headcount.merge_profiles(array(
+        select (c.user_id, c.name, c.avatar_url)::headcount.profile
+        from unnest(p_commands) c
+        where c.op = 'join'
+        order by c.ord
+    ))
+$$;
+comment on function headcount.joined_profiles is 'What the joins of a batch say of their users.';
+
 -- Applies a batch of commands in the order of their `ord`, in one transaction, and answers each.
 --
 -- Commands about the same user in the same room go in successive waves, so that each has its own event;
@@ -177,8 +188,8 @@ $$;
 -- of them a walk over the batch with index look-ups: the settings forbid other plans, because a plan kept
 -- from when the tables were small must still be right when they are large.
 --
--- Without p_wait, commands that need a room which somebody holds are answered `busy` and nothing is done for
--- them: one held room must not stop the others in the batch.
+-- Without p_wait, commands that need a room or a user which somebody holds are answered `busy` and nothing is
+-- done for them: one held room must not stop the others in the batch.
 create function headcount.apply(p_commands jsonb, p_wait boolean default true)
 returns table (ord integer, outcome text, epoch text, version bigint, created boolean, member jsonb)
 language plpgsql
@@ -190,14 +201,15 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-    v_now      timestamptz := clock_timestamp();
+    v_now      timestamptz;
     v_lineage  text := headcount.lineage();
     v_epoch    text := headcount.epoch();
     v_commands headcount.command[];
     v_profiles headcount.profile[];
     v_changed  text[];
-    v_users    text[];
+    v_joined   text[];
     v_rooms    text[];
+    v_held     text[];
     v_busy     text[];
     v_sessions uuid[];
     v_locked   headcount.room_version[];
@@ -213,44 +225,42 @@ begin
         )::headcount.command
         from jsonb_populate_recordset(null::headcount.command, p_commands) c
     );
-    v_profiles := array(
-        select (c.user_id, c.name, c.avatar_url)::headcount.profile
-        from unnest(v_commands) c
-        where c.op = 'join'
-        order by c.ord
-    );
-    v_changed := headcount.lock_users(array(select distinct c.user_id from unnest(v_commands) c), v_profiles);
+    v_profiles := headcount.joined_profiles(v_commands);
+    v_held := headcount.lock_users(array(select distinct c.user_id from unnest(v_commands) c), v_profiles, p_wait);
+    v_changed := headcount.changed_by(v_profiles);
+    v_joined := array(select distinct c.room_id from unnest(v_commands) c where c.op = 'join');
     v_rooms := array(select distinct c.room_id from unnest(v_commands) c);
     if v_changed <> '{}' then
         v_rooms := v_rooms || headcount.rooms_of(v_changed);
     end if;
-    v_locked := headcount.lock_rooms(
-        v_rooms, array(select distinct c.room_id from unnest(v_commands) c where c.op = 'join'), p_wait
-    );
+    v_locked := headcount.lock_rooms(v_rooms, v_joined, p_wait);
     if not p_wait then
         v_busy := array(
-            select r.room_id from headcount.rooms r where r.room_id = any (v_rooms)
+            (select unnest(v_joined) union select r.room_id from headcount.rooms r where r.room_id = any (v_rooms))
             except
             select l.room_id from unnest(v_locked) l
         );
-        if v_busy <> '{}' then
-            -- A user whose profile changes needs all of their rooms.
-            v_users := array(
-                select m.user_id from headcount.memberships m
-                where m.user_id = any (v_changed) and m.room_id = any (v_busy)
-            );
-            v_changed := array(select unnest(v_changed) except select unnest(v_users));
+        -- A user whose profile changes needs all of their rooms.
+        v_held := v_held || array(
+            select m.user_id from headcount.memberships m
+            where m.user_id = any (v_changed) and m.room_id = any (v_busy)
+        );
+        if v_busy <> '{}' or v_held <> '{}' then
             v_answers := array(
                 select (c.ord, c.room_id, 'busy', false, null)::headcount.answer
                 from unnest(v_commands) c
-                where c.room_id = any (v_busy) or c.user_id = any (v_users)
+                where c.room_id = any (v_busy) or c.user_id = any (v_held)
             );
             v_commands := array(
                 select c from unnest(v_commands) c
-                where not (c.room_id = any (v_busy) or c.user_id = any (v_users))
+                where not (c.room_id = any (v_busy) or c.user_id = any (v_held))
             );
+            v_profiles := headcount.joined_profiles(v_commands);
+            v_changed := headcount.changed_by(v_profiles);
         end if;
     end if;
+    -- The time counts from here: waiting for a room must not eat into the leases.
+    v_now := clock_timestamp();
     perform headcount.change_profiles(v_profiles, v_changed);
 
     -- New sessions belong to whoever used them first, also when that was in a room they have left. A join that

@@ -39,7 +39,13 @@ $$;
 
 -- locks: rooms of the sessions, the sessions.
 create function headcount.refresh_idle(p_sessions uuid[], p_idle_after interval default '5 min')
-returns void language plpgsql as $$
+returns void language plpgsql
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
 declare
     v_locked  headcount.room_version[] := headcount.lock_rooms(array(
         select distinct m.room_id from headcount.memberships m where m.session_id = any (p_sessions)
@@ -89,12 +95,24 @@ begin
         v_state.leases_from := v_now;
         v_state.recovering := true;
     end if;
-    -- The clock went back: what lies in the future would otherwise live that much too long.
+    -- The clock went back: what lies in the future would otherwise live that much too long. Rows that somebody
+    -- holds are skipped: a sweep waits for nobody, and in another order than theirs it would deadlock.
     if v_now < v_state.last_sweep_at - interval '100 ms' then
         v_state.leases_from := v_now;
-        update headcount.presence p set last_seen = v_now where p.last_seen > v_now;
-        update headcount.memberships m set leaving_at = v_now where m.leaving_at > v_now;
+        update headcount.memberships m set leaving_at = v_now
+        where (m.room_id, m.user_id, m.session_id) in (
+            select f.room_id, f.user_id, f.session_id from headcount.memberships f
+            where f.leaving_at > v_now
+            for update skip locked
+        );
     end if;
+    -- In every sweep, for those that were skipped when it happened.
+    update headcount.presence p set last_seen = v_now
+    where p.session_id = any (array(
+        select f.session_id from headcount.presence f
+        where f.last_seen > v_now + interval '100 ms'
+        for update skip locked
+    ));
     update headcount.sweep_state s
     set last_sweep_at = v_now, leases_from = v_state.leases_from, recovering = v_state.recovering;
     return next v_state;
@@ -138,7 +156,7 @@ begin
     -- After an outage departures are spread: so many a second, however many replicas sweep.
     v_limit := case
         when v_state.recovering
-        then p_limit_recovering * least(1, extract(epoch from v_now - v_state.last_sweep_at))
+        then p_limit_recovering * greatest(0, least(1, extract(epoch from v_now - v_state.last_sweep_at)))
         else p_limit
     end;
 
@@ -166,15 +184,14 @@ begin
             order by u.user_id
             for no key update skip locked
         );
-        v_rooms := array(
-            select r.room_id from headcount.rooms r
-            where r.room_id in (
-                select m.room_id from headcount.memberships m where m.session_id = any (v_expired || v_leaving)
-            )
-            order by r.room_id
-            for update skip locked
+        v_locked := headcount.lock_rooms(
+            array(
+                select distinct m.room_id from headcount.memberships m
+                where m.session_id = any (v_expired || v_leaving)
+            ),
+            p_wait => false
         );
-        v_locked := headcount.lock_rooms(v_rooms);
+        v_rooms := array(select l.room_id from unnest(v_locked) l);
         -- Under the lock, again: still expired, its user and every one of its rooms ours.
         v_expired := array(
             select p.session_id
@@ -246,23 +263,30 @@ declare
     v_events     integer;
     v_departures integer;
     v_rooms      integer;
+    v_empty      text[];
 begin
     delete from headcount.events e
     where e.ctid = any (array(select o.ctid from headcount.events o where o.at < v_before limit p_limit));
     get diagnostics v_events = row_count;
 
+    -- Not those that somebody is writing again: the trim must not wait while it holds others.
     delete from headcount.departures d
-    where d.ctid = any (array(select o.ctid from headcount.departures o where o.left_at < v_before limit p_limit));
+    where d.ctid = any (array(
+        select o.ctid from headcount.departures o where o.left_at < v_before limit p_limit for update skip locked
+    ));
     get diagnostics v_departures = row_count;
 
-    delete from headcount.rooms r
-    where r.room_id in (
-        select o.room_id from headcount.rooms o
-        where o.member_count = 0 and substr(o.epoch, 9) <> v_generation
-          and not exists (select from headcount.events e where e.room_id = o.room_id)
+    v_empty := array(
+        select r.room_id from headcount.rooms r
+        where r.member_count = 0 and substr(r.epoch, 9) <> v_generation
+          and not exists (select from headcount.events e where e.room_id = r.room_id)
         limit p_limit
         for update skip locked
-    ) and r.member_count = 0;
+    );
+    -- Looked at again under the lock: somebody may have come and gone, and left a log.
+    delete from headcount.rooms r
+    where r.room_id = any (v_empty) and r.member_count = 0
+      and not exists (select from headcount.events e where e.room_id = r.room_id);
     get diagnostics v_rooms = row_count;
 
     if v_rooms = 0 and exists (

@@ -1,0 +1,16 @@
+//! What the SQL functions promise to whoever calls them: the service, an application in its own transaction, a
+//! person with psql. The plain course of things is the model test's; here are transactions that meet, order,
+//! waiting, plans and clocks.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod batches;
+mod calls;
+mod concurrency;
+mod order;
+mod plans;
+#[path = "../support/mod.rs"]
+mod support;
+mod sweeps;
+mod transactions;
+mod trims;
