@@ -28,6 +28,10 @@ use crate::tasks::{self, idle::Idle, listener::Listener, sweeper::Sweeper, trimm
 /// From the signal to the end of the process, at most; what still runs then is cut.
 const STOP_MAX: Duration = Duration::from_secs(4);
 
+/// How long an idle connection is kept: longer than a hidden session's heartbeat (60 s), and than what proxies keep
+/// theirs for (nginx: 60 s), so that it is never the server that closes just when a request is on its way.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
 /// What a replica needs to start.
 pub struct Parts {
     /// Where to serve: bound already, so that an address in use is found before anything is started.
@@ -147,6 +151,7 @@ fn serve(
             .default_service(web::to(crate::http::nothing_here))
     })
     .disable_signals()
+    .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(STOP_MAX.as_secs() - 1)
     .on_connect(crate::http::socket_options)
     .listen(socket)?;
