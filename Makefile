@@ -25,14 +25,25 @@ dev: ## Runs the service on a private Postgres, with the demo page
 	@# The dev profile: a clean release build takes half as long again and a demo does not feel it.
 	$(tools) exec cargo run -- dev $(ARGS)
 
+.PHONY: test test-client test-rust
+test: $(if $(ARGS),,test-client) test-rust ## Installs what the tests need and runs all of them; ARGS='some_name' for a few of Rust's
+
+test-client: ## Only those of the browser library
+	@scripts/bootstrap client
+	$(tools) npm --prefix clients/js test
+
 # The example is run by its path, not by `cargo run`: that would hand its CARGO_* variables down to the
 # inner cargo, and crates that watch them (ring does) would be built again on every change of command.
-.PHONY: test
-test: ## Installs what the tests need and runs all of them; ARGS='some_name' for a few
+test-rust:
 	@scripts/bootstrap postgres nextest
 	cargo build $(locked) --example with_postgres
 	$(tools) exec $${CARGO_TARGET_DIR:-target}/debug/examples/with_postgres cargo $$TEST_RUNNER --tests $(ARGS)
 	$(if $(ARGS),,cargo test --quiet --doc)
+
+.PHONY: client
+client: ## Builds the browser library, and src/http/headcount.js, which the service serves
+	@scripts/bootstrap client
+	$(tools) npm --prefix clients/js run build
 
 .PHONY: lint lint-format lint-clippy lint-docs
 lint: lint-format lint-clippy lint-docs ## Checks format, lints and docs; a warning fails
@@ -59,3 +70,18 @@ openapi: target/$(document) ## Writes the OpenAPI document from the code
 target/$(document):
 	@mkdir -p $(@D)
 	cargo run --quiet -- openapi >$@
+
+.PHONY: bench
+bench: ## Measures speed against raw limits of the same run; writes target/bench/summary.json
+	@scripts/bootstrap postgres
+	$(tools) cargo bench $(locked) --bench load
+
+# As root, or some scenarios say that they are skipped. The random seeds are printed; HEADCOUNT_FAULTS_SEED repeats one.
+SEEDS ?= 3
+.PHONY: faults
+faults: ## Breaks everything that docs/faults.md tells of, SEEDS times each; writes target/faults/summary.json
+	@scripts/bootstrap postgres nextest faults
+	rm -rf target/faults
+	$(tools) HEADCOUNT_FAULTS=all HEADCOUNT_FAULTS_SEEDS=$(SEEDS) NEXTEST_PROFILE=faults \
+		cargo $$TEST_RUNNER $(locked) --test faults $(ARGS)
+	@echo 'what was measured is in target/faults/summary.json'

@@ -93,7 +93,7 @@ pub(super) async fn room_events(
 /// Watch many rooms
 ///
 /// As for one room, on one connection. The frames carry their room; the `id` is the cursors of all rooms, joined by
-/// commas in the order asked, so that it resumes all of them when the same rooms are asked for again. Right: `watch`
+/// commas in the order of the room keys, so that it resumes all of them when the same rooms are asked for again. Right: `watch`
 /// in each room.
 #[utoipa::path(
     tag = "streams",

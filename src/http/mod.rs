@@ -3,6 +3,7 @@
 mod body;
 pub mod browser;
 mod caller;
+mod client;
 mod dev;
 mod docs;
 mod events;
@@ -108,6 +109,7 @@ pub fn for_operators(config: &mut web::ServiceConfig) {
 pub fn pages(dev: bool) -> impl FnOnce(&mut web::ServiceConfig) {
     move |config| {
         docs::configure(config);
+        client::configure(config);
         if dev {
             dev::configure(config);
         }

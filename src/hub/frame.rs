@@ -91,7 +91,7 @@ pub struct CountFrame<'a> {
 /// `event: sync`, at the start of a stream that missed nothing and every 15 seconds.
 #[derive(Serialize, ToSchema)]
 pub struct SyncFrame {
-    /// Everything up to here has been sent. Many rooms: the cursors joined by commas, in the order of the rooms.
+    /// Everything up to here has been sent. Many rooms: the cursors joined by commas, in the order of the room keys.
     #[schema(example = "1f0c2a910.43")]
     pub cursor: String,
     /// Whether the database could not be asked lately: what was sent may be out of date.

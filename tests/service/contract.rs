@@ -23,6 +23,15 @@ async fn the_docs_page_asks_no_other_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_browser_library_is_served_for_a_script_tag() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let response = ann.request(reqwest::Method::GET, "/headcount.js").send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/javascript; charset=utf-8");
+    assert_eq!(response.text().await.unwrap(), include_str!("../../src/http/headcount.js"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn operators_can_have_a_listener_of_their_own() {
     let apart = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // free a moment ago
     let mut tuning = tuning();
