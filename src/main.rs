@@ -92,9 +92,15 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
     Ok(())
 }
 
+const POOLED: &str = "HEADCOUNT_DATABASE_URL leads to a pooler in transaction mode (PgBouncer?), where prepared \
+     statements of one connection meet those of another; use its session mode, or connect directly";
+
 /// A database that is away is waited for; one that refuses is an error.
 async fn migrate_patiently(database: &PgConnectOptions) -> Result<(), Failure> {
     loop {
+        if headcount::store::is_pooled(database).await {
+            return Err(POOLED.into());
+        }
         match headcount::store::migrate(database).await {
             Ok(()) => return Ok(()),
             Err(error) if headcount::store::is_away(&error) => {

@@ -1,11 +1,13 @@
 //! Heartbeats, batched: one update for all that came while the last one ran.
 //!
 //! Bounded: at most [`QUEUE_MAX`] requests wait; one more is refused as overloaded. Each is answered after its
-//! commit, with what the database found.
+//! commit, with what the database found, or after [`ANSWER_MAX`] with that nobody knows: repeating is safe.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
 
 use super::{Failure, Stirred, Timing};
 use crate::domain::id::SessionId;
@@ -18,8 +20,13 @@ const BATCH_MAX: usize = 1000;
 /// Requests waiting, at most: about a quarter of a second of work.
 const QUEUE_MAX: usize = 16_384;
 
+/// Every caller has an answer after this long, also while the database hangs. A heartbeat that waited longer is
+/// dropped: it would renew the lease of a session as of now that was last heard of then.
+const ANSWER_MAX: Duration = Duration::from_millis(900);
+
 struct Queued {
     beats: Vec<Heartbeat>,
+    since: Instant,
     reply: oneshot::Sender<Result<Vec<Option<bool>>, Failure>>,
 }
 
@@ -41,14 +48,20 @@ impl Beats {
     /// none for a session that does not live.
     pub async fn submit(&self, beats: Vec<Heartbeat>) -> Result<Vec<Option<bool>>, Failure> {
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Queued { beats, reply }).map_err(|_| Failure::Overloaded)?;
-        answer.await.unwrap_or(Err(Failure::Unavailable))
+        let queued = Queued { beats, since: Instant::now(), reply };
+        self.queue.try_send(queued).map_err(|_| Failure::Overloaded)?;
+        let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| Failure::OutcomeUnknown)?;
+        answer.unwrap_or(Err(Failure::Unavailable))
     }
 }
 
 async fn run(store: Store, timing: Timing, stirred: Stirred, mut requests: mpsc::Receiver<Queued>) {
     let mut queued = Vec::with_capacity(BATCH_MAX);
     while requests.recv_many(&mut queued, BATCH_MAX).await > 0 {
+        queued.retain(|request| request.since.elapsed() < ANSWER_MAX);
+        if queued.is_empty() {
+            continue;
+        }
         match attempt(&store, &timing, &merge(&queued)).await {
             Ok(alive) => answer(&mut queued, &alive, &stirred),
             Err(error) => {
@@ -63,7 +76,7 @@ async fn run(store: Store, timing: Timing, stirred: Stirred, mut requests: mpsc:
 
 /// Once more after a failure: a heartbeat may be repeated, and the connection may just have been a dead one.
 async fn attempt(store: &Store, timing: &Timing, beats: &[Heartbeat]) -> Result<Vec<Alive>, StoreError> {
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     match bounded(store.heartbeat(beats, &timing.pace, timing.idle_after)).await {
         Err(_) if started.elapsed() < crate::store::CALL_MAX / 4 => {
             bounded(store.heartbeat(beats, &timing.pace, timing.idle_after)).await
@@ -98,7 +111,7 @@ fn answer(queued: &mut Vec<Queued>, alive: &[Alive], stirred: &Stirred) {
         stirred(due);
     }
     let found: HashMap<SessionId, &Alive> = alive.iter().map(|a| (SessionId(a.session_id), a)).collect();
-    for Queued { beats, reply } in queued.drain(..) {
+    for Queued { beats, reply, .. } in queued.drain(..) {
         let own = |beat: &Heartbeat| {
             let alive = found.get(&beat.session)?;
             let may = beat.user.as_ref().is_none_or(|user| user.as_str() == alive.user_id);

@@ -2,17 +2,20 @@
 //! one transaction; each caller gets its own answer after the commit. No linger timer: under load batches fill
 //! by themselves, without load nobody waits.
 //!
-//! Bounded: at most [`QUEUE_MAX`] commands wait; one more is refused as overloaded. A command that waited longer
-//! than [`QUEUED_MAX`] is refused untried.
+//! Bounded: at most [`QUEUE_MAX`] commands wait; one more is refused as overloaded. Every caller is answered within
+//! [`ANSWER_MAX`], also while the database hangs: that nothing was done, where the command had not been taken, and
+//! that nobody knows, where it had.
 //!
 //! A room that somebody else holds (another replica for milliseconds, a person with psql for minutes) must not
 //! stop the other rooms of the batch: its commands go to a second lane, which waits.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Failure, Moved};
 use crate::domain::hint::Hint;
@@ -26,15 +29,73 @@ const BATCH_MAX: usize = 500;
 /// Commands waiting, at most: eight batches, so the last of them waits less than half a second.
 const QUEUE_MAX: usize = 4096;
 
-/// Waiting longer than this, a command is refused: its caller is about to give up.
-const QUEUED_MAX: Duration = Duration::from_millis(900);
+/// Every caller has an answer after this long: a second, less what the way to them takes.
+const ANSWER_MAX: Duration = Duration::from_millis(900);
+
+/// Waiting longer than this for a room that somebody holds, a command is refused: with the lock timeout of 250 ms,
+/// once for a user and once for the room, it is answered before [`ANSWER_MAX`].
+const ASIDE_MAX: Duration = Duration::from_millis(350);
+
+/// A batch that failed sooner is tried again: there is time for both.
+const RETRY_WITHIN: Duration = Duration::from_millis(300);
 
 type Reply = oneshot::Sender<Result<Answer, Failure>>;
 
 struct Queued {
     command: Command,
     since: Instant,
+    ticket: Arc<Ticket>,
     reply: Reply,
+}
+
+/// Where a command is. Its caller and its lane decide by one atomic step who was first, so that "nothing was done"
+/// is never said of a command that is carried out later.
+#[derive(Default)]
+struct Ticket(AtomicU8);
+
+const WAITING: u8 = 0;
+const ASIDE: u8 = 1;
+const TAKEN: u8 = 2;
+const GIVEN_UP: u8 = 3;
+
+impl Ticket {
+    /// For the lane, before the command is carried out. False when the caller was told that it will not be.
+    fn take(&self) -> bool {
+        self.0.swap(TAKEN, Ordering::AcqRel) != GIVEN_UP
+    }
+
+    /// For the lane, when nothing was done because somebody holds the room.
+    fn set_aside(&self) {
+        self.0.store(ASIDE, Ordering::Release);
+    }
+
+    /// For the caller, who waits no longer. Tells what is known of the command.
+    fn give_up(&self) -> Failure {
+        match self.0.swap(GIVEN_UP, Ordering::AcqRel) {
+            WAITING => Failure::Unavailable,
+            ASIDE => Failure::Busy,
+            _ => Failure::OutcomeUnknown,
+        }
+    }
+}
+
+/// Who waits for a command.
+struct Caller {
+    since: Instant,
+    ticket: Arc<Ticket>,
+    reply: Reply,
+}
+
+impl Queued {
+    fn split(self) -> (Command, Caller) {
+        (self.command, Caller { since: self.since, ticket: self.ticket, reply: self.reply })
+    }
+}
+
+impl Caller {
+    fn with(self, command: Command) -> Queued {
+        Queued { command, since: self.since, ticket: self.ticket, reply: self.reply }
+    }
 }
 
 /// Where commands are handed in. Cheap to clone; the task ends when the last clone is gone.
@@ -58,9 +119,11 @@ impl Writer {
     /// Hands a command in and waits for its commit.
     pub async fn submit(&self, command: Command) -> Result<Answer, Failure> {
         let (reply, answer) = oneshot::channel();
-        let queued = Queued { command, since: Instant::now(), reply };
+        let ticket = Arc::<Ticket>::default();
+        let queued = Queued { command, since: Instant::now(), ticket: ticket.clone(), reply };
         self.queue.try_send(queued).map_err(|_| Failure::Overloaded)?;
-        match answer.await.unwrap_or(Err(Failure::Unavailable))? {
+        let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| ticket.give_up())?;
+        match answer.unwrap_or(Err(Failure::Unavailable))? {
             answer if answer.outcome == Outcome::Foreign => Err(Failure::NoSession),
             answer => Ok(answer),
         }
@@ -78,12 +141,11 @@ impl Lane {
     async fn run(self, mut commands: mpsc::Receiver<Queued>) {
         let mut queued = Vec::with_capacity(BATCH_MAX);
         while commands.recv_many(&mut queued, BATCH_MAX).await > 0 {
-            let fresh = refuse_old(queued.drain(..));
             match self.busy {
-                Some(_) => self.apply(fresh).await,
+                Some(_) => self.apply(queued.drain(..).filter(|q| q.ticket.take()).collect()).await,
                 None => {
-                    for group in by_room(fresh) {
-                        self.apply(group).await;
+                    for group in by_room(queued.drain(..)) {
+                        self.apply(refuse_old(group)).await;
                     }
                 }
             }
@@ -91,21 +153,23 @@ impl Lane {
     }
 
     async fn apply(&self, batch: Vec<Queued>) {
+        if batch.is_empty() {
+            return;
+        }
         let held = if self.busy.is_some() { Held::Skip } else { Held::Wait };
-        let (commands, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|q| (q.command, (q.since, q.reply))).unzip();
+        let (commands, callers): (Vec<_>, Vec<_>) = batch.into_iter().map(Queued::split).unzip();
         match self.attempt(&commands, held).await {
             Ok(answers) => {
                 (self.moved)(hints(&commands, &answers));
-                for ((command, (since, reply)), answer) in commands.into_iter().zip(replies).zip(answers) {
+                for ((command, caller), answer) in commands.into_iter().zip(callers).zip(answers) {
                     if answer.outcome == Outcome::Busy {
-                        self.step_aside(Queued { command, since, reply });
+                        self.step_aside(caller.with(command));
                     } else {
-                        let _ = reply.send(Ok(answer)); // the caller may be gone; the command is done all the same
+                        let _ = caller.reply.send(Ok(answer)); // they may be gone; the command is done all the same
                     }
                 }
             }
-            Err(error) => self.fail(&error, commands, replies).await,
+            Err(error) => self.fail(&error, commands, callers).await,
         }
     }
 
@@ -114,9 +178,7 @@ impl Lane {
     async fn attempt(&self, commands: &[Command], held: Held) -> Result<Vec<Answer>, StoreError> {
         let started = Instant::now();
         match bounded(self.store.apply(commands, held)).await {
-            Err(StoreError::OutcomeUnknown | StoreError::Unavailable)
-                if started.elapsed() < QUEUED_MAX / 3 =>
-            {
+            Err(StoreError::OutcomeUnknown | StoreError::Unavailable) if started.elapsed() < RETRY_WITHIN => {
                 bounded(self.store.apply(commands, held)).await
             }
             result => result,
@@ -124,19 +186,17 @@ impl Lane {
     }
 
     /// One command with bad data, or one held user, fails a whole batch: the others are tried by themselves.
-    async fn fail(&self, error: &StoreError, commands: Vec<Command>, replies: Vec<(Instant, Reply)>) {
+    async fn fail(&self, error: &StoreError, commands: Vec<Command>, callers: Vec<Caller>) {
         let alone = commands.len() == 1;
         let culprit_unknown = matches!(error, StoreError::Refused(_) | StoreError::Busy);
         if !alone || !culprit_unknown {
             tracing::warn!(%error, commands = commands.len(), "a batch of commands failed");
         }
-        for (command, (since, reply)) in commands.into_iter().zip(replies) {
+        for (command, caller) in commands.into_iter().zip(callers) {
             match error {
-                StoreError::Busy if self.busy.is_some() => self.step_aside(Queued { command, since, reply }),
-                StoreError::Refused(_) if !alone => {
-                    Box::pin(self.apply(vec![Queued { command, since, reply }])).await;
-                }
-                error => drop(reply.send(Err(error.into()))),
+                StoreError::Busy if self.busy.is_some() => self.step_aside(caller.with(command)),
+                StoreError::Refused(_) if !alone => Box::pin(self.apply(vec![caller.with(command)])).await,
+                error => drop(caller.reply.send(Err(error.into()))),
             }
         }
     }
@@ -145,6 +205,7 @@ impl Lane {
         let Some(lane) = &self.busy else {
             return drop(queued.reply.send(Err(Failure::Busy)));
         };
+        queued.ticket.set_aside();
         if let Err(mpsc::error::TrySendError::Full(queued) | mpsc::error::TrySendError::Closed(queued)) =
             lane.try_send(queued)
         {
@@ -153,15 +214,16 @@ impl Lane {
     }
 }
 
-fn refuse_old(queued: impl Iterator<Item = Queued>) -> Vec<Queued> {
-    let (fresh, old): (Vec<_>, Vec<_>) = queued.partition(|q| q.since.elapsed() < QUEUED_MAX);
+/// Of a group that was set aside: what there is still time for.
+fn refuse_old(group: Vec<Queued>) -> Vec<Queued> {
+    let (fresh, old): (Vec<_>, Vec<_>) = group.into_iter().partition(|q| q.since.elapsed() < ASIDE_MAX);
     for queued in old {
-        let _ = queued.reply.send(Err(Failure::Overloaded));
+        let _ = queued.reply.send(Err(Failure::Busy));
     }
-    fresh
+    fresh.into_iter().filter(|queued| queued.ticket.take()).collect()
 }
 
-fn by_room(queued: Vec<Queued>) -> impl Iterator<Item = Vec<Queued>> {
+fn by_room(queued: impl Iterator<Item = Queued>) -> impl Iterator<Item = Vec<Queued>> {
     let mut groups: HashMap<RoomId, Vec<Queued>> = HashMap::new();
     for queued in queued {
         groups.entry(queued.command.room_id.clone()).or_default().push(queued);

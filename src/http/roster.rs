@@ -1,5 +1,7 @@
 //! `GET /v1/rooms/{room}`
 
+use std::time::Duration;
+
 use actix_web::http::header::{ETAG, IF_NONE_MATCH};
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,10 @@ use crate::store::rosters::Page;
 
 /// Members on a page, at most.
 const PAGE_MAX: i64 = 1000;
+
+/// After this long without an answer of the database, what is known of a watched room is served: a second, less what
+/// the way to the caller takes.
+const READ_MAX: Duration = Duration::from_millis(900);
 
 /// Which page.
 #[derive(Deserialize, IntoParams)]
@@ -113,7 +119,8 @@ pub(super) async fn get_roster(
 
 async fn page(service: &Service, room: &RoomId, after: &str, limit: i64) -> Result<Page, StoreError> {
     let (store, room, after) = (service.store.clone(), room.clone(), after.to_owned());
-    service.store.detached(async move { store.roster_page(&room, &after, limit).await }).await
+    let reading = service.store.detached(async move { store.roster_page(&room, &after, limit).await });
+    tokio::time::timeout(READ_MAX, reading).await.unwrap_or(Err(StoreError::OutcomeUnknown))
 }
 
 fn answer(room: RoomId, page: Page, limit: i64) -> RosterPage {

@@ -38,7 +38,8 @@ pub struct EventStream {
 
 impl EventStream {
     /// A stream of these rooms. It begins with `retry:`, then what each room must be told first; when that is
-    /// nothing, or of several rooms, with a `sync`, so that the watcher knows it is up to date.
+    /// nothing, or of several rooms, with a `sync`, so that the watcher knows it is up to date; and when the database
+    /// is away, so that it knows that it may not be.
     pub fn new(fan: Rc<Fan>, watched: Vec<(Watch, Option<Wire>)>, ends: Ends, place: Place) -> Self {
         let turn = fan.join_round();
         let next_sync = fan.tick() + ROUND;
@@ -47,7 +48,12 @@ impl EventStream {
         let mut stream = Self { fan, turn, watches, ready, next_sync, ends, ended: false, _place: place };
         let firsts: Vec<Wire> = firsts.into_iter().flatten().collect();
         match (stream.watches.len(), firsts.as_slice()) {
-            (1, [first]) => stream.ready.push_back(first.whole()),
+            (1, [first]) => {
+                stream.ready.push_back(first.whole());
+                if stream.fan.hub().stale() {
+                    stream.ready.push_back(sync(stream.cursor(), true).into());
+                }
+            }
             _ => {
                 // Without ids: a watcher that is cut between two of these must not resume as if it had them all.
                 for first in &firsts {

@@ -3,12 +3,12 @@
 //! Bounded: it holds the rosters of rooms that have watchers, and nothing of others. Reads are batched: all rooms
 //! due are read in one statement, whatever woke the feed, so a storm of reconnects to one room is one read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::frame::Frame;
@@ -29,6 +29,9 @@ const READ_ROOMS_MAX: usize = 1000;
 /// After a failed read, the next waits this long.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
+/// Requests set aside while a read is under way, at most.
+const LATER_MAX: usize = 4096;
+
 /// A new watcher waits this long for the first read, then it is refused.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -39,13 +42,21 @@ pub(super) struct Feed {
     workers: HashMap<WorkerId, mpsc::Sender<Message>>,
     rooms: HashMap<RoomId, Room>,
     dirty: HashSet<RoomId>,
+    /// Came while a read was under way. At most [`LATER_MAX`]; then the queue waits.
+    later: VecDeque<Request>,
     poll_at: Instant,
     retry_at: Instant,
 }
 
+/// Whole rosters.
+type Whole = Vec<(RoomId, (Cursor, Roster))>;
+
 /// What one round of reading found.
 struct Read {
-    loaded: Vec<(RoomId, (Cursor, Roster))>,
+    /// Rooms that were not known.
+    first: Whole,
+    /// Rooms whose log does not reach back to what was known.
+    anew: Whole,
     tails: Vec<(RoomId, Tail)>,
     replays: HashMap<RoomId, Vec<(i64, Tail)>>,
 }
@@ -53,8 +64,17 @@ struct Read {
 impl Feed {
     pub(super) fn new(store: Store, requests: mpsc::Receiver<Request>, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
-        let (workers, rooms, dirty) = (HashMap::new(), HashMap::new(), HashSet::new());
-        Self { store, requests, shared, workers, rooms, dirty, poll_at: now + POLL_EVERY, retry_at: now }
+        Self {
+            store,
+            requests,
+            shared,
+            workers: HashMap::new(),
+            rooms: HashMap::new(),
+            dirty: HashSet::new(),
+            later: VecDeque::new(),
+            poll_at: now + POLL_EVERY,
+            retry_at: now,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -63,7 +83,7 @@ impl Feed {
             // Arm, then read, then wait: a hint that comes while reading wakes the next round.
             let woken = shared.wake.notified();
             self.take_hints();
-            while let Ok(request) = self.requests.try_recv() {
+            while let Some(request) = self.later.pop_front().or_else(|| self.requests.try_recv().ok()) {
                 self.handle(request).await;
             }
             let due = self.due(Instant::now());
@@ -108,16 +128,8 @@ impl Feed {
                     self.dirty.remove(&room);
                 }
             }
-            Request::Remembered { room, reply } => {
-                if let Some(Known { cursor, roster }) = self.rooms.get(&room).and_then(|r| r.known.as_ref()) {
-                    let _ = reply.send(Remembered { cursor: cursor.clone(), roster: roster.clone() });
-                }
-            }
-            Request::Drain => {
-                for worker in self.workers.values() {
-                    let _ = worker.send(Message::Drain).await; // a worker that is gone has no streams
-                }
-            }
+            Request::Remembered { room, reply } => remember(&self.rooms, &room, reply),
+            Request::Drain => drain(&self.workers).await,
         }
     }
 
@@ -135,7 +147,7 @@ impl Feed {
     }
 
     async fn round(&mut self, due: Vec<RoomId>) {
-        match bounded(self.read(&due)).await {
+        match self.read_and_serve(&due).await {
             Ok(read) => {
                 self.shared.stale.store(false, Ordering::Relaxed);
                 self.publish(due, read).await;
@@ -150,59 +162,38 @@ impl Feed {
         }
     }
 
-    /// Rooms not known yet are read whole; then all are followed, together with what returning watchers missed.
-    async fn read(&self, due: &[RoomId]) -> Result<Read, StoreError> {
-        let unknown: Vec<RoomId> = due.iter().filter(|id| self.rooms[*id].known.is_none()).cloned().collect();
-        let mut loaded = self.load(unknown).await?;
-        let mut positions: Vec<(RoomId, Cursor)> = Vec::new();
-        let mut follow = 0;
-        for id in due {
-            if let Some(known) = &self.rooms[id].known {
-                positions.push((id.clone(), known.cursor.clone()));
-                follow += 1;
+    /// Reads, and meanwhile does what cannot wait for a database that may hang: tells what is known, and drains.
+    async fn read_and_serve(&mut self, due: &[RoomId]) -> Result<Read, StoreError> {
+        let mut reading = std::pin::pin!(bounded(read(&self.store, &self.rooms, due)));
+        loop {
+            let request = tokio::select! {
+                done = &mut reading => return done,
+                Some(request) = self.requests.recv(), if self.later.len() < LATER_MAX => request,
+            };
+            match request {
+                Request::Remembered { room, reply } => remember(&self.rooms, &room, reply),
+                Request::Drain => drain(&self.workers).await,
+                request => self.later.push_back(request),
             }
         }
-        for id in due {
-            positions.extend(self.rooms[id].replays().into_iter().map(|cursor| (id.clone(), cursor)));
-        }
-        let (mut tails, mut replays) = (Vec::new(), HashMap::<RoomId, Vec<(i64, Tail)>>::new());
-        if !positions.is_empty() {
-            for (index, tail) in self.store.tails(&positions).await? {
-                let (id, cursor) = &positions[index];
-                if index < follow {
-                    tails.push((id.clone(), tail));
-                } else {
-                    replays.entry(id.clone()).or_default().push((cursor.version, tail));
-                }
-            }
-        }
-        let broken = tails.iter().filter(|(_, tail)| !tail.complete).map(|(id, _)| id.clone()).collect();
-        loaded.extend(self.load(broken).await?);
-        Ok(Read { loaded, tails, replays })
-    }
-
-    async fn load(&self, rooms: Vec<RoomId>) -> Result<Vec<(RoomId, (Cursor, Roster))>, StoreError> {
-        if rooms.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rosters = self.store.rosters(&rooms).await?;
-        Ok(rooms.into_iter().zip(rosters).collect())
     }
 
     async fn publish(&mut self, due: Vec<RoomId>, read: Read) {
         let mut frames: HashMap<RoomId, Frame> = HashMap::new();
+        for (id, (cursor, roster)) in read.first {
+            if let Some(room) = self.rooms.get_mut(&id) {
+                room.restart(cursor, roster); // nobody has been told anything of it: no frame
+            }
+        }
         for (id, tail) in read.tails.iter().filter(|(_, tail)| tail.complete) {
             if let Some(frame) = self.rooms.get_mut(id).and_then(|room| room.advance(tail)) {
                 frames.insert(id.clone(), frame);
             }
         }
-        for (id, (cursor, roster)) in read.loaded {
+        for (id, (cursor, roster)) in read.anew {
             if let Some(room) = self.rooms.get_mut(&id) {
-                let first = room.known.is_none();
                 let frame = room.restart(cursor, roster);
-                if !first {
-                    frames.insert(id, frame);
-                }
+                frames.insert(id, frame);
             }
         }
         for id in due {
@@ -219,10 +210,57 @@ impl Feed {
         }
     }
 
+    /// Who waits for a room that is known is told what is known; the stream says that it is stale.
     fn refuse_waiting(&mut self) {
         for room in self.rooms.values_mut() {
+            room.answer_stale();
             room.waiting.retain(|waiting| waiting.since.elapsed() < WAIT_MAX); // dropping the reply refuses
         }
+    }
+}
+
+/// Rooms not known yet are read whole; then all are followed, together with what returning watchers missed.
+async fn read(store: &Store, rooms: &HashMap<RoomId, Room>, due: &[RoomId]) -> Result<Read, StoreError> {
+    let unknown = due.iter().filter(|id| rooms[*id].known.is_none()).cloned().collect();
+    let first = load(store, unknown).await?;
+    let loaded = first.iter().map(|(id, (cursor, _))| (id, cursor));
+    let known = due.iter().filter_map(|id| Some((id, &rooms[id].known.as_ref()?.cursor)));
+    let heads: Vec<(&RoomId, &Cursor)> = known.chain(loaded).collect();
+    let mut positions: Vec<(RoomId, Cursor)> =
+        heads.iter().map(|(id, cursor)| ((*id).clone(), (*cursor).clone())).collect();
+    for (id, head) in &heads {
+        positions.extend(rooms[*id].replays(head).into_iter().map(|cursor| ((*id).clone(), cursor)));
+    }
+    let (mut tails, mut replays) = (Vec::new(), HashMap::<RoomId, Vec<(i64, Tail)>>::new());
+    for (index, tail) in store.tails(&positions).await? {
+        let (id, cursor) = &positions[index];
+        if index < heads.len() {
+            tails.push((id.clone(), tail));
+        } else {
+            replays.entry(id.clone()).or_default().push((cursor.version, tail));
+        }
+    }
+    let broken = tails.iter().filter(|(_, tail)| !tail.complete).map(|(id, _)| id.clone()).collect();
+    Ok(Read { first, anew: load(store, broken).await?, tails, replays })
+}
+
+async fn load(store: &Store, rooms: Vec<RoomId>) -> Result<Whole, StoreError> {
+    if rooms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rosters = store.rosters(&rooms).await?;
+    Ok(rooms.into_iter().zip(rosters).collect())
+}
+
+fn remember(rooms: &HashMap<RoomId, Room>, room: &RoomId, reply: oneshot::Sender<Remembered>) {
+    if let Some(Known { cursor, roster }) = rooms.get(room).and_then(|room| room.known.as_ref()) {
+        let _ = reply.send(Remembered { cursor: cursor.clone(), roster: roster.clone() }); // they may be gone
+    }
+}
+
+async fn drain(workers: &HashMap<WorkerId, mpsc::Sender<Message>>) {
+    for worker in workers.values() {
+        let _ = worker.send(Message::Drain).await; // a worker that is gone has no streams
     }
 }
 

@@ -63,16 +63,13 @@ impl Room {
         !self.watchers.is_empty()
     }
 
-    /// Cursors of waiting watchers that can be answered by replay.
-    pub(super) fn replays(&self) -> Vec<Cursor> {
-        let Some(known) = &self.known else {
-            return Vec::new();
-        };
+    /// Cursors of waiting watchers that can be answered by replay, when the room is at this position.
+    pub(super) fn replays(&self, head: &Cursor) -> Vec<Cursor> {
         let mut cursors: Vec<Cursor> = self
             .waiting
             .iter()
             .filter_map(|w| w.last.clone())
-            .filter(|last| plan(Some(last), &known.cursor) == Plan::Replay)
+            .filter(|last| plan(Some(last), head) == Plan::Replay)
             .collect();
         cursors.sort_by_key(|c| c.version);
         cursors.dedup();
@@ -119,6 +116,18 @@ impl Room {
                 }
             };
             let opening = Opening { first: wire, cursor: known.cursor.clone(), number: self.number };
+            let _ = reply.send(opening); // a watcher that went away is forgotten by its fan
+        }
+    }
+
+    /// Answers who waits from what is known, while the log cannot be read: who comes without a cursor, and who is
+    /// exactly there. Whoever would miss something, or has seen more than we have, goes on waiting.
+    pub(super) fn answer_stale(&mut self) {
+        let Some(known) = &self.known else { return };
+        let can = |waiting: &mut Waiting| waiting.last.as_ref().is_none_or(|last| *last == known.cursor);
+        for Waiting { mode, last, reply, .. } in self.waiting.extract_if(.., can) {
+            let first = first_frame(&self.id, known, mode, last.as_ref(), &HashMap::new());
+            let opening = Opening { first, cursor: known.cursor.clone(), number: self.number };
             let _ = reply.send(opening); // a watcher that went away is forgotten by its fan
         }
     }

@@ -31,7 +31,7 @@ pub const CALL_MAX: Duration = Duration::from_secs(2);
 const ACQUIRE_MAX: Duration = Duration::from_secs(1);
 
 /// What the server is told, so that it gives up before we do; about a held room before callers do (`commands::writer`).
-const SESSION_SETTINGS: &str = "set statement_timeout = '1800ms'; set lock_timeout = '500ms'; \
+const SESSION_SETTINGS: &str = "set statement_timeout = '1800ms'; set lock_timeout = '250ms'; \
      set idle_in_transaction_session_timeout = '5s'; set timezone = 'UTC'";
 
 /// This replica's connections. Cheap to clone.
@@ -125,6 +125,25 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), sqlx::migrate::Mi
         migrator.create_schema("headcount");
     }
     migrator.run(&mut connection).await
+}
+
+/// Whether a pooler in transaction mode is in between: then two connections that are open at once can be the same
+/// session of the server, and statements prepared on one are mixed up with those of the other. Asked without
+/// preparing anything. A database that is away is none.
+pub async fn is_pooled(options: &PgConnectOptions) -> bool {
+    let asking = async {
+        use sqlx::{Connection, Row};
+        let mut sessions = Vec::new();
+        let mut connections = Vec::new(); // all open until the last is asked
+        for _ in 0..2 {
+            let mut connection = PgConnection::connect_with(options).await?;
+            let row = connection.fetch_one(sqlx::raw_sql("select pg_backend_pid()")).await?;
+            sessions.push(row.try_get::<i32, _>(0)?);
+            connections.push(connection);
+        }
+        Ok::<_, sqlx::Error>(sessions[0] == sessions[1])
+    };
+    tokio::time::timeout(CALL_MAX, asking).await.is_ok_and(|answer| answer.unwrap_or(false))
 }
 
 /// Whether a migration failed because nobody answered, so that waiting may help.
