@@ -156,7 +156,7 @@ pub struct Tuning {
     /// Address for operators: /metrics is then served there only, and what /readyz misses is told there only
     #[arg(long, env = "HEADCOUNT_OPERATOR_LISTEN")]
     pub operator_listen: Option<SocketAddr>,
-    /// Origins of pages that may call, separated by commas, each exactly as browsers send it (https://app.example)
+    /// Origins of pages that may call, separated by commas, each exactly as browsers send it: `https://app.example`
     #[arg(long, env = "HEADCOUNT_CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<String>,
     /// HTTP worker threads [1 to 64]; one per core when not given
