@@ -1,6 +1,12 @@
 -- How a change becomes history. Every writing function has the same shape:
 --   lock; remember the members it touches; change rows; log the differences; announce.
 -- Locks, always in this order: users by key, rooms by key, presence by key, memberships by key.
+--
+-- Every look-up of a batch leaves the planner one way, because a plan is kept from when a table had one row until
+-- it has a million, and a plain join of one row is quickest by reading the whole table:
+--   `x.key = any (array[b.key])` is no join condition; it can only be answered through the index, row by row;
+--   locks are taken by `lateral (... for update)` in the order of a sorted list, not by sorting what was found;
+--   a sub-select ends in `offset 0`, so that it is not turned into a join.
 
 -- An epoch names a history whose versions are comparable. Its first 8 characters change with the database,
 -- the cluster, or the timeline (failover, point-in-time restore); the rest is the generation in which the
@@ -39,8 +45,8 @@ select
     count(*)::integer as sessions,
     min(m.joined_at) as joined_at
 from headcount.memberships m
-join headcount.presence p on p.session_id = m.session_id
-join headcount.users u on u.user_id = m.user_id
+join headcount.presence p on p.session_id = any (array[m.session_id])
+join headcount.users u on u.user_id = any (array[m.user_id])
 group by m.room_id, m.user_id, u.name, u.avatar_url;
 comment on view headcount.rosters is
     'The members of every room. Status is that of the most present session (online, dnd, idle); state is the newest one set.';
@@ -116,10 +122,11 @@ begin
         perform headcount.create_rooms(v_locked);
     else
         v_locked := array(
-            select r.room_id from headcount.rooms r
-            where r.room_id = any (p_rooms)
-            order by r.room_id
-            for update skip locked
+            select r.room_id
+            from (select distinct unnest(p_rooms) collate "C" as room_id order by room_id) given
+            cross join lateral (
+                select r.room_id from headcount.rooms r where r.room_id = given.room_id for update skip locked
+            ) r
         );
         v_new := array(
             select unnest(p_create)
@@ -148,8 +155,11 @@ begin
             r.room_id || ':' || r.version as pair,
             sum(length(r.room_id) + 21) over (order by r.room_id) / 7000 as payload
         from unnest(p_locked) l
-        join headcount.rooms r on r.room_id = l.room_id
-        where r.version > l.version
+        cross join lateral (
+            select r.room_id, r.version from headcount.rooms r
+            where r.room_id = l.room_id and r.version > l.version
+            offset 0
+        ) r
     ) changed
     group by changed.payload;
 end
@@ -208,7 +218,7 @@ begin
         insert into headcount.events (room_id, version, kind, user_id, member, reason)
         select c.room_id, r.version + c.n, c.kind, c.user_id, c.after, case when c.kind = 'left' then c.reason end
         from change c
-        join headcount.rooms r on r.room_id = c.room_id
+        join headcount.rooms r on r.room_id = any (array[c.room_id])
     ), counted as (
         update headcount.rooms r
         set version = r.version + c.events,
@@ -223,7 +233,7 @@ begin
             from change
             group by room_id
         ) c
-        where r.room_id = c.room_id
+        where r.room_id = any (array[c.room_id])
     )
     select c.ord, c.room_id, c.before is null and c.after is not null, c.after from compared c;
 end

@@ -41,17 +41,20 @@ begin
     )
     select array_agg(c.user_id) into v_created from created c;
     delete from headcount.users u
-    where u.user_id in (select unnest(v_created) except select p.user_id from unnest(p_profiles) p);
+    where u.user_id = any (array(select unnest(v_created) except select p.user_id from unnest(p_profiles) p));
 end
 $$;
 
--- The same, but does not wait for somebody who is creating one of them, as in try_create_rooms.
+-- The same, but does not wait long: another batch holds a user for milliseconds, a person with psql for minutes.
+-- Gives whether it has them, all or none, as in try_create_rooms.
 create function headcount.try_create_users(p_users text[], p_profiles headcount.profile[])
 returns boolean language plpgsql
-set lock_timeout = '10 ms'
+set lock_timeout = '50 ms'
 as $$
 begin
-    perform headcount.create_users(p_users, p_profiles);
+    perform headcount.create_users(p_users, array(
+        select p from unnest(p_profiles) p where p.user_id = any (p_users)
+    ));
     return true;
 exception when lock_not_available then
     return false;
@@ -75,10 +78,11 @@ begin
         return '{}';
     end if;
     v_locked := array(
-        select u.user_id from headcount.users u
-        where u.user_id = any (p_users)
-        order by u.user_id
-        for no key update skip locked
+        select u.user_id
+        from (select distinct unnest(p_users) collate "C" as user_id order by user_id) given
+        cross join lateral (
+            select u.user_id from headcount.users u where u.user_id = given.user_id for no key update skip locked
+        ) u
     );
     v_held := array(
         select u.user_id from headcount.users u where u.user_id = any (p_users)
@@ -86,9 +90,10 @@ begin
         select unnest(v_locked)
     );
     v_new := array(select unnest(p_users) except select unnest(v_locked) except select unnest(v_held));
-    if v_new <> '{}' and not headcount.try_create_users(v_new, array(
-        select p from unnest(p_profiles) p where p.user_id = any (v_new)
-    )) then
+    if v_held <> '{}' and headcount.try_create_users(v_held, p_profiles) then
+        v_held := '{}';
+    end if;
+    if v_new <> '{}' and not headcount.try_create_users(v_new, p_profiles) then
         v_held := v_held || v_new;
     end if;
     return v_held;
@@ -100,14 +105,14 @@ create function headcount.changed_by(p_profiles headcount.profile[]) returns tex
     select array(
         select u.user_id
         from unnest(p_profiles) p
-        join headcount.users u on u.user_id = p.user_id
+        join headcount.users u on u.user_id = any (array[p.user_id])
         where u.name <> coalesce(p.name, u.name)
            or nullif(p.avatar_url, '') is distinct from u.avatar_url and p.avatar_url is not null
     )
 $$;
 
 create function headcount.rooms_of(p_users text[]) returns text[] language sql stable as $$
-    select array(select distinct m.room_id from headcount.memberships m where m.user_id = any (p_users))
+    select array(select m.room_id from headcount.memberships m where m.user_id = any (p_users))
 $$;
 
 -- needs: the users in p_changed and all their rooms locked.
@@ -129,7 +134,7 @@ begin
         avatar_url = case when p.avatar_url is null then u.avatar_url else nullif(p.avatar_url, '') end,
         updated_at = now()
     from unnest(p_profiles) p
-    where u.user_id = p.user_id and u.user_id = any (p_changed);
+    where u.user_id = any (array[p.user_id]) and p.user_id = any (p_changed);
     perform headcount.log_changes(v_touched);
 end
 $$;
@@ -139,6 +144,7 @@ returns table (user_id text, name text, avatar_url text) language plpgsql
 set enable_hashjoin = off
 set enable_mergejoin = off
 set enable_seqscan = off
+set enable_indexonlyscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$

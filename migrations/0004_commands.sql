@@ -48,10 +48,12 @@ begin
             end
         )::headcount.command order by c.ord)
         from unnest(p_wave) c
-        left join headcount.presence p on p.session_id = c.session_id
+        left join headcount.presence p on p.session_id = any (array[c.session_id])
         left join headcount.memberships m
-            on m.room_id = c.room_id and m.user_id = c.user_id and m.session_id = c.session_id
-        left join headcount.departures d on d.session_id = c.session_id and d.room_id = c.room_id
+            on m.room_id = any (array[c.room_id]) and m.user_id = any (array[c.user_id])
+            and m.session_id = any (array[c.session_id])
+        left join headcount.departures d
+            on d.session_id = any (array[c.session_id]) and d.room_id = any (array[c.room_id])
     );
 end
 $$;
@@ -77,7 +79,7 @@ begin
         group by d.session_id
     ) c
     -- Sessions made by this batch are renewed already, and visible.
-    where p.session_id = c.session_id and (p.last_seen <> p_now or p.visible <> c.visible);
+    where p.session_id = any (array[c.session_id]) and (p.last_seen <> p_now or p.visible <> c.visible);
 end
 $$;
 
@@ -93,7 +95,8 @@ begin
         seq = greatest(m.seq, c.seq),
         leaving_at = case c.op when 'leave' then p_now + c.grace when 'join' then null else m.leaving_at end
     from unnest(p_wave) c
-    where m.room_id = c.room_id and m.user_id = c.user_id and m.session_id = c.session_id
+    where m.room_id = any (array[c.room_id]) and m.user_id = any (array[c.user_id])
+      and m.session_id = any (array[c.session_id])
       and c.outcome = 'ok' and (c.op in ('join', 'update') or c.op = 'leave' and c.grace > '0');
 
     insert into headcount.memberships
@@ -114,7 +117,7 @@ begin
     with departed as (
         delete from headcount.memberships m
         using unnest(p_wave) c
-        where m.room_id = c.room_id and m.user_id = c.user_id and c.outcome = 'ok'
+        where m.room_id = any (array[c.room_id]) and m.user_id = any (array[c.user_id]) and c.outcome = 'ok'
           and (c.op = 'kick' or c.op = 'leave' and c.grace <= '0' and m.session_id = c.session_id)
         returning m.session_id, m.room_id, m.user_id, greatest(m.seq, c.seq) as seq
     ), early as (
@@ -138,13 +141,13 @@ begin
     with ended as (
         delete from headcount.presence p
         where p.session_id = any (p_sessions)
-          and not exists (select from headcount.memberships m where m.session_id = p.session_id)
+          and not exists (select from headcount.memberships m where m.session_id = p.session_id offset 0)
         returning p.user_id, p.last_seen
     )
     update headcount.users u
     set last_seen_at = greatest(u.last_seen_at, e.last_seen)
     from (select user_id, max(last_seen) as last_seen from ended group by user_id) e
-    where u.user_id = e.user_id;
+    where u.user_id = any (array[e.user_id]);
 end
 $$;
 
@@ -185,8 +188,7 @@ comment on function headcount.joined_profiles is 'What the joins of a batch say 
 --
 -- Commands about the same user in the same room go in successive waves, so that each has its own event;
 -- everything else goes in the first. Each wave is a handful of statements over all its commands, every one
--- of them a walk over the batch with index look-ups: the settings forbid other plans, because a plan kept
--- from when the tables were small must still be right when they are large.
+-- of them a walk over the batch with index look-ups; the settings forbid the other plans that are left (0002).
 --
 -- Without p_wait, commands that need a room or a user which somebody holds are answered `busy` and nothing is
 -- done for them: one held room must not stop the others in the batch.
@@ -196,6 +198,7 @@ language plpgsql
 set enable_hashjoin = off
 set enable_mergejoin = off
 set enable_seqscan = off
+set enable_indexonlyscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -273,6 +276,7 @@ begin
           select from headcount.departures d
           where d.session_id = c.session_id
             and (d.user_id <> c.user_id or d.room_id = c.room_id and c.seq < d.seq)
+          offset 0
       )
     order by c.session_id, c.ord
     on conflict (session_id) do nothing;
@@ -282,10 +286,17 @@ begin
         union
         select m.session_id
         from unnest(v_commands) c
-        join headcount.memberships m on m.room_id = c.room_id and m.user_id = c.user_id
+        cross join lateral (
+            select m.session_id from headcount.memberships m
+            where m.room_id = c.room_id and m.user_id = c.user_id
+            offset 0
+        ) m
         where c.op = 'kick'
     );
-    perform from headcount.presence p where p.session_id = any (v_sessions) order by p.session_id for update;
+    perform from (select unnest(v_sessions) as session_id order by session_id) given
+    cross join lateral (
+        select from headcount.presence p where p.session_id = given.session_id for update
+    ) p;
 
     for v_number in 1 .. (select coalesce(max(c.wave), 0) from unnest(v_commands) c) loop
         v_wave := headcount.decide(array(select c from unnest(v_commands) c where c.wave = v_number));
@@ -306,7 +317,7 @@ begin
         coalesce(v_lineage || substr(r.epoch, 9), v_epoch), coalesce(r.version, 0),
         a.created, a.member
     from unnest(v_answers) a
-    left join headcount.rooms r on r.room_id = a.room_id;
+    left join headcount.rooms r on r.room_id = any (array[a.room_id]);
 end
 $$;
 

@@ -12,6 +12,7 @@ returns table (session_id uuid, user_id text, visible boolean, idle_due boolean)
 set enable_hashjoin = off
 set enable_mergejoin = off
 set enable_seqscan = off
+set enable_indexonlyscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -32,7 +33,7 @@ begin
         end,
         seq = greatest(p.seq, b.seq)
     from unnest(p_sessions, p_users, p_visible, p_active, p_seqs) as b (session_id, user_id, visible, active, seq)
-    where p.session_id = b.session_id and (b.user_id is null or p.user_id = b.user_id)
+    where p.session_id = any (array[b.session_id]) and (b.user_id is null or p.user_id = b.user_id)
     returning p.session_id, p.user_id, p.visible, p.idle <> (p.last_active < v_now - p_idle_after);
 end
 $$;
@@ -43,25 +44,30 @@ returns void language plpgsql
 set enable_hashjoin = off
 set enable_mergejoin = off
 set enable_seqscan = off
+set enable_indexonlyscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_locked  headcount.room_version[] := headcount.lock_rooms(array(
-        select distinct m.room_id from headcount.memberships m where m.session_id = any (p_sessions)
+        select m.room_id from headcount.memberships m where m.session_id = any (p_sessions)
     ));
     v_due     uuid[] := array(
         select p.session_id
-        from headcount.presence p
-        where p.session_id = any (p_sessions) and p.idle <> (p.last_active < clock_timestamp() - p_idle_after)
-        order by p.session_id
-        for update
+        from (select distinct unnest(p_sessions) as session_id order by session_id) given
+        cross join lateral (
+            select p.session_id
+            from headcount.presence p
+            where p.session_id = given.session_id
+              and p.idle <> (p.last_active < clock_timestamp() - p_idle_after)
+            for update
+        ) p
     );
     v_touched headcount.touched[] := headcount.remember(array(
         select distinct (0, m.room_id, m.user_id, null)::headcount.touch
         from headcount.memberships m
-        join unnest(v_locked) l on l.room_id = m.room_id
         where m.session_id = any (v_due)
+          and exists (select from unnest(v_locked) l where l.room_id = m.room_id offset 0)
     ));
 begin
     update headcount.presence p set idle = not p.idle
@@ -71,6 +77,7 @@ begin
           select from headcount.memberships m
           where m.session_id = p.session_id
             and not exists (select from unnest(v_locked) l where l.room_id = m.room_id)
+          offset 0
       );
     perform headcount.log_changes(v_touched);
     perform headcount.announce(v_locked);
@@ -132,6 +139,7 @@ returns table (expired integer, departed integer, more boolean, recovering boole
 set enable_hashjoin = off
 set enable_mergejoin = off
 set enable_seqscan = off
+set enable_indexonlyscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -171,22 +179,29 @@ begin
     );
     v_leaving := array(
         select m.session_id from headcount.memberships m where m.leaving_at <= v_now
-        order by m.leaving_at limit greatest(0, v_limit - cardinality(v_expired))
+        -- A limit of their own: a backlog of expired sessions must not keep those waiting who said that they leave.
+        order by m.leaving_at limit v_limit
     );
     v_found := cardinality(v_expired) + cardinality(v_leaving);
 
     if v_found > 0 then
         v_users := array(
-            select u.user_id from headcount.users u
-            where u.user_id in (
-                select p.user_id from headcount.presence p where p.session_id = any (v_expired || v_leaving)
-            )
-            order by u.user_id
-            for no key update skip locked
+            select u.user_id
+            from (
+                select distinct p.user_id
+                from headcount.presence p
+                where p.session_id = any (v_expired || v_leaving)
+                order by p.user_id
+            ) given
+            cross join lateral (
+                select u.user_id from headcount.users u
+                where u.user_id = given.user_id
+                for no key update skip locked
+            ) u
         );
         v_locked := headcount.lock_rooms(
             array(
-                select distinct m.room_id from headcount.memberships m
+                select m.room_id from headcount.memberships m
                 where m.session_id = any (v_expired || v_leaving)
             ),
             p_wait => false
@@ -195,32 +210,43 @@ begin
         -- Under the lock, again: still expired, its user and every one of its rooms ours.
         v_expired := array(
             select p.session_id
-            from headcount.presence p
-            where p.session_id = any (v_expired)
-              and greatest(p.last_seen, v_state.leases_from) + p.lease < v_now
-              and p.user_id = any (v_users)
-              and not exists (
-                  select from headcount.memberships m
-                  where m.session_id = p.session_id and m.room_id <> all (v_rooms)
-              )
-            order by p.session_id
-            for update skip locked
+            from (select unnest(v_expired) as session_id order by session_id) given
+            cross join lateral (
+                select p.session_id
+                from headcount.presence p
+                where p.session_id = given.session_id
+                  and greatest(p.last_seen, v_state.leases_from) + p.lease < v_now
+                  and p.user_id = any (v_users)
+                  and not exists (
+                      select from headcount.memberships m
+                      where m.session_id = p.session_id and m.room_id <> all (v_rooms)
+                      offset 0
+                  )
+                for update skip locked
+            ) p
         );
         v_leaving := array(
             select p.session_id
-            from headcount.presence p
-            where p.session_id = any (v_leaving) and p.user_id = any (v_users)
-            order by p.session_id
-            for update skip locked
+            from (select distinct unnest(v_leaving) as session_id order by session_id) given
+            cross join lateral (
+                select p.session_id
+                from headcount.presence p
+                where p.session_id = given.session_id and p.user_id = any (v_users)
+                for update skip locked
+            ) p
         );
         v_touched := headcount.remember(array(
             select (
                 row_number() over (order by m.room_id, m.user_id), m.room_id, m.user_id,
                 case when bool_or(m.session_id = any (v_expired)) then 'expired' else 'left' end
             )::headcount.touch
-            from headcount.memberships m
-            where m.session_id = any (v_expired)
-               or m.session_id = any (v_leaving) and m.leaving_at <= v_now and m.room_id = any (v_rooms)
+            from (
+                select m.room_id, m.user_id, m.session_id
+                from headcount.memberships m
+                where m.session_id = any (v_expired)
+                   or m.session_id = any (v_leaving) and m.leaving_at <= v_now and m.room_id = any (v_rooms)
+                offset 0
+            ) m
             group by m.room_id, m.user_id
         ));
         with ended as (
@@ -243,9 +269,9 @@ begin
     return query select
         cardinality(v_expired),
         (select count(*)::integer from unnest(v_touched) t where not exists (
-            select from headcount.memberships m where m.room_id = t.room_id and m.user_id = t.user_id
+            select from headcount.memberships m where m.room_id = t.room_id and m.user_id = t.user_id offset 0
         )),
-        v_found > 0 and v_found = v_limit,
+        v_found > 0 and v_found >= v_limit,
         v_state.recovering;
 end
 $$;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::types::Json;
 use sqlx::{Executor, FromRow};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::support::TestDatabase;
@@ -114,10 +115,16 @@ pub async fn pid(connection: &mut PgConnection) -> i32 {
     sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await.unwrap()
 }
 
-/// Returns when that backend waits for a lock. Asks again and again: each question takes its time.
-pub async fn blocked(observer: &mut PgConnection, pid: i32) {
+/// Whether the task's backend comes to wait for a lock; it does not when the task is done first. Asks again and
+/// again: each question takes its time.
+pub async fn blocked<T>(observer: &mut PgConnection, pid: i32, task: &JoinHandle<T>) -> bool {
     let waits = "select exists (select from pg_stat_activity where pid = $1 and wait_event_type = 'Lock')";
-    while !sqlx::query_scalar::<_, bool>(waits).bind(pid).fetch_one(&mut *observer).await.unwrap() {}
+    while !sqlx::query_scalar::<_, bool>(waits).bind(pid).fetch_one(&mut *observer).await.unwrap() {
+        if task.is_finished() {
+            return false;
+        }
+    }
+    true
 }
 
 pub async fn pool(database: &TestDatabase, connections: u32) -> PgPool {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::calls::{apply, command, count, join, pool, run, session, with};
+use crate::calls::{apply, blocked, command, count, join, pid, pool, run, session, with};
 use crate::support;
 use crate::support::law::assert_lawful;
 
@@ -75,6 +75,37 @@ async fn concurrent_batches_sweeps_profile_changes_and_kicks_never_deadlock() {
     run(&mut connection, "select headcount.sweep()").await;
     assert_eq!(count(&mut connection, "select sum(member_count) from headcount.rooms").await, 0);
     assert_lawful(&mut connection).await;
+}
+
+/// Whoever logs in the room `new`, having remembered and changed, waits for key 1.
+const STOP_AT_THE_LOG: &str = "create function stop() returns trigger language plpgsql as $$ begin \
+         perform pg_advisory_xact_lock(1); return new; end $$; \
+     create trigger stop before insert on headcount.events for each row when (new.room_id = 'new') \
+         execute function stop()";
+
+#[tokio::test]
+async fn a_session_does_not_turn_idle_while_it_joins_another_room() {
+    let database = support::database().await;
+    let (mut joiner, mut flipper) = (database.connect().await, database.connect().await);
+    let mut observer = database.connect().await;
+    join(&mut joiner, "old", "ann", 1).await;
+    run(&mut joiner, "update headcount.presence set last_active = last_active - interval '1 h'").await;
+    run(&mut joiner, STOP_AT_THE_LOG).await;
+    run(&mut observer, "select pg_advisory_lock(1)").await;
+
+    let joiner_pid = pid(&mut joiner).await;
+    let joining = tokio::spawn(async move { join(&mut joiner, "new", "ann", 1).await });
+    assert!(blocked(&mut observer, joiner_pid, &joining).await, "it has stopped at the log");
+    let flipper_pid = pid(&mut flipper).await;
+    let flipping = tokio::spawn(async move {
+        let idle = "select headcount.refresh_idle(array['00000000-0000-0000-0000-000000000001'::uuid])";
+        run(&mut flipper, idle).await;
+    });
+    blocked(&mut observer, flipper_pid, &flipping).await;
+    run(&mut observer, "select pg_advisory_unlock(1)").await;
+    joining.await.unwrap();
+    flipping.await.unwrap();
+    assert_lawful(&mut observer).await;
 }
 
 async fn work(pool: PgPool, seed: u64) {

@@ -108,7 +108,7 @@ async fn the_first_join_of_a_user_and_its_leave_meet_in_either_order() {
         self::one(&mut transaction, first.0, first.1).await;
         let pid = pid(&mut other).await;
         let waiting = tokio::spawn(async move { self::one(&mut other, second.0, second.1).await });
-        blocked(&mut observer, pid).await;
+        assert!(blocked(&mut observer, pid, &waiting).await, "the {} waits for the other", second.0);
         transaction.commit().await.unwrap();
         assert_eq!(waiting.await.unwrap(), "ok");
         let members = count(&mut observer, "select count(*) from headcount.rosters").await;

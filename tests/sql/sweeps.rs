@@ -58,7 +58,7 @@ async fn a_heartbeat_during_a_sweep_wins() {
     run(&mut connection, "select pg_advisory_lock(1)").await;
     let pid = pid(&mut sweeper).await;
     let sweeping = tokio::spawn(async move { sweep(&mut sweeper).await });
-    blocked(&mut connection, pid).await;
+    assert!(blocked(&mut connection, pid, &sweeping).await, "it has stopped in lock_rooms");
     assert!(heartbeat(&mut connection, "ann", 1).await);
     run(&mut connection, "select pg_advisory_unlock(1)").await;
 

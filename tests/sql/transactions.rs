@@ -2,7 +2,7 @@
 
 use sqlx::Connection;
 
-use crate::calls::{count, join, log, run};
+use crate::calls::{blocked, count, join, log, pid, run};
 use crate::support;
 use crate::support::law::assert_lawful;
 
@@ -55,14 +55,10 @@ async fn a_join_that_waited_for_its_room_counts_from_when_it_got_it() {
 
     let mut holding = holder.begin().await.unwrap();
     run(&mut holding, "select from headcount.rooms where room_id = 'shop' for update").await;
-    let waiting = tokio::spawn(async move {
-        join(&mut connection, "shop", "ann", 1).await;
-        connection
-    });
+    let pid = pid(&mut connection).await;
+    let waiting = tokio::spawn(async move { join(&mut connection, "shop", "ann", 1).await });
     let mut observer = database.connect().await;
-    let waits = "select coalesce(max(pid), 0)::bigint from pg_stat_activity \
-         where datname = current_database() and wait_event_type = 'Lock'";
-    while count(&mut observer, waits).await == 0 {}
+    assert!(blocked(&mut observer, pid, &waiting).await, "somebody holds the room");
     run(&mut observer, "create table released as select clock_timestamp() as at").await;
     holding.commit().await.unwrap();
 

@@ -52,7 +52,7 @@ async fn a_room_forgotten_while_somebody_waits_to_join_it_is_created_again() {
     run(&mut trimming, "select headcount.trim('0')").await;
     let pid = pid(&mut joiner).await;
     let joining = tokio::spawn(async move { join(&mut joiner, "room", "ann", 1).await });
-    blocked(&mut observer, pid).await;
+    assert!(blocked(&mut observer, pid, &joining).await, "the trim has the room");
     trimming.commit().await.unwrap();
 
     let after = joining.await.unwrap();
