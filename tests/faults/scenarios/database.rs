@@ -8,7 +8,7 @@ use sqlx::{Connection, Executor};
 use super::s;
 use crate::history::{Kind, Outcome};
 use crate::proxy::Mode;
-use crate::run::{Plan, Run, all, scenario};
+use crate::run::{Plan, Run, all, only_in_all, scenario};
 use crate::summary::millis;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +16,7 @@ async fn postgres_restarted() {
     let mut plan = Plan::new("postgres_restarted");
     plan.durability = Durability::Full;
     scenario(plan, async |run: &mut Run| {
-        run.load(s(2)).await;
+        run.warm().await;
         run.begin("restart");
         run.database.stop().await;
         run.database.start_again().await;
@@ -32,7 +32,7 @@ async fn postmaster_killed_and_down_for_longer_than_a_lease() {
     let mut plan = Plan::new("postmaster_killed");
     plan.durability = Durability::Full;
     scenario(plan, async |run: &mut Run| {
-        run.load(s(2)).await;
+        run.warm().await;
         run.begin("kill -9");
         run.database.kill().await;
         let from = run.recorder.now();
@@ -54,10 +54,13 @@ async fn nobody_who_beats_expired(run: &Run) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn backend_killed() {
+    if !only_in_all("backend_killed") {
+        return;
+    }
     let mut plan = Plan::new("backend_killed");
     plan.durability = Durability::Full;
     scenario(plan, async |run: &mut Run| {
-        run.load(s(2)).await;
+        run.warm().await;
         run.begin("kill -9");
         run.database.kill_backend("headcount").await; // Postgres ends all others too, and recovers
         run.database.until_serving().await;
@@ -74,7 +77,7 @@ async fn postgres_hung() {
     let mut plan = Plan::new("postgres_hung");
     plan.linger = time + s(5); // what was sent to it before is done after
     scenario(plan, async move |run: &mut Run| {
-        run.load(s(2)).await;
+        run.warm().await;
         run.begin("hung");
         let hang = run.database.hang();
         let from = run.recorder.now();
@@ -103,12 +106,12 @@ async fn database_link_slow() {
     let mut plan = Plan::new("link_slow");
     plan.linger = s(10);
     scenario(plan, async |run: &mut Run| {
-        run.load(s(2)).await;
+        run.warm().await;
         for (name, delay) in [("200 ms", Duration::from_millis(200)), ("5 s", s(5))] {
             run.begin(name);
             run.links.iter().chain(&run.ears).for_each(|link| link.set(Mode::Delay(delay)));
             let from = run.recorder.now();
-            run.load(s(6)).await;
+            run.load(s(5)).await;
             if name == "5 s" {
                 run.answers_were_quick(from + s(1), run.recorder.now() - s(2));
             }
@@ -125,7 +128,7 @@ async fn database_link_slow() {
 #[tokio::test(flavor = "multi_thread")]
 async fn room_held_by_somebody() {
     scenario(Plan::new("room_held"), async |run: &mut Run| {
-        run.load(s(2)).await;
+        run.warm().await;
         run.begin("held");
         let mut person = run.database.connect().await;
         let mut transaction = person.begin().await.unwrap();

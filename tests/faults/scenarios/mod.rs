@@ -4,6 +4,7 @@ mod clients;
 mod clock;
 mod database;
 mod failover;
+mod leases;
 mod listener;
 mod pooler;
 mod replicas;

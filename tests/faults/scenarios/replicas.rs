@@ -11,7 +11,7 @@ use crate::run::{Plan, Run, scenario};
 #[tokio::test(flavor = "multi_thread")]
 async fn replica_killed() {
     scenario(Plan::new("replica_killed"), async |run: &mut Run| {
-        run.load(s(2)).await;
+        run.warm().await;
         run.begin("kill -9");
         run.replicas[0].kill();
         run.load(s(1)).await;
@@ -25,7 +25,7 @@ async fn replica_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_restarted_one_after_the_other() {
     scenario(Plan::new("rolling_restart"), async |run: &mut Run| {
-        run.load(s(2)).await;
+        run.warm().await;
         for n in 0..run.replicas.len() {
             run.begin("restart");
             let took = run.replicas[n].terminate().await;
@@ -66,7 +66,7 @@ async fn replicas_restarted_at_rest_emit_no_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn replica_stopped_for_a_moment_and_for_longer_than_a_lease() {
     scenario(Plan::new("replica_stopped"), async |run: &mut Run| {
-        run.load(s(2)).await;
+        run.warm().await;
         for time in [s(2), s(5)] {
             run.begin("stopped");
             let pid = run.replicas[0].pid();

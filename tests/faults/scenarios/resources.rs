@@ -15,10 +15,13 @@ use crate::run::{Plan, Run, only_in_all, scenario};
 /// Somebody else's application takes every connection while ours are cut.
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_slots_exhausted() {
+    if !only_in_all("slots_exhausted") {
+        return;
+    }
     let mut plan = Plan::new("slots_exhausted");
     plan.max_connections = 40;
     scenario(plan, async |run: &mut Run| {
-        run.load(s(2)).await;
+        run.warm().await;
         let mut person = run.database.connect().await; // before there is no slot left
         run.begin("exhausted");
         let mut taken = Vec::new();
@@ -90,7 +93,7 @@ async fn disk_full() {
     plan.durability = Durability::Full;
     plan.heal_within = s(8);
     scenario(plan, async |run: &mut Run| {
-        run.load(s(2)).await;
+        run.warm().await;
         run.begin("full");
         let ballast = disk.0.join("ballast");
         let _ = std::fs::write(&ballast, vec![0; 200 << 20]); // as much as fits

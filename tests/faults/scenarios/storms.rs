@@ -100,18 +100,20 @@ async fn until_ends(streams: Vec<(Text, Vec<u8>)>) -> Vec<(bool, Option<String>)
 #[tokio::test(flavor = "multi_thread")]
 async fn joins_all_at_once() {
     scenario(small("joins_at_once"), async |run: &mut Run| {
+        run.begin("storm");
         for (name, rooms) in [("one_room_ms", 1), ("a_room_each_ms", crowd())] {
-            run.begin(name);
             let from = Instant::now();
             let tries = join_all((0..crowd()).map(|n| join(run, name, n, n % rooms))).await;
             run.measure(name, millis(from.elapsed()));
             run.measure("most_tries", tries.into_iter().max().unwrap());
-            run.heal(name);
         }
-        let joined = "select count(*) from headcount.events where user_id like 'crowd%' and kind = 'joined'";
+        // Not the number of joins: in a long storm some have expired before all had come.
+        let joined = "select count(distinct (room_id, user_id)) from headcount.events \
+                      where user_id like 'crowd%' and kind = 'joined'";
         let joined = run.database.number(joined).await;
-        assert_eq!(joined, i64::try_from(2 * crowd()).unwrap(), "one join each");
+        assert_eq!(joined, i64::try_from(2 * crowd()).unwrap(), "everybody has joined");
         forget(run).await;
+        run.heal("storm");
         run.recover().await;
     })
     .await;
@@ -127,7 +129,10 @@ async fn join(run: &Run, name: &str, n: usize, room: usize) -> u64 {
         let request = run.fleet.world.http.post(url).bearer_auth(SERVER_KEY).json(&body).timeout(s(10));
         match request.send().await {
             Ok(response) if response.status().is_success() => return tries,
-            Ok(response) => assert_eq!(response.status().as_u16(), 503),
+            // Among ten thousand that connect at once some do not get to say what they want within 5 s: 408.
+            Ok(response) => {
+                assert!([408, 503].contains(&response.status().as_u16()), "{}", response.status());
+            }
             Err(_) => {}
         }
         run.load(Duration::from_millis(rand::random_range(100..1000))).await;
@@ -154,11 +159,11 @@ async fn forget(run: &Run) {
 #[tokio::test(flavor = "multi_thread")]
 async fn sweeper_killed_in_the_middle() {
     scenario(small("sweeper_killed"), async |run: &mut Run| {
+        run.begin("storm");
         join_all((0..crowd()).map(|n| join(run, "swept", n, n % 50))).await;
         let crowd = "select count(*) from headcount.presence where user_id like 'crowd%'";
         let before = run.database.number(crowd).await;
         let from = Instant::now();
-        run.begin("kill -9");
         while run.database.number(crowd).await == before {
             assert!(from.elapsed() < s(30), "silent sessions are swept");
             tokio::task::yield_now().await;
@@ -167,9 +172,9 @@ async fn sweeper_killed_in_the_middle() {
         run.replicas[0].kill();
         run.load(Duration::from_millis(500)).await;
         run.replicas[0].start().await;
-        run.heal("kill -9");
         forget(run).await;
         run.measure("all_swept_ms", millis(from.elapsed()));
+        run.heal("storm");
         run.recover().await;
     })
     .await;
