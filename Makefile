@@ -85,3 +85,10 @@ faults: ## Breaks everything that docs/faults.md tells of, SEEDS times each; wri
 	$(tools) HEADCOUNT_FAULTS=all HEADCOUNT_FAULTS_SEEDS=$(SEEDS) NEXTEST_PROFILE=faults \
 		cargo $$TEST_RUNNER $(locked) --test faults $(ARGS)
 	@echo 'what was measured is in target/faults/summary.json'
+
+MINUTES ?= 30
+.PHONY: soak
+soak: ## One random fault after another for MINUTES, watching memory and descriptors
+	@scripts/bootstrap postgres nextest faults
+	$(tools) HEADCOUNT_FAULTS_SOAK=$(MINUTES) NEXTEST_PROFILE=soak \
+		cargo $$TEST_RUNNER $(locked) --test faults soak

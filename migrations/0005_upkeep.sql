@@ -149,6 +149,7 @@ declare
     v_now      timestamptz := clock_timestamp();
     v_limit    integer;
     v_found    integer;
+    v_more     boolean;
     v_expired  uuid[];
     v_leaving  uuid[];
     v_users    text[];
@@ -168,6 +169,12 @@ begin
         else p_limit
     end;
 
+    -- Half for those who said that they leave, the rest for those whose lease ran out: no backlog of the one keeps
+    -- the other waiting.
+    v_leaving := array(
+        select m.session_id from headcount.memberships m where m.leaving_at <= v_now
+        order by m.leaving_at limit (v_limit + 1) / 2
+    );
     v_expired := array(
         select p.session_id
         from headcount.presence p
@@ -175,14 +182,10 @@ begin
           and v_state.leases_from < v_now - p_lease
           and greatest(p.last_seen, v_state.leases_from) + p.lease < v_now
         order by p.last_seen
-        limit v_limit
-    );
-    v_leaving := array(
-        select m.session_id from headcount.memberships m where m.leaving_at <= v_now
-        -- A limit of their own: a backlog of expired sessions must not keep those waiting who said that they leave.
-        order by m.leaving_at limit v_limit
+        limit v_limit - cardinality(v_leaving)
     );
     v_found := cardinality(v_expired) + cardinality(v_leaving);
+    v_more := v_found >= v_limit or cardinality(v_leaving) >= (v_limit + 1) / 2;
 
     if v_found > 0 then
         v_users := array(
@@ -271,7 +274,7 @@ begin
         (select count(*)::integer from unnest(v_touched) t where not exists (
             select from headcount.memberships m where m.room_id = t.room_id and m.user_id = t.user_id offset 0
         )),
-        v_found > 0 and v_found >= v_limit,
+        v_found > 0 and v_more,
         v_state.recovering;
 end
 $$;

@@ -186,6 +186,22 @@ pub fn signal(pid: u32, signal: Signal) {
     let _ = kill_process(pid, signal); // it may have ended by itself
 }
 
+/// What a process holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Resources {
+    /// Bytes.
+    pub resident: u64,
+    pub descriptors: u64,
+}
+
+pub fn resources(pid: u32) -> Resources {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    Resources { resident: kib * 1024, descriptors: descriptors.try_into().unwrap() }
+}
+
 fn children(pid: u32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     text.split_whitespace().map(|child| child.parse().unwrap()).collect()

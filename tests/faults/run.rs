@@ -304,8 +304,10 @@ impl Run {
         let found: Vec<String> = report.violations.iter().take(20).map(ToString::to_string).collect();
         let (many, path) = (report.violations.len(), path.display());
         assert!(found.is_empty(), "seed {seed}, {many} violations, see {path}:\n{}", found.join("\n"));
+        // The smoke part runs wherever tests run, beside whatever else does.
         let p99 = report.summary.p99_latency_outside_faults;
-        assert!(p99 <= self.plan.p99_within, "seed {seed}: p99 from commit to watcher is {p99:?}");
+        let most = if all() { self.plan.p99_within } else { self.plan.deliver_within };
+        assert!(p99 <= most, "seed {seed}: p99 from commit to watcher is {p99:?}");
     }
 }
 

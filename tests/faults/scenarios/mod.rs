@@ -4,11 +4,13 @@ mod clients;
 mod clock;
 mod database;
 mod failover;
+mod idle;
 mod leases;
 mod listener;
 mod pooler;
 mod replicas;
 mod resources;
+mod soak;
 mod storms;
 
 use std::time::Duration;

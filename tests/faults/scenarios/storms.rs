@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use headcount::store::embedded::Durability;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -14,16 +15,16 @@ use super::s;
 use crate::fleet::Size;
 use crate::postgres::signal;
 use crate::replica::SERVER_KEY;
-use crate::run::{Plan, Run, all, scenario};
+use crate::run::{Plan, Run, all, only_in_all, scenario};
 use crate::summary::millis;
 
 /// Descriptors: a process has 20,000.
-fn crowd() -> usize {
+pub(super) fn crowd() -> usize {
     if all() { 10_000 } else { 1000 }
 }
 
 /// A fleet beside which the crowd is counted.
-fn small(name: &'static str) -> Plan {
+pub(super) fn small(name: &'static str) -> Plan {
     let mut plan = Plan::new(name);
     plan.size = Size { rooms: 4, wanderers: 6, stayers: 8, watchers: 4 };
     plan
@@ -60,10 +61,11 @@ async fn watchers_come_back_all_at_once() {
     .await;
 }
 
-type Text = std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>;
+pub(super) type Text =
+    std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>;
 
 /// Opens a stream and hears its first frame.
-async fn open(
+pub(super) async fn open(
     http: &reqwest::Client,
     base: &str,
     n: usize,
@@ -85,7 +87,7 @@ async fn open(
 }
 
 /// Reads all of them to their ends. Gives for each whether it was told, and its last id.
-async fn until_ends(streams: Vec<(Text, Vec<u8>)>) -> Vec<(bool, Option<String>)> {
+pub(super) async fn until_ends(streams: Vec<(Text, Vec<u8>)>) -> Vec<(bool, Option<String>)> {
     let ends = streams.into_iter().map(|(mut stream, mut text)| async move {
         while let Some(Ok(bytes)) = stream.next().await {
             text.extend_from_slice(&bytes);
@@ -175,6 +177,46 @@ async fn sweeper_killed_in_the_middle() {
         forget(run).await;
         run.measure("all_swept_ms", millis(from.elapsed()));
         run.heal("storm");
+        run.recover().await;
+    })
+    .await;
+}
+
+/// Postgres is away for longer than a lease, and so many never come back: they leave, but not all in one second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_stays_away_leaves_spread() {
+    if !only_in_all("crowd_stays_away") {
+        return;
+    }
+    let mut plan = small("crowd_stays_away");
+    plan.durability = Durability::Full;
+    scenario(plan, async |run: &mut Run| {
+        run.begin("outage");
+        join_all((0..crowd() / 4).map(|n| join(run, "away", n, n % 50))).await;
+        run.database.kill().await;
+        run.load(s(5)).await;
+        run.database.start_again().await;
+        run.database.execute("create table back as select clock_timestamp() as at").await;
+        let from = Instant::now();
+        let left = "select count(*) from headcount.presence where user_id like 'crowd%'";
+        while run.database.number(left).await > 0 {
+            assert!(from.elapsed() < s(60), "silent sessions are swept");
+            run.load(Duration::from_millis(50)).await;
+        }
+        run.measure("all_left_ms", millis(from.elapsed()));
+        let most = run
+            .database
+            .number(
+                "select coalesce(max(count), 0) from (select count(*) over (order by at \
+                     range between interval '990 ms' preceding and current row) \
+                 from headcount.events where user_id like 'crowd%' and kind = 'left' \
+                     and at > (select at from back)) counts",
+            )
+            .await;
+        run.measure("most_left_in_a_second", most.try_into().unwrap());
+        assert!((100..=550).contains(&most), "at most 500 a second and a sweep's share more: {most}");
+        forget(run).await;
+        run.heal("outage");
         run.recover().await;
     })
     .await;
