@@ -21,10 +21,13 @@ create table headcount.users (
     name         text not null check (char_length(name) <= 256),
     avatar_url   text check (char_length(avatar_url) <= 2048),
     last_seen_at timestamptz,
+    show_last_seen text not null default 'exact' check (show_last_seen in ('exact', 'coarse', 'hidden')),
     updated_at   timestamptz not null default now()
 );
 comment on column headcount.users.last_seen_at is
-    'End of the user''s last session; while somebody is online, presence.last_seen is newer.';
+    'Last sign of life before the user left a room, where others saw them; while somebody is online, rosters.last_seen is newer.';
+comment on column headcount.users.show_last_seen is
+    'What other users are told of when this one was last seen: the time, the day (in UTC), or nothing.';
 
 -- One narrow row per session. A heartbeat updates this row and nothing else.
 -- fillfactor leaves room for the new version on the same page; the vacuum settings are eager because every
@@ -55,16 +58,21 @@ create table headcount.memberships (
     session_id uuid        not null,
     status     text        not null default 'online' check (status in ('online', 'idle', 'dnd')),
     state      jsonb,
+    invisible  boolean     not null default false,
     seq        bigint      not null default 0,
     joined_at  timestamptz not null,
     changed_at timestamptz not null,
     leaving_at timestamptz,
     primary key (room_id, user_id, session_id)
 ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
-comment on column headcount.memberships.joined_at is 'When the user became a member, the same for all their sessions in the room.';
+comment on column headcount.memberships.invisible is
+    'Whether others do not see it: it is in no roster, no count and no event.';
+comment on column headcount.memberships.joined_at is
+    'When others first saw the user in the room, the same for all their visible sessions there; of an invisible one, when it joined.';
 comment on column headcount.memberships.leaving_at is 'A leave with grace: the sweep completes it then, a join before then cancels it.';
 create index memberships_session on headcount.memberships (session_id);
 create index memberships_user on headcount.memberships (user_id);
+create index memberships_invisible on headcount.memberships (room_id, user_id) where invisible;
 create index memberships_leaving on headcount.memberships (leaving_at) where leaving_at is not null;
 
 -- The row lock is the room's clock: a version is taken by updating the row, so version order is commit order.

@@ -27,10 +27,13 @@ $$;
 comment on function headcount.new_lineage is
     'Run once after a restore that kept cluster and timeline (a copied volume): every watcher gets a fresh snapshot.';
 
-create view headcount.rosters as
+-- One row for what others see of a user in a room, and one for what they do not. The word is for the database only:
+-- a member is who is in the rosters.
+create view headcount.sightings as
 select
     m.room_id,
     m.user_id,
+    m.invisible,
     u.name,
     u.avatar_url,
     case
@@ -43,13 +46,31 @@ select
         '{}'
     ) as state,
     count(*)::integer as sessions,
-    min(m.joined_at) as joined_at
+    min(m.joined_at) as joined_at,
+    max(p.last_seen) as last_seen
 from headcount.memberships m
 join headcount.presence p on p.session_id = any (array[m.session_id])
 join headcount.users u on u.user_id = any (array[m.user_id])
-group by m.room_id, m.user_id, u.name, u.avatar_url;
+group by m.room_id, m.user_id, m.invisible, u.name, u.avatar_url;
+comment on view headcount.sightings is
+    'Who is in every room, also invisible ones. A user with visible and invisible sessions there has a row for each kind.';
+
+create view headcount.rosters as
+select s.room_id, s.user_id, s.name, s.avatar_url, s.status, s.state, s.sessions, s.joined_at, s.last_seen
+from headcount.sightings s
+where not s.invisible;
 comment on view headcount.rosters is
     'The members of every room. Status is that of the most present session (online, dnd, idle); state is the newest one set.';
+
+create view headcount.unseen as
+select s.room_id, s.user_id, s.name, s.avatar_url, s.status, s.state, s.sessions, s.joined_at, s.last_seen
+from headcount.sightings s
+where s.invisible
+  and not exists (
+      select from headcount.memberships v
+      where v.room_id = s.room_id and v.user_id = s.user_id and not v.invisible
+  );
+comment on view headcount.unseen is 'Who is in a room with invisible sessions only. Nobody else is told.';
 
 create view headcount.online as
 select
@@ -61,8 +82,9 @@ select
 from headcount.memberships m
 join headcount.presence p on p.session_id = m.session_id
 join headcount.users u on u.user_id = m.user_id
+where not m.invisible
 group by u.user_id;
-comment on view headcount.online is 'Users with a live session, and the rooms they are in.';
+comment on view headcount.online is 'Users with a live session, and the rooms they are in; but not where they are invisible.';
 
 create function headcount.member(p_roster headcount.rosters) returns jsonb language sql stable as $$
     select jsonb_build_object(
@@ -76,6 +98,15 @@ create function headcount.member(p_roster headcount.rosters) returns jsonb langu
     )
 $$;
 comment on function headcount.member is 'A member as the API shows it.';
+
+create function headcount.unseen_member(p_unseen headcount.unseen) returns jsonb language sql stable as $$
+    select headcount.member((
+        p_unseen.room_id, p_unseen.user_id, p_unseen.name, p_unseen.avatar_url, p_unseen.status,
+        p_unseen.state, p_unseen.sessions, p_unseen.joined_at, p_unseen.last_seen
+    )::headcount.rosters) || '{"invisible": true}'
+$$;
+comment on function headcount.unseen_member is
+    'The same, for the user themselves and the application''s servers.';
 
 create type headcount.room_version as (room_id text, version bigint);
 
@@ -165,8 +196,11 @@ begin
 end
 $$;
 
--- A member whose row a command is about to change: what it was before, null for nobody.
-create type headcount.touched as (ord integer, room_id text, user_id text, before jsonb, reason text);
+-- A member whose row a command is about to change: what it was before, null for nobody (which is what an invisible
+-- one is, here and in the log), and the last sign of life then.
+create type headcount.touched as (
+    ord integer, room_id text, user_id text, before jsonb, reason text, last_seen timestamptz
+);
 
 create type headcount.touch as (ord integer, room_id text, user_id text, reason text);
 
@@ -176,10 +210,10 @@ create function headcount.remember(p_touches headcount.touch[]) returns headcoun
 language plpgsql stable as $$
 begin
     return (
-        select array_agg((t.ord, t.room_id, t.user_id, m.member, t.reason)::headcount.touched)
+        select array_agg((t.ord, t.room_id, t.user_id, m.member, t.reason, m.last_seen)::headcount.touched)
         from unnest(p_touches) t
         left join lateral (
-            select headcount.member(r) as member
+            select headcount.member(r) as member, r.last_seen
             from headcount.rosters r
             where r.room_id = t.room_id and r.user_id = t.user_id
             offset 0
@@ -189,7 +223,8 @@ end
 $$;
 
 -- Compares what was remembered with what is now, and logs each difference as one event.
--- needs: the rooms locked. Gives every touched member as it is now, null for nobody.
+-- needs: the rooms locked, and the users of those who leave. Gives every touched member as they see themselves now,
+-- null for nobody.
 --
 -- plpgsql, here and above, because it keeps its plans.
 create function headcount.log_changes(p_touched headcount.touched[])
@@ -199,7 +234,7 @@ language plpgsql as $$
 begin
     return query
     with compared as materialized (
-        select t.ord, t.room_id, t.user_id, t.before, t.reason, m.member as after
+        select t.ord, t.room_id, t.user_id, t.before, t.reason, t.last_seen, m.member as after
         from unnest(p_touched) t
         left join lateral (
             select headcount.member(r) as member
@@ -234,7 +269,22 @@ begin
             group by room_id
         ) c
         where r.room_id = any (array[c.room_id])
+    ), seen as (
+        update headcount.users u
+        set last_seen_at = c.last_seen
+        from (
+            select user_id, max(last_seen) as last_seen from change where kind = 'left' group by user_id
+        ) c
+        where u.user_id = any (array[c.user_id]) and (u.last_seen_at >= c.last_seen) is not true
     )
-    select c.ord, c.room_id, c.before is null and c.after is not null, c.after from compared c;
+    select
+        c.ord, c.room_id, c.before is null and c.after is not null,
+        coalesce(c.after, (
+            select headcount.unseen_member(u)
+            from headcount.unseen u
+            where u.room_id = c.room_id and u.user_id = c.user_id
+            offset 0
+        ))
+    from compared c;
 end
 $$;

@@ -1,6 +1,6 @@
 -- Profiles. Changing a name or an avatar is an `updated` event in every room the user is in.
 
-create type headcount.profile as (user_id text, name text, avatar_url text);
+create type headcount.profile as (user_id text, name text, avatar_url text, show_last_seen text);
 comment on type headcount.profile is 'A null keeps what is stored; an empty avatar_url removes it.';
 
 -- One profile for each user: the last name and the last avatar that were given.
@@ -10,9 +10,10 @@ returns headcount.profile[] language sql immutable as $$
         select (
             p.user_id,
             (array_agg(p.name order by p.n desc) filter (where p.name is not null))[1],
-            (array_agg(p.avatar_url order by p.n desc) filter (where p.avatar_url is not null))[1]
+            (array_agg(p.avatar_url order by p.n desc) filter (where p.avatar_url is not null))[1],
+            (array_agg(p.show_last_seen order by p.n desc) filter (where p.show_last_seen is not null))[1]
         )::headcount.profile
-        from unnest(p_profiles) with ordinality p (user_id, name, avatar_url, n)
+        from unnest(p_profiles) with ordinality p (user_id, name, avatar_url, show_last_seen, n)
         group by p.user_id
     )
 $$;
@@ -140,7 +141,7 @@ end
 $$;
 
 create function headcount.put_users(p_profiles headcount.profile[])
-returns table (user_id text, name text, avatar_url text) language plpgsql
+returns table (user_id text, name text, avatar_url text, show_last_seen text) language plpgsql
 set enable_hashjoin = off
 set enable_mergejoin = off
 set enable_seqscan = off
@@ -159,9 +160,16 @@ begin
     v_changed := headcount.changed_by(v_profiles);
     v_locked := headcount.lock_rooms(headcount.rooms_of(v_changed));
     perform headcount.change_profiles(v_profiles, v_changed);
+    -- No room shows this: no event.
+    update headcount.users u
+    set show_last_seen = p.show_last_seen, updated_at = now()
+    from unnest(v_profiles) p
+    where u.user_id = any (array[p.user_id]) and p.show_last_seen <> u.show_last_seen;
     perform headcount.announce(v_locked);
     return query
-    select u.user_id, u.name, u.avatar_url from headcount.users u where u.user_id = any (v_users);
+    select u.user_id, u.name, u.avatar_url, u.show_last_seen
+    from headcount.users u
+    where u.user_id = any (v_users);
 end
 $$;
 comment on function headcount.put_users is 'Creates or changes profiles, all or none.';
@@ -185,9 +193,10 @@ begin
     perform headcount.log_changes(v_touched);
     perform headcount.announce(v_locked);
     update headcount.events e set member = null where e.user_id = p_user and e.member is not null;
+    delete from headcount.departures d where d.user_id = p_user;
     delete from headcount.users u where u.user_id = p_user;
     return found;
 end
 $$;
 comment on function headcount.erase_user is
-    'Ends the user''s presence and removes their profile and what the log says of it. Scans the log: rare by design.';
+    'Ends the user''s presence, and removes their profile, what the log says of it, and whose their sessions were. Scans the log: rare by design.';

@@ -13,6 +13,7 @@ create type headcount.command as (
     status       text,     -- join, update: null keeps
     state        jsonb,
     visible      boolean,
+    invisible    boolean,  -- join, update: null keeps
     lease        interval, -- of a visible session, and of a hidden one
     lease_hidden interval,
     grace        interval, -- leave: wait this long for a join of the same user
@@ -33,7 +34,7 @@ begin
     return (
         select array_agg((
             c.ord, c.op, c.room_id, c.user_id, c.session_id, c.seq, c.name, c.avatar_url, c.status, c.state,
-            c.visible, c.lease, c.lease_hidden, c.grace, c.wave,
+            c.visible, c.invisible, c.lease, c.lease_hidden, c.grace, c.wave,
             case
                 when c.op = 'kick' then 'ok'
                 -- A session that is gone is still its first user's, whichever room they left.
@@ -92,6 +93,17 @@ begin
     set status = coalesce(c.status, m.status),
         state = coalesce(c.state, m.state),
         changed_at = case when c.state is null then m.changed_at else clock_timestamp() end,
+        invisible = coalesce(c.invisible, m.invisible),
+        -- Who shows themselves joins now: since when they were there unseen is not told.
+        joined_at = case
+            when m.invisible and not c.invisible
+            then coalesce(
+                (select min(v.joined_at) from headcount.memberships v
+                 where v.room_id = m.room_id and v.user_id = m.user_id and not v.invisible),
+                p_now
+            )
+            else m.joined_at
+        end,
         seq = greatest(m.seq, c.seq),
         leaving_at = case c.op when 'leave' then p_now + c.grace when 'join' then null else m.leaving_at end
     from unnest(p_wave) c
@@ -100,12 +112,13 @@ begin
       and c.outcome = 'ok' and (c.op in ('join', 'update') or c.op = 'leave' and c.grace > '0');
 
     insert into headcount.memberships
-        (room_id, user_id, session_id, status, state, seq, joined_at, changed_at)
+        (room_id, user_id, session_id, status, state, invisible, seq, joined_at, changed_at)
     select
-        c.room_id, c.user_id, c.session_id, coalesce(c.status, 'online'), c.state, coalesce(c.seq, 0),
+        c.room_id, c.user_id, c.session_id, coalesce(c.status, 'online'), c.state, coalesce(c.invisible, false),
+        coalesce(c.seq, 0),
         coalesce(
             (select min(m.joined_at) from headcount.memberships m
-             where m.room_id = c.room_id and m.user_id = c.user_id),
+             where m.room_id = c.room_id and m.user_id = c.user_id and not m.invisible and c.invisible is not true),
             p_now
         ),
         clock_timestamp()
@@ -135,19 +148,12 @@ begin
 end
 $$;
 
--- A session whose last membership is gone is gone. needs: the sessions and their users locked.
+-- A session whose last membership is gone is gone. needs: the sessions locked.
 create function headcount.end_sessions(p_sessions uuid[]) returns void language plpgsql as $$
 begin
-    with ended as (
-        delete from headcount.presence p
-        where p.session_id = any (p_sessions)
-          and not exists (select from headcount.memberships m where m.session_id = p.session_id offset 0)
-        returning p.user_id, p.last_seen
-    )
-    update headcount.users u
-    set last_seen_at = greatest(u.last_seen_at, e.last_seen)
-    from (select user_id, max(last_seen) as last_seen from ended group by user_id) e
-    where u.user_id = any (array[e.user_id]);
+    delete from headcount.presence p
+    where p.session_id = any (p_sessions)
+      and not exists (select from headcount.memberships m where m.session_id = p.session_id offset 0);
 end
 $$;
 
@@ -176,7 +182,7 @@ $$;
 create function headcount.joined_profiles(p_commands headcount.command[])
 returns headcount.profile[] language sql immutable as $$
     select headcount.merge_profiles(array(
-        select (c.user_id, c.name, c.avatar_url)::headcount.profile
+        select (c.user_id, c.name, c.avatar_url, null)::headcount.profile
         from unnest(p_commands) c
         where c.op = 'join'
         order by c.ord
@@ -223,7 +229,8 @@ begin
     v_commands := array(
         select (
             c.ord, c.op, c.room_id, c.user_id, c.session_id, c.seq, c.name, c.avatar_url, c.status, c.state,
-            c.visible, coalesce(c.lease, '45 s'), coalesce(c.lease_hidden, '150 s'), coalesce(c.grace, '0'),
+            c.visible, c.invisible,
+            coalesce(c.lease, '45 s'), coalesce(c.lease_hidden, '150 s'), coalesce(c.grace, '0'),
             row_number() over (partition by c.room_id, c.user_id order by c.ord), null
         )::headcount.command
         from jsonb_populate_recordset(null::headcount.command, p_commands) c
@@ -324,13 +331,15 @@ $$;
 create function headcount.join(
     p_room text, p_user text, p_session uuid,
     p_status text default null, p_state jsonb default null, p_visible boolean default null,
+    p_invisible boolean default null,
     p_name text default null, p_avatar_url text default null, p_seq bigint default null,
     p_lease interval default '45 s', p_lease_hidden interval default '150 s'
 )
 returns table (outcome text, epoch text, version bigint, created boolean, member jsonb) language sql as $$
     select outcome, epoch, version, created, member from headcount.apply(jsonb_build_array(jsonb_build_object(
         'ord', 1, 'op', 'join', 'room_id', p_room, 'user_id', p_user, 'session_id', p_session,
-        'status', p_status, 'state', p_state, 'visible', p_visible, 'name', p_name, 'avatar_url', p_avatar_url,
+        'status', p_status, 'state', p_state, 'visible', p_visible, 'invisible', p_invisible,
+        'name', p_name, 'avatar_url', p_avatar_url,
         'seq', p_seq, 'lease', p_lease, 'lease_hidden', p_lease_hidden
     )))
 $$;
@@ -347,12 +356,13 @@ $$;
 
 create function headcount.update(
     p_room text, p_user text, p_session uuid,
-    p_status text default null, p_state jsonb default null, p_seq bigint default null
+    p_status text default null, p_state jsonb default null, p_invisible boolean default null,
+    p_seq bigint default null
 )
 returns table (outcome text, epoch text, version bigint, member jsonb) language sql as $$
     select outcome, epoch, version, member from headcount.apply(jsonb_build_array(jsonb_build_object(
         'ord', 1, 'op', 'update', 'room_id', p_room, 'user_id', p_user, 'session_id', p_session,
-        'status', p_status, 'state', p_state, 'seq', p_seq
+        'status', p_status, 'state', p_state, 'invisible', p_invisible, 'seq', p_seq
     )))
 $$;
 

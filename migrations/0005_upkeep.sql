@@ -271,8 +271,10 @@ begin
 
     return query select
         cardinality(v_expired),
-        (select count(*)::integer from unnest(v_touched) t where not exists (
-            select from headcount.memberships m where m.room_id = t.room_id and m.user_id = t.user_id offset 0
+        (select count(*)::integer from unnest(v_touched) t where t.before is not null and not exists (
+            select from headcount.memberships m
+            where m.room_id = t.room_id and m.user_id = t.user_id and not m.invisible
+            offset 0
         )),
         v_found > 0 and v_more,
         v_state.recovering;
@@ -280,7 +282,7 @@ end
 $$;
 
 -- Bounds what grows: the log and the departures older than p_retention, at most p_limit rows of each a call,
--- and rooms that are empty and have no log left. Gives whether there was more.
+-- and rooms that are empty (of invisible ones too) and have no log left. Gives whether there was more.
 --
 -- A room's row holds its version. Before one is forgotten the generation rises, in an earlier call and so in
 -- an earlier transaction: whoever creates the room again then takes another epoch, and no version repeats.
@@ -309,19 +311,22 @@ begin
         select r.room_id from headcount.rooms r
         where r.member_count = 0 and substr(r.epoch, 9) <> v_generation
           and not exists (select from headcount.events e where e.room_id = r.room_id)
+          and not exists (select from headcount.memberships m where m.room_id = r.room_id)
         limit p_limit
         for update skip locked
     );
     -- Looked at again under the lock: somebody may have come and gone, and left a log.
     delete from headcount.rooms r
     where r.room_id = any (v_empty) and r.member_count = 0
-      and not exists (select from headcount.events e where e.room_id = r.room_id);
+      and not exists (select from headcount.events e where e.room_id = r.room_id)
+      and not exists (select from headcount.memberships m where m.room_id = r.room_id);
     get diagnostics v_rooms = row_count;
 
     if v_rooms = 0 and exists (
         select from headcount.rooms r
         where r.member_count = 0 and substr(r.epoch, 9) = v_generation
           and not exists (select from headcount.events e where e.room_id = r.room_id)
+          and not exists (select from headcount.memberships m where m.room_id = r.room_id)
     ) then
         update headcount.lineage l set generation = l.generation + 1;
     end if;

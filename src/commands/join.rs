@@ -31,6 +31,8 @@ pub struct Join {
     pub state: Option<Arc<RawValue>>,
     /// Visible at first, else as it was.
     pub visible: Option<bool>,
+    /// Seen by others at first, else as it was.
+    pub invisible: Option<bool>,
 }
 
 impl Commands {
@@ -43,6 +45,7 @@ impl Commands {
             status: join.status,
             state: join.state,
             visible: join.visible,
+            invisible: join.invisible,
             ..self.plain(Op::Join, join.room, join.user, Some(join.session))
         };
         self.writer.submit(command).await
@@ -61,6 +64,7 @@ impl Commands {
             status: None,
             state: None,
             visible: None,
+            invisible: None,
             grace: Duration::ZERO,
             lease: self.timing.pace.lease,
             lease_hidden: self.timing.pace.lease_hidden,

@@ -1,4 +1,5 @@
-//! Update: changes a session's status or state in a room. One `updated` event, if anything shows.
+//! Update: changes a session's status or state in a room, or whether others see it there. One event, if anything
+//! shows: `updated`, or `left` and `joined` for one who hides and is back.
 
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Update {
     pub status: Option<Status>,
     /// As it was when not given.
     pub state: Option<Arc<RawValue>>,
+    /// As it was when not given.
+    pub invisible: Option<bool>,
 }
 
 impl Commands {
@@ -33,6 +36,7 @@ impl Commands {
             seq: update.seq,
             status: update.status,
             state: update.state,
+            invisible: update.invisible,
             ..self.plain(Op::Update, update.room, update.user, Some(update.session))
         };
         match self.writer.submit(command).await? {

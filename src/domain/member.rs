@@ -45,6 +45,34 @@ pub struct Member {
     #[serde(with = "super::timestamp")]
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.000Z")]
     pub joined_at: OffsetDateTime,
+    /// `true` for one that nobody else sees. Only the member itself and the server key are told; absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false, example = false)]
+    pub invisible: bool,
+}
+
+/// Whose eyes: nobody but these sees invisible members.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Viewer {
+    /// Sees everybody.
+    Server,
+    /// Sees themselves, and those whom everybody sees.
+    User(UserId),
+}
+
+impl Viewer {
+    /// Whether this is an application's server.
+    pub fn is_server(&self) -> bool {
+        matches!(self, Self::Server)
+    }
+
+    /// Which user, if it is one.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Server => None,
+            Self::User(user) => Some(user.as_str()),
+        }
+    }
 }
 
 impl PartialEq for Member {
@@ -56,5 +84,6 @@ impl PartialEq for Member {
             && self.state.get() == other.state.get()
             && self.sessions == other.sessions
             && self.joined_at == other.joined_at
+            && self.invisible == other.invisible
     }
 }

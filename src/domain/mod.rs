@@ -5,6 +5,7 @@ pub mod cursor;
 pub mod event;
 pub mod hint;
 pub mod id;
+pub mod last_seen;
 pub mod lease;
 pub mod member;
 pub mod resume;

@@ -68,6 +68,7 @@ mod tests {
             state: serde_json::value::to_raw_value(&state).unwrap().into(),
             sessions: 1,
             joined_at: OffsetDateTime::UNIX_EPOCH,
+            invisible: false,
         }
     }
 

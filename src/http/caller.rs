@@ -12,6 +12,7 @@ use crate::auth::keys::Owner;
 use crate::auth::ticket::looks_like_a_token;
 use crate::auth::{Claims, Right};
 use crate::domain::id::{RoomId, UserId};
+use crate::domain::member::Viewer;
 
 /// The caller of a request. The user is who the token says; only the server key may name one.
 #[derive(Clone, Debug)]
@@ -60,6 +61,11 @@ impl Caller {
             Owner::Server => None,
             Owner::User(claims) => Some(claims),
         }
+    }
+
+    /// Whose eyes it looks with.
+    pub fn viewer(&self) -> Viewer {
+        self.claims().map_or(Viewer::Server, |claims| Viewer::User(claims.sub.clone()))
     }
 
     /// A room that the caller has no right to looks like one that does not exist.

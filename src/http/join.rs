@@ -30,6 +30,10 @@ pub struct JoinBody {
     /// Whether the page can be seen. Hidden sessions beat less often and have a longer lease.
     #[schema(example = true)]
     visible: Option<bool>,
+    /// Whether others do not see this session in the room: in no roster, count or event. `false` at first, else as
+    /// it was.
+    #[schema(example = false)]
+    invisible: Option<bool>,
     /// Increasing per session: an older one than the newest seen changes nothing.
     #[schema(example = 1)]
     seq: Option<i64>,
@@ -44,7 +48,8 @@ pub struct Joined {
     /// The room's position, at or past this join: a stream resumed from here misses nothing.
     #[schema(example = "1f0c2a910.42")]
     cursor: String,
-    /// Whether this call made the user a member; false for another tab and for a repeated call.
+    /// Whether this call made the user a member whom others see; false for another tab, for a repeated call, and for
+    /// an invisible one.
     created: bool,
     /// The member; null when the join was older than a leave already seen.
     member: Option<Member>,
@@ -64,7 +69,9 @@ problems!(JoinProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserReq
 ///
 /// Makes the session present; the user becomes a member with their first session, and every watcher sees
 /// `joined`. May be repeated: that is the retry of the same join. The token's `name` and `avatar_url` become the
-/// user's profile. Right: `join` in the room.
+/// user's profile. With `invisible`, nobody is told but the user and the server key, in what they ask for; streams show
+/// invisible members to nobody. A user with a visible session in the room is seen by that one. Right: `join` in the
+/// room.
 #[utoipa::path(
     tag = "presence",
     params(("room" = String, Path, description = "The room.", example = "lobby")),
@@ -96,6 +103,7 @@ pub(super) async fn join(
             status: body.status,
             state: state::check(body.state)?,
             visible: body.visible,
+            invisible: body.invisible,
         })
         .await?;
     let advice = service.commands.pace().advise(body.visible.unwrap_or(true), spread());

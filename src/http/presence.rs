@@ -12,6 +12,7 @@ use super::docs::problems;
 use super::problem::{Code, Problem};
 use crate::auth::Right;
 use crate::domain::id::{RoomId, UserId};
+use crate::domain::last_seen::ShowLastSeen;
 use crate::domain::member::Status;
 use crate::store::rosters::Whereabouts;
 
@@ -31,7 +32,8 @@ pub struct UserPresence {
     /// The rooms they are in, of those that the caller may watch.
     #[schema(example = json!(["lobby"]))]
     rooms: Vec<String>,
-    /// Their newest heartbeat, or the end of their last session; null when never seen.
+    /// Their newest heartbeat where others see them, or the last before they left; null when never seen. Other users
+    /// are told no more of it than the user's `show_last_seen` says.
     #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
     #[schema(value_type = Option<String>, format = DateTime)]
     last_seen: Option<OffsetDateTime>,
@@ -57,7 +59,7 @@ problems!(UserPresenceProblems: InvalidUser MissingToken InvalidToken ExpiredTok
 
 /// Where a user is
 ///
-/// A user that was never seen is offline. Right: any token sees the rooms it may watch; the server key sees all.
+/// A user that was never seen is offline, and so is one who is invisible, but for themselves and the server key. Right: any token sees the rooms it may watch; the server key sees all.
 #[utoipa::path(
     tag = "users",
     params(("id" = String, Path, description = "The user.", example = "ann")),
@@ -99,8 +101,8 @@ pub(super) async fn users_presence(
 }
 
 async fn find(service: &Service, caller: &Caller, ids: Vec<UserId>) -> Result<Vec<UserPresence>, Problem> {
-    let (store, asked) = (service.store.clone(), ids.clone());
-    let found = service.store.detached(async move { store.whereabouts(&asked).await }).await?;
+    let (store, asked, viewer) = (service.store.clone(), ids.clone(), caller.viewer());
+    let found = service.store.detached(async move { store.whereabouts(&asked, &viewer).await }).await?;
     let mut users: Vec<UserPresence> = Vec::with_capacity(ids.len());
     for (n, whereabouts) in found {
         if users.len() < n {
@@ -109,14 +111,24 @@ async fn find(service: &Service, caller: &Caller, ids: Vec<UserId>) -> Result<Ve
                 online: false,
                 status: None,
                 rooms: Vec::new(),
-                last_seen: whereabouts.online_last_seen.or(whereabouts.last_seen_at),
+                last_seen: None,
             });
         }
         if let Some(user) = users.last_mut() {
+            let last_seen = whereabouts.online_last_seen.max(whereabouts.last_seen_at);
+            user.last_seen = user.last_seen.max(last_seen.and_then(|at| told(&whereabouts, at, caller)));
             add_room(user, whereabouts, caller);
         }
     }
     Ok(users)
+}
+
+/// What the caller may know of when the user was last seen.
+fn told(whereabouts: &Whereabouts, last_seen: OffsetDateTime, caller: &Caller) -> Option<OffsetDateTime> {
+    if caller.claims().is_none_or(|claims| claims.sub.as_str() == whereabouts.user_id) {
+        return Some(last_seen);
+    }
+    ShowLastSeen::parse(whereabouts.show_last_seen.as_deref()?).to_others(last_seen)
 }
 
 fn add_room(user: &mut UserPresence, whereabouts: Whereabouts, caller: &Caller) {

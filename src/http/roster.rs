@@ -1,5 +1,6 @@
 //! `GET /v1/rooms/{room}`
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use actix_web::http::header::{ETAG, IF_NONE_MATCH};
@@ -14,7 +15,7 @@ use super::problem::{Code, Problem};
 use crate::auth::Right;
 use crate::commands::Failure;
 use crate::domain::id::RoomId;
-use crate::domain::member::Member;
+use crate::domain::member::{Member, Viewer};
 use crate::hub::Remembered;
 use crate::store::StoreError;
 use crate::store::rosters::Page;
@@ -80,7 +81,8 @@ problems!(RosterProblems: InvalidRoom InvalidQuery MissingToken InvalidToken Exp
 /// Who is in a room
 ///
 /// A room that nobody has joined yet is an empty one. Read after an answer to a join, leave or update, it is at or
-/// past it, on any replica. Right: `watch` in the room.
+/// past it, on any replica. Invisible members are listed and counted for the server key, and each for itself, marked
+/// `invisible`. Right: `watch` in the room.
 #[utoipa::path(
     tag = "presence",
     params(("room" = String, Path, description = "The room.", example = "lobby"), PageQuery,
@@ -104,11 +106,14 @@ pub(super) async fn get_roster(
     let room = RoomId::parse(&room)?;
     caller.may(Right::Watch, &room)?;
     let (limit, after) = query.check()?;
-    let page = match page(&service, &room, after, limit).await {
-        Ok(page) => answer(room, page, limit),
-        Err(error) => remembered(&service, room, after, limit).await.ok_or(error)?,
+    let (page, unseen) = match page(&service, &room, after, limit, caller.viewer()).await {
+        Ok(page) => {
+            let unseen = page.unseen;
+            (answer(room, page, limit), unseen)
+        }
+        Err(error) => (remembered(&service, room, after, limit).await.ok_or(error)?, 0),
     };
-    let tag = format!("W/\"{}\"", page.cursor);
+    let tag = tag(&page, unseen);
     if !page.stale
         && request.headers().get(IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == tag.as_bytes())
     {
@@ -117,9 +122,27 @@ pub(super) async fn get_roster(
     Ok(HttpResponse::Ok().insert_header((ETAG, tag)).json(page))
 }
 
-async fn page(service: &Service, room: &RoomId, after: &str, limit: i64) -> Result<Page, StoreError> {
+/// The cursor moves with everything that everybody sees. What only this caller sees is in the tag as a hash.
+fn tag(page: &RosterPage, unseen: i64) -> String {
+    if unseen == 0 {
+        return format!("W/\"{}\"", page.cursor);
+    }
+    let mut hasher = DefaultHasher::new();
+    let members = serde_json::to_string(&page.members).expect("members are maps with string keys");
+    (page.count, members).hash(&mut hasher);
+    format!("W/\"{}.{:x}\"", page.cursor, hasher.finish())
+}
+
+async fn page(
+    service: &Service,
+    room: &RoomId,
+    after: &str,
+    limit: i64,
+    viewer: Viewer,
+) -> Result<Page, StoreError> {
     let (store, room, after) = (service.store.clone(), room.clone(), after.to_owned());
-    let reading = service.store.detached(async move { store.roster_page(&room, &after, limit).await });
+    let reading = async move { store.roster_page(&room, &after, limit, &viewer).await };
+    let reading = service.store.detached(reading);
     tokio::time::timeout(READ_MAX, reading).await.unwrap_or(Err(StoreError::OutcomeUnknown))
 }
 
@@ -136,13 +159,13 @@ fn answer(room: RoomId, page: Page, limit: i64) -> RosterPage {
     }
 }
 
-/// While the database is away, a watched room is still known here.
+/// While the database is away, a watched room is still known here; but not who is invisible in it.
 async fn remembered(service: &Service, room: RoomId, after: &str, limit: i64) -> Option<RosterPage> {
     let Remembered { cursor, roster } = service.hub.remembered(room.clone()).await?;
     let limit_usize = usize::try_from(limit).ok()?;
     let members: Vec<Member> = roster.members_after(Some(after)).take(limit_usize).cloned().collect();
     let count = i64::try_from(roster.len()).ok()?;
-    Some(RosterPage { stale: true, ..answer(room, Page { cursor, count, members }, limit) })
+    Some(RosterPage { stale: true, ..answer(room, Page { cursor, count, unseen: 0, members }, limit) })
 }
 
 /// For failures that are not about the database.

@@ -27,6 +27,10 @@ pub struct UpdateBody {
     /// Any JSON of at most 1 KiB; as it was when not given.
     #[schema(value_type = Option<Object>, example = json!({"typing": true}))]
     state: Option<Box<RawValue>>,
+    /// Whether others do not see this session in the room; as it was when not given. Who becomes invisible has `left`
+    /// for everybody else, and who shows themselves has `joined`.
+    #[schema(example = false)]
+    invisible: Option<bool>,
     /// Increasing per session: an older one than the newest seen changes nothing.
     #[schema(example = 3)]
     seq: Option<i64>,
@@ -41,7 +45,7 @@ pub struct Updated {
     /// The room's position, at or past this update.
     #[schema(example = "1f0c2a910.44")]
     cursor: String,
-    /// The member as everybody sees them now.
+    /// The member as they see themselves now: as everybody does, unless `invisible`.
     member: Option<Member>,
 }
 
@@ -51,7 +55,8 @@ problems!(UpdateProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserR
 
 /// Change status or state
 ///
-/// One `updated` for every watcher if anything shows, never a leave and a join. Right: `join` in the room.
+/// One `updated` for every watcher if anything shows, never a leave and a join; but `left` for who becomes invisible, and
+/// `joined` for who is visible again. Right: `join` in the room.
 #[utoipa::path(
     tag = "presence",
     params(("room" = String, Path, description = "The room.", example = "lobby")),
@@ -71,7 +76,8 @@ pub(super) async fn update(
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;
     let state = state::check(body.state)?;
-    let update = Update { room, user, session: body.session, seq: body.seq, status: body.status, state };
+    let UpdateBody { session, seq, status, invisible, .. } = body;
+    let update = Update { room, user, session, seq, status, state, invisible };
     let answer = service.commands.update(update).await?;
     Ok(web::Json(Updated { cursor: answer.cursor.to_string(), member: answer.member }))
 }

@@ -11,6 +11,7 @@ use super::docs::problems;
 use super::problem::{Code, Problem};
 use crate::auth::token::{AVATAR_CHARS_MAX, NAME_CHARS_MAX, is_picture};
 use crate::domain::id::UserId;
+use crate::domain::last_seen::ShowLastSeen;
 use crate::store::users::Profile;
 
 /// Profiles in one request, at most.
@@ -26,6 +27,8 @@ pub struct ProfileBody {
     /// Picture, at most 2048 characters; none when not given.
     #[schema(example = "https://example.org/ann.png", max_length = 2048)]
     avatar_url: Option<String>,
+    /// What others are told of when the user was last seen: `exact` at first, else as it was.
+    show_last_seen: Option<ShowLastSeen>,
 }
 
 /// A user and their profile.
@@ -41,6 +44,10 @@ pub struct User {
     /// Picture, at most 2048 characters, or null.
     #[schema(example = "https://example.org/ann.png", max_length = 2048)]
     avatar_url: Option<String>,
+    /// What others are told of when the user was last seen; as it was when not given. Only the user and the server key
+    /// are told what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    show_last_seen: Option<ShowLastSeen>,
 }
 
 impl User {
@@ -58,11 +65,21 @@ impl User {
                 format!("avatar_url is an https: address of at most {AVATAR_CHARS_MAX} characters"),
             ));
         }
-        Ok(Profile { user_id: self.id.to_string(), name: self.name, avatar_url: self.avatar_url })
+        Ok(Profile {
+            user_id: self.id.to_string(),
+            name: self.name,
+            avatar_url: self.avatar_url,
+            show_last_seen: self.show_last_seen.map(|show| show.as_str().to_owned()),
+        })
     }
 
     fn from(profile: Profile) -> Result<Self, Problem> {
-        Ok(Self { id: UserId::parse(&profile.user_id)?, name: profile.name, avatar_url: profile.avatar_url })
+        Ok(Self {
+            id: UserId::parse(&profile.user_id)?,
+            name: profile.name,
+            avatar_url: profile.avatar_url,
+            show_last_seen: profile.show_last_seen.as_deref().map(ShowLastSeen::parse),
+        })
     }
 }
 
@@ -90,7 +107,8 @@ pub(super) async fn put_user(
     service.limits.write(&caller)?;
     let id = UserId::parse(&id)?;
     caller.must_be_self_or_server(&id)?;
-    let profile = User { id, name: body.name, avatar_url: body.avatar_url }.check()?;
+    let ProfileBody { name, avatar_url, show_last_seen } = body;
+    let profile = User { id, name, avatar_url, show_last_seen }.check()?;
     let stored = service.commands.put_users(vec![profile]).await?.pop().ok_or(Code::Internal)?;
     User::from(stored).map(web::Json)
 }
@@ -136,12 +154,15 @@ problems!(GetUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken Us
 #[get("/v1/users/{id}")]
 pub(super) async fn get_user(
     service: web::Data<Service>,
-    _: Caller,
+    caller: Caller,
     id: web::Path<String>,
 ) -> Result<web::Json<User>, Problem> {
     let (store, id) = (service.store.clone(), UserId::parse(&id)?);
+    let own = caller.must_be_self_or_server(&id).is_ok();
     let found = service.store.detached(async move { store.user(&id).await }).await?;
-    User::from(found.ok_or(Code::UserNotFound)?).map(web::Json)
+    let mut user = User::from(found.ok_or(Code::UserNotFound)?)?;
+    user.show_last_seen = user.show_last_seen.filter(|_| own);
+    Ok(web::Json(user))
 }
 
 problems!(EraseUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly UserNotFound RoomBusy

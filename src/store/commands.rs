@@ -35,6 +35,8 @@ pub struct Command {
     pub state: Option<Arc<RawValue>>,
     /// Whether the page can be seen.
     pub visible: Option<bool>,
+    /// Whether others do not see the session in the room.
+    pub invisible: Option<bool>,
     /// A leave waits this long for a join of the same user.
     #[serde(serialize_with = "interval")]
     pub grace: Duration,

@@ -9,7 +9,7 @@ use super::commands::parse_epoch;
 use super::{Store, StoreError};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, UserId};
-use crate::domain::member::Member;
+use crate::domain::member::{Member, Viewer};
 use crate::domain::roster::Roster;
 
 /// A page of a roster.
@@ -17,20 +17,33 @@ use crate::domain::roster::Roster;
 pub struct Page {
     /// The room's position when this was read.
     pub cursor: Cursor,
-    /// All members of the room.
+    /// All members of the room that the viewer may see.
     pub count: i64,
+    /// How many of them others do not see.
+    pub unseen: i64,
     /// The members on this page, by id.
     pub members: Vec<Member>,
 }
 
 const PAGE: &str = "select coalesce(headcount.lineage() || substr(r.epoch, 9), headcount.epoch()), \
-            coalesce(r.version, 0), coalesce(r.member_count, 0)::bigint, m.member \
+            coalesce(r.version, 0), coalesce(r.member_count, 0)::bigint, x.unseen, m.member \
      from (select $1 as room_id) w \
      left join headcount.rooms r on r.room_id = w.room_id \
+     cross join lateral ( \
+         select count(*) as unseen from headcount.unseen u \
+         where u.room_id = w.room_id and ($4 or u.user_id = $5) \
+     ) x \
      left join lateral ( \
-         select headcount.member(m) as member from headcount.rosters m \
-         where m.room_id = w.room_id and m.user_id > $2 \
-         order by m.user_id limit $3 \
+         select seen.member from ( \
+             (select m.user_id, headcount.member(m) as member from headcount.rosters m \
+              where m.room_id = w.room_id and m.user_id > $2 \
+              order by m.user_id limit $3) \
+             union all \
+             (select u.user_id, headcount.unseen_member(u) from headcount.unseen u \
+              where u.room_id = w.room_id and u.user_id > $2 and ($4 or u.user_id = $5) \
+              order by u.user_id limit $3) \
+         ) seen \
+         order by seen.user_id limit $3 \
      ) m on true";
 
 const WHOLE: &str = "select w.n, coalesce(l.lineage || substr(r.epoch, 9), l.epoch), coalesce(r.version, 0), m.member \
@@ -41,21 +54,33 @@ const WHOLE: &str = "select w.n, coalesce(l.lineage || substr(r.epoch, 9), l.epo
          select headcount.member(m) as member from headcount.rosters m where m.room_id = w.room_id offset 0 \
      ) m on true";
 
+/// Epoch, version, how many everybody sees and how many only this viewer, and one of them.
+type PageRow = (String, i64, i64, i64, Option<Json<Member>>);
+
 impl Store {
     /// Members of a room after a user id, in the order of ids. Cursor, count and members are of one moment.
-    pub async fn roster_page(&self, room: &RoomId, after: &str, limit: i64) -> Result<Page, StoreError> {
+    pub async fn roster_page(
+        &self,
+        room: &RoomId,
+        after: &str,
+        limit: i64,
+        viewer: &Viewer,
+    ) -> Result<Page, StoreError> {
         let mut lease = self.connection().await?;
-        let rows: Vec<(String, i64, i64, Option<Json<Member>>)> = sqlx::query_as(PAGE)
+        let rows: Vec<PageRow> = sqlx::query_as(PAGE)
             .bind(room.as_str())
             .bind(after)
             .bind(limit)
+            .bind(viewer.is_server())
+            .bind(viewer.user())
             .fetch_all(lease.connection())
             .await?;
         lease.done();
-        let (epoch, version, count, _) = rows.first().ok_or(StoreError::Unavailable)?;
-        let (cursor, count) = (Cursor { epoch: parse_epoch(epoch)?, version: *version }, *count);
-        let members = rows.into_iter().filter_map(|row| row.3).map(|Json(member)| member).collect();
-        Ok(Page { cursor, count, members })
+        let (epoch, version, visible, unseen, _) = rows.first().ok_or(StoreError::Unavailable)?;
+        let cursor = Cursor { epoch: parse_epoch(epoch)?, version: *version };
+        let (count, unseen) = (visible + unseen, *unseen);
+        let members = rows.into_iter().filter_map(|row| row.4).map(|Json(member)| member).collect();
+        Ok(Page { cursor, count, unseen, members })
     }
 
     /// Whole rosters, each with its position, in the order asked for.
@@ -82,30 +107,37 @@ impl Store {
     }
 
     /// Where users are: for each, in the order asked and counted from 1, an entry per room, or one without.
-    pub async fn whereabouts(&self, users: &[UserId]) -> Result<Vec<(usize, Whereabouts)>, StoreError> {
+    pub async fn whereabouts(
+        &self,
+        users: &[UserId],
+        viewer: &Viewer,
+    ) -> Result<Vec<(usize, Whereabouts)>, StoreError> {
         let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
         let mut lease = self.connection().await?;
-        let rows: Vec<Whereabouts> =
-            sqlx::query_as(WHEREABOUTS).bind(ids).fetch_all(lease.connection()).await?;
+        let rows: Vec<Whereabouts> = sqlx::query_as(WHEREABOUTS)
+            .bind(ids)
+            .bind(viewer.is_server())
+            .bind(viewer.user())
+            .fetch_all(lease.connection())
+            .await?;
         lease.done();
         Ok(rows.into_iter().map(|row| (usize::try_from(row.n).unwrap_or(0), row)).collect())
     }
 }
 
-const WHEREABOUTS: &str = "select w.n, w.user_id, p.last_seen as online_last_seen, u.last_seen_at, m.room_id, m.status \
+const WHEREABOUTS: &str = "select w.n, w.user_id, m.last_seen as online_last_seen, u.last_seen_at, u.show_last_seen, \
+            m.room_id, m.status \
      from unnest($1::text[]) with ordinality w (user_id, n) \
      left join headcount.users u on u.user_id = w.user_id \
      left join lateral ( \
          select distinct s.room_id from headcount.memberships s where s.user_id = w.user_id \
      ) s on true \
      left join lateral ( \
-         select r.room_id, r.status from headcount.rosters r \
-         where r.room_id = s.room_id and r.user_id = w.user_id offset 0 \
+         select v.room_id, v.status, v.last_seen from headcount.sightings v \
+         where v.room_id = s.room_id and v.user_id = w.user_id \
+           and (not v.invisible or $2 or v.user_id = $3) \
+         order by v.invisible limit 1 \
      ) m on true \
-     left join lateral ( \
-         select max(p.last_seen) as last_seen from headcount.presence p \
-         where p.session_id in (select o.session_id from headcount.memberships o where o.user_id = w.user_id) \
-     ) p on true \
      order by w.n, m.room_id";
 
 /// A user in one room, or in none.
@@ -115,10 +147,12 @@ pub struct Whereabouts {
     pub n: i64,
     /// The user's id.
     pub user_id: String,
-    /// The newest heartbeat of a live session, if there is one.
+    /// The newest heartbeat of a live session in the room, if there is one.
     pub online_last_seen: Option<OffsetDateTime>,
-    /// End of the last session before.
+    /// The last sign of life before they left a room in which others saw them.
     pub last_seen_at: Option<OffsetDateTime>,
+    /// What others may be told of that, as stored; none for a user whom nobody knows.
+    pub show_last_seen: Option<String>,
     /// The room.
     pub room_id: Option<String>,
     /// The member's status there.

@@ -12,11 +12,15 @@ pub struct Profile {
     pub name: String,
     /// Picture, or none.
     pub avatar_url: Option<String>,
+    /// What others are told of when the user was last seen; none keeps what is stored.
+    pub show_last_seen: Option<String>,
 }
 
 const PUT: &str = "select * from headcount.put_users(array( \
-     select (user_id, name, coalesce(avatar_url, ''))::headcount.profile \
-     from unnest($1::text[], $2::text[], $3::text[]) as given (user_id, name, avatar_url)))";
+     select (user_id, name, coalesce(avatar_url, ''), show_last_seen)::headcount.profile \
+     from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as given (user_id, name, avatar_url, show_last_seen)))";
+
+const GET: &str = "select user_id, name, avatar_url, show_last_seen from headcount.users where user_id = $1";
 
 impl Store {
     /// Creates or replaces profiles, all or none. Gives them as they are now, in no particular order.
@@ -24,9 +28,10 @@ impl Store {
         let ids: Vec<&str> = profiles.iter().map(|p| p.user_id.as_str()).collect();
         let names: Vec<&str> = profiles.iter().map(|p| p.name.as_str()).collect();
         let avatars: Vec<Option<&str>> = profiles.iter().map(|p| p.avatar_url.as_deref()).collect();
+        let shows: Vec<Option<&str>> = profiles.iter().map(|p| p.show_last_seen.as_deref()).collect();
         let mut lease = self.connection().await?;
-        let rows =
-            sqlx::query_as(PUT).bind(ids).bind(names).bind(avatars).fetch_all(lease.connection()).await?;
+        let put = sqlx::query_as(PUT).bind(ids).bind(names).bind(avatars).bind(shows);
+        let rows = put.fetch_all(lease.connection()).await?;
         lease.done();
         Ok(rows)
     }
@@ -34,10 +39,7 @@ impl Store {
     /// A profile, if there is one.
     pub async fn user(&self, id: &UserId) -> Result<Option<Profile>, StoreError> {
         let mut lease = self.connection().await?;
-        let row = sqlx::query_as("select user_id, name, avatar_url from headcount.users where user_id = $1")
-            .bind(id.as_str())
-            .fetch_optional(lease.connection())
-            .await?;
+        let row = sqlx::query_as(GET).bind(id.as_str()).fetch_optional(lease.connection()).await?;
         lease.done();
         Ok(row)
     }

@@ -66,7 +66,7 @@ const PICTURE: &str = "select json_build_object(
             extract(epoch from lease)::int, steps(last_active), steps(last_seen)) order by session_id), '[]')
         from headcount.presence),
     'memberships', (select coalesce(json_agg(json_build_array(room_id, user_id, session_id, status, state, seq,
-            steps(leaving_at)) order by room_id, session_id), '[]')
+            invisible, steps(leaving_at)) order by room_id, session_id), '[]')
         from headcount.memberships),
     'online', (select coalesce(json_agg(json_build_array(user_id, rooms) order by user_id), '[]')
         from headcount.online),
@@ -101,7 +101,7 @@ impl Database {
 
     /// Answers only what the function for that verb gives; the rest is false and null.
     pub async fn single(&mut self, command: &Command) -> Vec<Answer> {
-        let Command { op, seq, status, visible, profile, .. } = command;
+        let Command { op, seq, status, visible, invisible, profile, .. } = command;
         let call =
             sqlx::query_as(single_call(*op)).bind(command.room.to_string()).bind(command.user.to_string());
         let call = match op {
@@ -110,10 +110,13 @@ impl Database {
                 let grace = if *grace { GRACE } else { 0 };
                 call.bind(command.session.uuid()).bind(seq).bind(seconds(grace))
             }
-            Op::Update => call.bind(command.session.uuid()).bind(seq).bind(status).bind(state(command)),
+            Op::Update => {
+                let call = call.bind(command.session.uuid()).bind(seq).bind(status).bind(state(command));
+                call.bind(invisible)
+            }
             Op::Join => {
                 let call = call.bind(command.session.uuid()).bind(seq).bind(status).bind(state(command));
-                call.bind(visible).bind(&profile.name).bind(&profile.avatar_url)
+                call.bind(invisible).bind(visible).bind(&profile.name).bind(&profile.avatar_url)
             }
         };
         vec![call.fetch_one(&mut self.connection).await.unwrap()]
@@ -160,7 +163,7 @@ impl Database {
 
     pub async fn put_users(&mut self, profiles: &[Profile]) {
         let call = "select from headcount.put_users(array( \
-             select (user_id, name, avatar_url)::headcount.profile \
+             select (user_id, name, avatar_url, null)::headcount.profile \
              from unnest($1::text[], $2::text[], $3::text[]) as given (user_id, name, avatar_url)))";
         sqlx::query(call)
             .bind(profiles.iter().map(|p| p.user.to_string()).collect::<Vec<_>>())
@@ -207,7 +210,8 @@ fn single_call(op: Op) -> &'static str {
     match op {
         Op::Join => {
             "select outcome, epoch, version, created, member from headcount.join($1, $2, $3, p_seq => $4, \
-                 p_status => $5, p_state => $6, p_visible => $7, p_name => $8, p_avatar_url => $9)"
+                 p_status => $5, p_state => $6, p_invisible => $7, p_visible => $8, p_name => $9, \
+                 p_avatar_url => $10)"
         }
         Op::Leave { .. } => {
             "select outcome, epoch, version, false as created, null::jsonb as member \
@@ -215,7 +219,7 @@ fn single_call(op: Op) -> &'static str {
         }
         Op::Update => {
             "select outcome, epoch, version, false as created, member \
-             from headcount.update($1, $2, $3, p_seq => $4, p_status => $5, p_state => $6)"
+             from headcount.update($1, $2, $3, p_seq => $4, p_status => $5, p_state => $6, p_invisible => $7)"
         }
         Op::Kick => {
             "select outcome, epoch, version, false as created, null::jsonb as member from headcount.kick($1, $2)"
@@ -252,6 +256,7 @@ fn numbered(ord: usize, command: &Command) -> Value {
     }
     if matches!(command.op, Op::Join | Op::Update) {
         numbered["status"] = json!(command.status);
+        numbered["invisible"] = json!(command.invisible);
         numbered["state"] = json!(command.state.map(|state| json!({ "n": state })));
     }
     if command.op == Op::Join {

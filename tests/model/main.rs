@@ -169,7 +169,7 @@ impl<'a> Play<'a> {
                 "{command:?}: {answer:?}, not {outcomes:?}"
             );
             prop_assert_eq!(answer.created, says_created && expected.created, "created, of {:?}", command);
-            let member = expected.member.filter(|_| says_member).map(|member| shown(command.user, &member));
+            let member = expected.member.filter(|_| says_member).map(|member| own(command.user, &member));
             prop_assert_eq!(answer.member.map(|m| without_time(&m.0)), member, "member, of {:?}", command);
             if let Some((version, epoch, _)) = picture.rooms.get(&command.room.to_string()) {
                 prop_assert_eq!(
@@ -286,6 +286,15 @@ fn shown(user: User, member: &Member) -> Value {
     })
 }
 
+/// As the member sees themselves.
+fn own(user: User, member: &Member) -> Value {
+    let mut shown = shown(user, member);
+    if member.invisible {
+        shown["invisible"] = json!(true);
+    }
+    shown
+}
+
 fn without_time(member: &Value) -> Value {
     without(member, "joined_at")
 }
@@ -327,7 +336,8 @@ fn memberships(model: &Model) -> Value {
         let state = place.state.map(|n| json!({ "n": n }));
         // Whole steps since the leave itself.
         let leaving = place.leaving_at.map(|at| ago(model, at - plain::GRACE));
-        json!([room.to_string(), user, session.uuid(), place.status, state, place.seq, leaving])
+        let invisible = place.invisible;
+        json!([room.to_string(), user, session.uuid(), place.status, state, place.seq, invisible, leaving])
     };
     model.places.iter().map(row).collect()
 }

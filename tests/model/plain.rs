@@ -12,7 +12,7 @@ pub const LEASE_HIDDEN: i64 = 150;
 pub const GRACE: i64 = 5;
 pub const IDLE_AFTER: i64 = 310;
 
-/// A room's member, as everybody sees them.
+/// A room's member, as everybody sees them; or, if nobody does, as they see themselves.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Member {
     pub name: String,
@@ -20,6 +20,7 @@ pub struct Member {
     pub status: &'static str,
     pub state: Option<u8>,
     pub sessions: usize,
+    pub invisible: bool,
 }
 
 /// One event that a step must have logged.
@@ -66,6 +67,7 @@ pub struct Place {
     pub status: &'static str,
     pub state: Option<u8>,
     pub seq: i64,
+    pub invisible: bool,
     /// Orders the states of a member's sessions: the newest is the member's.
     changed: u64,
     pub leaving_at: Option<i64>,
@@ -75,7 +77,7 @@ pub struct Place {
 pub struct Model {
     pub now: i64,
     pub profiles: BTreeMap<User, (String, Option<String>)>,
-    /// Users of whom some session has ended.
+    /// Users whom others saw leaving.
     pub seen: BTreeSet<User>,
     /// Whose a session is, for ever.
     owners: BTreeMap<Session, User>,
@@ -94,15 +96,25 @@ impl Live {
 }
 
 impl Model {
+    /// What everybody sees.
     pub fn rosters(&self) -> BTreeMap<(Room, User), Member> {
         let of = |(room, session): &(Room, Session)| (*room, self.sessions[session].user);
         let everybody: BTreeSet<_> = self.places.keys().map(of).collect();
-        everybody.into_iter().map(|(room, user)| ((room, user), self.member(room, user).unwrap())).collect()
+        let seen = |(room, user)| Some(((room, user), self.member(room, user, false)?));
+        everybody.into_iter().filter_map(seen).collect()
     }
 
-    fn member(&self, room: Room, user: User) -> Option<Member> {
-        let tabs: Vec<(&Live, &Place)> =
-            self.places_of(room, user).map(|(session, place)| (&self.sessions[&session], place)).collect();
+    /// As they see themselves.
+    fn own_member(&self, room: Room, user: User) -> Option<Member> {
+        self.member(room, user, false).or_else(|| self.member(room, user, true))
+    }
+
+    fn member(&self, room: Room, user: User, invisible: bool) -> Option<Member> {
+        let tabs: Vec<(&Live, &Place)> = self
+            .places_of(room, user)
+            .filter(|(_, place)| place.invisible == invisible)
+            .map(|(session, place)| (&self.sessions[&session], place))
+            .collect();
         let (name, avatar_url) = self.profiles.get(&user)?.clone();
         let status = if tabs.iter().any(|(live, place)| place.status == "online" && !live.idle) {
             "online"
@@ -114,7 +126,8 @@ impl Model {
         let newest =
             tabs.iter().filter(|(_, place)| place.state.is_some()).max_by_key(|(_, place)| place.changed);
         let state = newest.and_then(|(_, place)| place.state);
-        (!tabs.is_empty()).then_some(Member { name, avatar_url, status, state, sessions: tabs.len() })
+        let sessions = tabs.len();
+        (sessions > 0).then_some(Member { name, avatar_url, status, state, sessions, invisible })
     }
 
     fn places_of(&self, room: Room, user: User) -> impl Iterator<Item = (Session, &Place)> {
@@ -145,6 +158,7 @@ impl Model {
             }
         }
         for who in before.keys().filter(|who| !after.contains_key(who)) {
+            self.seen.insert(who.1);
             log.entry(*who).or_default().push(Change::Left(reason(&who.0, &who.1)));
         }
     }
@@ -166,12 +180,13 @@ impl Model {
 
     fn answer(&mut self, command: &Command, log: &mut Changes) -> Answer {
         let (room, user) = (command.room, command.user);
-        let there_before = self.member(room, user).is_some();
+        let there_before = self.member(room, user, false).is_some();
         let mut outcome = Outcome::Ok;
         let reason = if command.op == Op::Kick { "kicked" } else { "left" };
         self.observe(log, |_, _| reason, |model| outcome = model.carry_out(command));
-        let member = if outcome == Outcome::Ok { self.member(room, user) } else { None };
-        Answer { outcome, created: member.is_some() && !there_before, member }
+        let member = if outcome == Outcome::Ok { self.own_member(room, user) } else { None };
+        let here = member.as_ref().is_some_and(|member| !member.invisible);
+        Answer { outcome, created: here && !there_before, member }
     }
 
     fn carry_out(&mut self, command: &Command) -> Outcome {
@@ -216,7 +231,8 @@ impl Model {
         let (now, user) = (self.now, command.user);
         let born = || Live { user, visible: true, idle: false, seq: 0, last_active: now, last_seen: now };
         self.sessions.entry(command.session).or_insert_with(born);
-        let place = Place { status: "online", state: None, seq: 0, changed: 0, leaving_at: None };
+        let place =
+            Place { status: "online", state: None, seq: 0, invisible: false, changed: 0, leaving_at: None };
         self.places.entry((command.room, command.session)).or_insert(place).leaving_at = None;
         self.update(command);
     }
@@ -229,6 +245,7 @@ impl Model {
         let place = self.places.get_mut(&(command.room, command.session)).unwrap();
         place.seq = place.seq.max(command.seq.unwrap_or(0));
         place.status = command.status.unwrap_or(place.status);
+        place.invisible = command.invisible.unwrap_or(place.invisible);
         if command.state.is_some() {
             self.changes += 1;
             place.state = command.state;
@@ -244,14 +261,7 @@ impl Model {
 
     fn end_sessions(&mut self) {
         let here: BTreeSet<Session> = self.places.keys().map(|(_, session)| *session).collect();
-        let (sessions, seen) = (&mut self.sessions, &mut self.seen);
-        sessions.retain(|session, live| {
-            let stays = here.contains(session);
-            if !stays {
-                seen.insert(live.user);
-            }
-            stays
-        });
+        self.sessions.retain(|session, _| here.contains(session));
     }
 
     pub fn put_users(&mut self, profiles: &[Profile]) -> Changes {

@@ -49,6 +49,7 @@ pub struct Command {
     pub status: Option<&'static str>,
     pub state: Option<u8>,
     pub visible: Option<bool>,
+    pub invisible: Option<bool>,
 }
 
 /// The number a request carries: counted up by its session, or an earlier one of it.
@@ -121,9 +122,11 @@ fn command() -> impl Strategy<Value = Command> {
         1 => Just(Op::Kick),
     ];
     let visible = weighted(0.3, any::<bool>());
+    let invisible = weighted(0.3, any::<bool>());
     let status = weighted(0.3, select(vec!["online", "idle", "dnd"]));
-    let parts = (op, 0..ROOMS, owned_session(), users().prop_flat_map(profile), status, of(0..3_u8), visible);
-    parts.prop_map(|(op, room, (session, user), profile, status, state, visible)| Command {
+    let who = (owned_session(), users().prop_flat_map(profile));
+    let parts = (op, 0..ROOMS, who, status, of(0..3_u8), visible, invisible);
+    parts.prop_map(|(op, room, ((session, user), profile), status, state, visible, invisible)| Command {
         op,
         room: Room(room),
         user,
@@ -133,6 +136,7 @@ fn command() -> impl Strategy<Value = Command> {
         status,
         state,
         visible,
+        invisible,
     })
 }
 
@@ -198,7 +202,7 @@ impl Session {
 /// Only what the verb uses and what is given.
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { op, room, user, session, seq, profile, status, state, visible } = self;
+        let Self { op, room, user, session, seq, profile, status, state, visible, invisible } = self;
         write!(f, "{op:?} {room} {user}")?;
         if *op != Op::Kick {
             write!(f, " {session:?}")?;
@@ -214,7 +218,10 @@ impl fmt::Debug for Command {
         avatar_url.map_or(Ok(()), |url| write!(f, " avatar_url={url:?}"))?;
         status.map_or(Ok(()), |status| write!(f, " {status}"))?;
         state.map_or(Ok(()), |state| write!(f, " state={state}"))?;
-        visible.map_or(Ok(()), |visible| write!(f, " visible={visible}"))
+        visible.map_or(Ok(()), |visible| write!(f, " visible={visible}"))?;
+        invisible
+            .filter(|_| matches!(op, Op::Join | Op::Update))
+            .map_or(Ok(()), |invisible| write!(f, " invisible={invisible}"))
     }
 }
 

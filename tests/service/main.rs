@@ -10,6 +10,7 @@ mod bad_input;
 mod contract;
 mod deployment;
 mod heartbeats;
+mod invisible;
 mod keys;
 mod limits;
 mod members;

@@ -13,7 +13,9 @@ async fn changing_a_profile_is_an_update_in_every_room_of_the_user() {
     ann.join("b").await;
     let profile = json!({"name": "Ann B.", "avatar_url": "https://example.org/a.png"});
     let user = server.send(Method::PUT, "/v1/users/ann", &profile).await.ok();
-    assert_eq!(user, json!({"id": "ann", "name": "Ann B.", "avatar_url": "https://example.org/a.png"}));
+    let avatar = "https://example.org/a.png";
+    let stored = json!({"id": "ann", "name": "Ann B.", "avatar_url": avatar, "show_last_seen": "exact"});
+    assert_eq!(user, stored);
     server.send(Method::PUT, "/v1/users/ann", &profile).await.ok(); // nothing new
     for room in ["a", "b"] {
         assert_eq!(deployment.log(room).await, ["joined ann", "updated ann"]);
@@ -71,13 +73,76 @@ async fn presence_tells_where_users_are_and_when_they_were_last_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn others_are_told_of_when_a_user_was_last_seen_what_the_user_lets_them() {
+    let deployment = start().await;
+    let (ann, bob, server) = (deployment.user("ann"), deployment.user("bob"), deployment.server());
+    ann.join("lobby").await;
+    let of = async |client: &crate::deployment::Client| {
+        client.get("/v1/users/ann/presence").await.ok()["last_seen"].clone()
+    };
+    let exact = of(&bob).await;
+    assert!(exact.is_string());
+    for (show, told) in [
+        ("coarse", json!(format!("{}T00:00:00.000Z", &exact.as_str().unwrap()[..10]))),
+        ("hidden", json!(null)),
+        ("exact", exact.clone()),
+    ] {
+        let answer =
+            ann.send(Method::PUT, "/v1/users/ann", &json!({"name": "Ann", "show_last_seen": show})).await;
+        assert_eq!(answer.ok()["show_last_seen"], show);
+        // What is not given stays, and others are not told what it is.
+        server.send(Method::PUT, "/v1/users", &json!([{"id": "ann", "name": "Ann"}])).await.ok();
+        assert_eq!(ann.get("/v1/users/ann").await.ok()["show_last_seen"], show);
+        assert_eq!(bob.get("/v1/users/ann").await.ok()["show_last_seen"], json!(null));
+        assert_eq!(of(&bob).await, told, "{show}");
+        let many = bob.post("/v1/users/presence", &json!({"ids": ["bob", "ann"]})).await.ok();
+        assert_eq!(many["users"][1]["last_seen"], told, "{show}");
+        assert_eq!((of(&ann).await, of(&server).await), (exact.clone(), exact.clone()), "{show}");
+    }
+    let refused =
+        ann.send(Method::PUT, "/v1/users/ann", &json!({"name": "Ann", "show_last_seen": "weekly"})).await;
+    assert_eq!(refused.problem(), (400, "invalid_body"));
+    assert_eq!(deployment.log("lobby").await, ["joined ann", "updated ann"], "the name, and nothing else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_out_of_sight_does_not_count_as_being_seen() {
+    let deployment = start().await;
+    let (ann, bob) = (deployment.user("ann"), deployment.user("bob"));
+    ann.join("lobby").await;
+    ann.update("lobby", json!({"invisible": true})).await.ok();
+    let before = bob.get("/v1/users/ann/presence").await.ok();
+    assert!(before["last_seen"].is_string());
+    ann.beat(json!({"active": true})).await;
+    ann.join_with("kitchen", json!({"invisible": true})).await.ok();
+    ann.leave("lobby").await;
+    ann.leave("kitchen").await;
+    assert_eq!(bob.get("/v1/users/ann/presence").await.ok(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn erasing_a_user_ends_their_presence_and_leaves_nothing_of_them() {
     let deployment = start().await;
     let (ann, server) = (deployment.user("ann"), deployment.server());
     ann.join_with("lobby", json!({"state": {"phone": "555"}})).await.ok();
+    ann.update("lobby", json!({"state": {"phone": "556"}})).await.ok();
+    ann.tab().join("kitchen").await;
+    ann.leave("kitchen").await;
+    deployment.user("bob").join("lobby").await;
     assert_eq!(server.request(Method::DELETE, "/v1/users/ann").send().await.unwrap().status(), 204);
-    assert_eq!(deployment.log("lobby").await, ["joined ann", "left ann left"]);
-    assert_eq!(deployment.value("select count(member) from headcount.events").await, 0);
+    let log = deployment.log("lobby").await;
+    assert_eq!(log, ["joined ann", "updated ann", "joined bob", "left ann left"]);
+    let of_others = "select count(*) from headcount.events where member is not null and user_id = 'bob'";
+    assert_eq!(deployment.value(of_others).await, 1);
+    for kept in [
+        "select count(*) from headcount.events where member is not null and user_id <> 'bob'",
+        "select count(*) from headcount.departures",
+        "select count(*) from headcount.users where user_id = 'ann'",
+        "select count(*) from headcount.presence where user_id = 'ann'",
+        "select count(*) from headcount.memberships where user_id = 'ann'",
+    ] {
+        assert_eq!(deployment.value(kept).await, 0, "{kept}");
+    }
     assert_eq!(server.get("/v1/users/ann").await.problem(), (404, "user_not_found"));
     assert_eq!(ann.beat(json!({})).await, "gone");
 }

@@ -129,7 +129,7 @@ async fn operation(connection: &mut PgConnection, random: &mut StdRng) -> sqlx::
         12..14 => {
             let users: Vec<String> = (0..3).map(|_| user(random)).collect();
             let names: Vec<String> = (0..3).map(|_| random.random_range(0..100).to_string()).collect();
-            let put = "select headcount.put_users(array(select (id, name, null)::headcount.profile \
+            let put = "select headcount.put_users(array(select (id, name, null, null)::headcount.profile \
                  from unnest($1::text[], $2::text[]) as given (id, name)))";
             sqlx::query(put).bind(users).bind(names).execute(connection).await.map(drop)
         }

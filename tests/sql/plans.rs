@@ -74,7 +74,7 @@ async fn call(connection: &mut PgConnection, name: &str, rooms: &str, first: u12
         "sweep" => run(connection, "select headcount.sweep()").await,
         "put_users" => {
             let put = "select headcount.put_users(array( \
-                 select (id, 'Another', null)::headcount.profile from unnest($1::text[]) id))";
+                 select (id, 'Another', null, 'coarse')::headcount.profile from unnest($1::text[]) id))";
             sqlx::query(put).bind(users).execute(connection).await.unwrap();
         }
         "update" => {

@@ -60,3 +60,25 @@ async fn a_room_forgotten_while_somebody_waits_to_join_it_is_created_again() {
     assert_ne!(before.epoch, after.epoch);
     assert_lawful(&mut observer).await;
 }
+
+#[tokio::test]
+async fn a_room_with_nobody_but_an_invisible_member_is_not_forgotten() {
+    let database = support::database().await;
+    let mut connection = database.connect().await;
+    run(
+        &mut connection,
+        "select headcount.join('den', 'ann', '00000000-0000-0000-0000-000000000001', p_invisible => true)",
+    )
+    .await;
+    for _ in 0..3 {
+        run(&mut connection, "select headcount.trim('0 s')").await;
+    }
+    assert_eq!(count(&mut connection, "select count(*) from headcount.rooms").await, 1);
+    assert_eq!(count(&mut connection, "select generation::bigint from headcount.lineage").await, 0);
+    run(
+        &mut connection,
+        "select headcount.update('den', 'ann', '00000000-0000-0000-0000-000000000001', p_invisible => false)",
+    )
+    .await;
+    assert_eq!(log(&mut connection, "den").await, ["joined ann"]);
+}

@@ -64,8 +64,9 @@ const LAWS: [(&str, &str); 9] = [
          where r.room_id is null or u.user_id is null or p.user_id is distinct from m.user_id",
     ),
     (
-        "a member joined once: in all their sessions, and in the log until they leave",
+        "a member joined once: in all their sessions that others see, and in the log until they leave",
         "select room_id, user_id, count(distinct joined_at) from headcount.memberships
+         where not invisible
          group by room_id, user_id
          having count(distinct joined_at) > 1
          union all

@@ -45,6 +45,8 @@ export interface Room extends Watch {
   /** Shows others this state, at most 1 KiB of JSON. Changes that come faster than the service answers are sent as one. */
   update(state: unknown): void;
   setStatus(status: Status): void;
+  /** Hides this session from others, or shows it again: for them a leave and a join. */
+  setInvisible(invisible: boolean): void;
 }
 
 export interface Client {
@@ -200,6 +202,7 @@ export function headcount({ url = "", token }: Options): Client {
       },
       update: (state) => change({ state }),
       setStatus: (status) => change({ status }),
+      setInvisible: (invisible) => change({ invisible }),
       leave() {
         drop(handle, { reason: "left" });
         flush();

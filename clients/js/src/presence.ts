@@ -134,7 +134,7 @@ export function presence() {
         effects.push(["joined", room, answer.member?.id ?? ""]);
       }
       stay.acked = edit;
-      stay.known = { status: body.status, state: body.state };
+      stay.known = { status: body.status, state: body.state, invisible: body.invisible };
     }
   };
   const failed = ({ verb, room, body, edit }: Call, problem: Problem, now: number, random: number) => {
@@ -184,7 +184,7 @@ export function presence() {
         // Older news is of an earlier stay.
         if (stay?.at && !(ahead(event[2], stay.at) < 0)) {
           if (event[3]) end(what, "kicked");
-          else stay.at = undefined;
+          else if (!stay.own.invisible) stay.at = undefined; // no stream shows who is invisible
         }
       } else if (type === "suspend") {
         for (const [room, stay] of stays) {

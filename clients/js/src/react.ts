@@ -39,6 +39,7 @@ export function usePresence(client: Client, room: string, options: PresenceOptio
   useEffect(() => {
     if ("state" in own) held.current?.update(own.state);
     if (own.status) held.current?.setStatus(own.status);
+    if (own.invisible !== undefined) held.current?.setInvisible(own.invisible);
   }, [shown]);
 
   const update = useCallback((state: unknown) => held.current?.update(state), []);

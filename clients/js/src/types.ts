@@ -11,6 +11,8 @@ export interface Member {
   state: any;
   sessions: number;
   joined_at: string;
+  /** Of oneself, while nobody else is told. */
+  invisible?: boolean;
 }
 
 export type LeaveReason = "left" | "expired" | "kicked";
@@ -31,6 +33,8 @@ export interface Change {
 export interface Own {
   status?: Status;
   state?: unknown;
+  /** Others do not see this session: in no list, count or event. */
+  invisible?: boolean;
 }
 
 /** How the line to the service is; `until` is when a lost one is tried again, in milliseconds as of `Date.now()`. */

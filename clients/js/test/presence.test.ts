@@ -168,6 +168,18 @@ test("who is missing without having been kicked joins again", () => {
   expect(world.verbs()).toEqual(["join", "join"]);
 });
 
+test("who is invisible is not missing, and comes back invisible", () => {
+  const world = start();
+  world.step("want", "lobby", { invisible: true });
+  world.step("absent", "lobby", "e.2", false);
+  expect(world.verbs()).toEqual(["join"]);
+  expect(world.calls[0].body).toMatchObject({ invisible: true });
+  world.step("want", "lobby", { invisible: false });
+  expect(world.calls[1]).toMatchObject({ verb: "update", body: { invisible: false } });
+  world.step("absent", "lobby", "e.9", false);
+  expect(world.verbs()).toEqual(["join", "update", "join"]);
+});
+
 test("news from before the join does not count", () => {
   const world = start();
   world.version = 7;
