@@ -16,11 +16,19 @@ use crate::run::{Plan, Run, all, scenario};
 /// Sessions in a round. They come spread over half a second, and beat when their lease of 3 s runs out.
 const SESSIONS: usize = 500;
 
+/// A sweep that has looked takes a while to lock the rooms: time enough for a heartbeat between its look and its deed.
+const SLOW: &str = "alter function headcount.lock_rooms rename to lock_rooms_at_once; \
+     create function headcount.lock_rooms(p_rooms text[], p_create text[] default '{}', p_wait boolean default true) \
+         returns headcount.room_version[] language plpgsql as $$ begin \
+         if p_create = '{}' then perform pg_sleep(0.1); end if; \
+         return headcount.lock_rooms_at_once(p_rooms, p_create, p_wait); end $$";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_at_the_last_moment() {
     let mut plan = Plan::new("last_moment");
     plan.size = Size { rooms: 2, wanderers: 0, stayers: 4, watchers: 2 };
     scenario(plan, async |run: &mut Run| {
+        run.database.execute(SLOW).await;
         let mut random = StdRng::seed_from_u64(run.seed);
         let (mut alive, mut gone) = (0, 0);
         for round in 0..if all() { 6 } else { 2 } {
