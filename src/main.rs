@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use headcount::app::{Parts, Replica};
-use headcount::auth::{Claims, Grant, Keys, Rights, TokenKey, Verifier};
+use headcount::auth::{Claims, Keys, Rights, TokenKey, Verifier};
 use headcount::domain::id::UserId;
 use headcount::settings::{Cli, Command, Database, Dev, LogFormat, Serve, Token, Tuning};
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
@@ -58,7 +58,7 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     headcount::store::migrate(&database).await?;
     let jwt_secret = dev.jwt_secret.clone().unwrap_or_else(random_key);
     let server_key = dev.server_key.clone().unwrap_or_else(random_key);
-    let keys = Keys::new(&server_keys(&server_key), jwt_secret.clone().into());
+    let keys = Keys::new(&server_keys(&server_key), jwt_secret.clone().into(), dev.rooms_default.clone());
     let (tuning, mint) = (dev.tuning.clone(), Some(TokenKey::new(jwt_secret.clone())));
     let replica = Replica::start(Parts { socket, database, listen_database: None, keys, tuning, mint })?;
     greet(&replica, &jwt_secret, &server_key, &dev);
@@ -83,7 +83,11 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
         () = signal() => return Ok(()),
     }
     let socket = bind(serve.listen)?;
-    let keys = Keys::new(&server_keys(&serve.server_key), Verifier::new(serve.sources())?);
+    let keys = Keys::new(
+        &server_keys(&serve.server_key),
+        Verifier::new(serve.sources())?,
+        serve.rooms_default.clone(),
+    );
     let parts = Parts { socket, database, listen_database: direct, keys, tuning: serve.tuning, mint: None };
     let replica = Replica::start(parts)?;
     println!("headcount ready on http://{}", replica.address());
@@ -125,10 +129,10 @@ fn openapi() -> Result<(), Failure> {
 }
 
 fn mint(token: Token) -> Result<(), Failure> {
-    let rooms = token.rooms.split(',').map(|room| Grant::All(room.trim().to_owned())).collect();
     let exp = (SystemTime::now() + token.ttl).duration_since(UNIX_EPOCH)?.as_secs();
     let sub = UserId::parse(&token.user)?;
-    let claims = Claims { sub, exp, name: token.name, avatar_url: None, rooms: Rights(Some(rooms)) };
+    let claims =
+        Claims { sub, exp, name: token.name, avatar_url: None, rooms: token.rooms.limited_to(&token.can) };
     println!("{}", TokenKey::new(token.jwt_secret).mint(&claims));
     Ok(())
 }
@@ -157,6 +161,9 @@ fn greet(replica: &Replica, jwt_secret: &SecretString, server_key: &SecretString
     }
     if dev.server_key.is_none() {
         println!("HEADCOUNT_SERVER_KEY={}", server_key.expose_secret());
+    }
+    if dev.rooms_default == Rights::everywhere() {
+        println!("rooms      a token without the claim `rooms` may watch and join all (with serve: none)");
     }
     println!("demo page  {url}/");
     println!("API docs   {url}/docs/");

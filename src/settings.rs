@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::auth::Sources;
+use crate::auth::{Grant, Right, Rights, Sources};
 use crate::commands::Timing;
 use crate::domain::lease::Pace;
 
@@ -50,6 +50,9 @@ pub struct Dev {
     /// Key of application servers; made and printed when not given
     #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true)]
     pub server_key: Option<SecretString>,
+    /// Rooms that a token without the claim `rooms` may watch and join: keys, or beginnings with `*`, by commas
+    #[arg(long, env = "HEADCOUNT_ROOMS_DEFAULT", default_value = "*", value_parser = rights)]
+    pub rooms_default: Rights,
     /// Everything else
     #[command(flatten)]
     pub tuning: Tuning,
@@ -88,6 +91,10 @@ pub struct Serve {
     /// Key of application servers, at least 32 bytes; several separated by commas while one replaces another
     #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true)]
     pub server_key: SecretString,
+    /// Rooms that a token without the claim `rooms` may watch and join: keys, or beginnings with `*`, by commas; none
+    /// when empty
+    #[arg(long, env = "HEADCOUNT_ROOMS_DEFAULT", default_value = "", value_parser = rights)]
+    pub rooms_default: Rights,
     /// Everything else
     #[command(flatten)]
     pub tuning: Tuning,
@@ -110,8 +117,11 @@ pub struct Token {
     #[arg(long)]
     pub name: Option<String>,
     /// Rooms it is good for, separated by commas; `team:*` for all that begin so
-    #[arg(long, default_value = "*")]
-    pub rooms: String,
+    #[arg(long, default_value = "*", value_parser = rights)]
+    pub rooms: Rights,
+    /// What it is good for there, separated by commas: watch, join, list, admin
+    #[arg(long, value_delimiter = ',', default_value = "watch,join")]
+    pub can: Vec<Right>,
     /// How long it is good for
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub ttl: Duration,
@@ -342,6 +352,12 @@ fn between(name: &str, value: Duration, min: Duration, max: Duration) -> Result<
     }
     let [value, min, max] = [value, min, max].map(humantime::format_duration);
     Err(SettingError(format!("{name} is {value}; it must be between {min} and {max}")))
+}
+
+/// Patterns separated by commas, as the claim `rooms` in its short form.
+fn rights(text: &str) -> Result<Rights, String> {
+    let patterns = text.split(',').map(str::trim).filter(|pattern| !pattern.is_empty());
+    patterns.map(Grant::parse).collect::<Result<_, _>>().map(|grants| Rights(Some(grants)))
 }
 
 fn duration(text: &str) -> Result<Duration, humantime::DurationError> {

@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::rights::Rights;
 use super::ticket::TicketKeys;
 use super::token::{Claims, TokenError};
 use super::verifier::Verifier;
@@ -38,15 +39,18 @@ pub struct Keys {
     server: Vec<ServerKey>,
     verifier: Verifier,
     tickets: TicketKeys,
+    rooms_default: Rights,
 }
 
 impl Keys {
-    /// These server keys (several, so that they can be rotated; the first signs tickets) and what checks tokens.
-    pub fn new(server: &[SecretString], verifier: Verifier) -> Self {
+    /// These server keys (several, so that they can be rotated; the first signs tickets), what checks tokens, and
+    /// what a token without the claim `rooms` allows.
+    pub fn new(server: &[SecretString], verifier: Verifier, rooms_default: Rights) -> Self {
         Self {
             server: server.iter().map(ServerKey::new).collect(),
             verifier,
             tickets: TicketKeys::new(server),
+            rooms_default,
         }
     }
 
@@ -56,7 +60,9 @@ impl Keys {
         if server {
             Ok(Owner::Server)
         } else {
-            self.verifier.check(credential).map(|c| Owner::User(Box::new(c)))
+            let claims = self.verifier.check(credential)?;
+            let rooms = claims.rooms.or(&self.rooms_default);
+            Ok(Owner::User(Box::new(Claims { rooms, ..claims })))
         }
     }
 

@@ -1,10 +1,11 @@
-//! What a token allows in which rooms.
+//! What a token allows in which rooms. What nothing allows is denied.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::id::RoomId;
+use crate::domain::range::KeyRange;
 
-/// Something one may do in a room. Watching is not joining, joining is not watching.
+/// Something one may do in a room. Each is separate: watching is not joining, listing is not watching.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Right {
@@ -12,14 +13,42 @@ pub enum Right {
     Watch,
     /// Be there.
     Join,
+    /// See that it is occupied, and by how many.
+    List,
+    /// Remove members.
+    Admin,
 }
 
-/// An entry of the claim `rooms`: a room, or a prefix of rooms ending in `*`, for all rights or for some.
+impl Right {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Watch, Self::Join, Self::List, Self::Admin];
+
+    /// As it is written in a token.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Watch => "watch",
+            Self::Join => "join",
+            Self::List => "list",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl std::str::FromStr for Right {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|right| right.as_str() == text);
+        found.ok_or_else(|| format!("{text} is no right: watch, join, list or admin"))
+    }
+}
+
+/// An entry of the claim `rooms`: a room, or a prefix of rooms ending in `*`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Grant {
-    /// All rights.
-    All(String),
+    /// What a user of a room needs: [`Right::Watch`] and [`Right::Join`].
+    WatchAndJoin(String),
     /// These rights.
     Some {
         /// A room, or a prefix ending in `*`.
@@ -30,24 +59,86 @@ pub enum Grant {
 }
 
 impl Grant {
-    fn allows(&self, room: &RoomId, right: Right) -> bool {
+    fn pattern(&self) -> &str {
         match self {
-            Self::All(pattern) => matches(pattern, room),
-            Self::Some { room: pattern, can } => can.contains(&right) && matches(pattern, room),
+            Self::WatchAndJoin(pattern) | Self::Some { room: pattern, .. } => pattern,
+        }
+    }
+
+    fn gives(&self, right: Right) -> bool {
+        match self {
+            Self::WatchAndJoin(_) => matches!(right, Right::Watch | Right::Join),
+            Self::Some { can, .. } => can.contains(&right),
+        }
+    }
+
+    /// From a setting or a command line, where a pattern that can never match is a mistake.
+    pub fn parse(pattern: &str) -> Result<Self, String> {
+        if can_match(pattern) {
+            Ok(Self::WatchAndJoin(pattern.to_owned()))
+        } else {
+            Err(format!("{pattern:?} is neither a room nor the beginning of one with `*` after it"))
         }
     }
 }
 
-/// What a caller may do. Without a list nothing limits the rooms; with one, what no entry allows is denied.
+/// What a caller may do: the claim `rooms`. Without the claim it is nothing, unless the deployment has a default.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Rights(pub Option<Vec<Grant>>);
 
 impl Rights {
+    /// To watch and to join every room.
+    pub fn everywhere() -> Self {
+        Self(Some(vec![Grant::WatchAndJoin("*".into())]))
+    }
+
+    /// These, or where the claim is missing the deployment's default.
+    #[must_use]
+    pub fn or(self, default: &Self) -> Self {
+        if self.0.is_some() { self } else { default.clone() }
+    }
+
+    /// In the same rooms, exactly these rights.
+    #[must_use]
+    pub fn limited_to(self, can: &[Right]) -> Self {
+        if *can == [Right::Watch, Right::Join] {
+            return self; // the short form says the same
+        }
+        let limited = |grant: Grant| Grant::Some { room: grant.pattern().to_owned(), can: can.to_vec() };
+        Self(self.0.map(|grants| grants.into_iter().map(limited).collect()))
+    }
+
     /// Whether this is allowed in that room.
     pub fn allow(&self, room: &RoomId, right: Right) -> bool {
-        self.0.as_ref().is_none_or(|grants| grants.iter().any(|grant| grant.allows(room, right)))
+        self.grants().iter().any(|grant| grant.gives(right) && matches(grant.pattern(), room))
     }
+
+    /// The rooms in which this is allowed, of those whose key begins with `prefix`; none overlaps another.
+    pub fn ranges(&self, right: Right, prefix: &str) -> Vec<KeyRange> {
+        // What can never match is left out: it may hold what a database cannot be asked for.
+        let given = self.grants().iter().filter(|grant| grant.gives(right) && can_match(grant.pattern()));
+        let ranges = given.filter_map(|grant| match grant.pattern().strip_suffix('*') {
+            Some(begin) if begin.starts_with(prefix) => Some(KeyRange::beginning_with(begin)),
+            Some(begin) if prefix.starts_with(begin) => Some(KeyRange::beginning_with(prefix)),
+            None if grant.pattern().starts_with(prefix) => Some(KeyRange::only(grant.pattern())),
+            _ => None,
+        });
+        KeyRange::without_overlap(ranges.collect())
+    }
+
+    /// Whether this is allowed in any room at all.
+    pub fn anywhere(&self, right: Right) -> bool {
+        self.grants().iter().any(|grant| grant.gives(right))
+    }
+
+    fn grants(&self) -> &[Grant] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+fn can_match(pattern: &str) -> bool {
+    pattern == "*" || RoomId::parse(pattern.strip_suffix('*').unwrap_or(pattern)).is_ok()
 }
 
 fn matches(pattern: &str, room: &RoomId) -> bool {
@@ -59,11 +150,16 @@ fn matches(pattern: &str, room: &RoomId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    fn rights(claim: &str) -> Rights {
+        serde_json::from_str(claim).unwrap()
+    }
+
     fn allows(claim: &str, room: &str, right: Right) -> bool {
-        let rights: Rights = serde_json::from_str(claim).unwrap();
-        rights.allow(&RoomId::parse(room).unwrap(), right)
+        rights(claim).allow(&RoomId::parse(room).unwrap(), right)
     }
 
     #[test]
@@ -77,11 +173,52 @@ mod tests {
     }
 
     #[test]
-    fn rights_are_separate_and_an_empty_list_denies_all() {
-        let watch = r#"[{"room": "a*", "can": ["watch"]}]"#;
-        assert!(allows(watch, "ab", Right::Watch));
-        assert!(!allows(watch, "ab", Right::Join));
-        assert!(!allows("[]", "ab", Right::Watch));
-        assert!(allows("null", "ab", Right::Join));
+    fn each_right_is_given_by_its_own_name_only_and_the_short_form_gives_two() {
+        for given in Right::ALL {
+            let claim = format!(r#"[{{"room": "a*", "can": ["{}"]}}]"#, given.as_str());
+            for right in Right::ALL {
+                assert_eq!(allows(&claim, "ab", right), given == right, "{given:?} {right:?}");
+            }
+            let usual = matches!(given, Right::Watch | Right::Join);
+            assert_eq!(allows(r#"["*"]"#, "ab", given), usual, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn what_nothing_allows_is_denied() {
+        for claim in ["[]", "null"] {
+            for right in Right::ALL {
+                assert!(!allows(claim, "ab", right));
+                assert!(!rights(claim).anywhere(right));
+            }
+        }
+        let default = rights(r#"["lobby"]"#);
+        assert_eq!(rights("null").or(&default), default);
+        assert_eq!(rights("[]").or(&default), rights("[]"));
+    }
+
+    #[test]
+    fn a_pattern_of_a_setting_must_be_able_to_match() {
+        for good in ["*", "lobby", "team:*", &"r".repeat(128)] {
+            assert!(Grant::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "t*m", "**", "é*", &"r".repeat(129)] {
+            assert!(Grant::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_hold_exactly_the_rooms_that_are_allowed_and_begin_so(
+            patterns in proptest::collection::vec("[ab]{0,3}\\*?", 0..5), prefix in "[ab]{0,2}", room in "[ab]{1,4}",
+        ) {
+            let can = vec![Right::List];
+            let grants = patterns.into_iter().map(|room| Grant::Some { room, can: can.clone() }).collect();
+            let rights = Rights(Some(grants));
+            let ranges = rights.ranges(Right::List, &prefix);
+            let within = ranges.iter().filter(|range| range.holds(&room)).count();
+            let wanted = rights.allow(&RoomId::parse(&room).unwrap(), Right::List) && room.starts_with(&prefix);
+            prop_assert_eq!(within, usize::from(wanted), "{:?}", ranges);
+        }
     }
 }

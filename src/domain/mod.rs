@@ -8,6 +8,7 @@ pub mod id;
 pub mod last_seen;
 pub mod lease;
 pub mod member;
+pub mod range;
 pub mod resume;
 pub mod roster;
 pub mod timestamp;

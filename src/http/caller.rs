@@ -13,6 +13,7 @@ use crate::auth::ticket::looks_like_a_token;
 use crate::auth::{Claims, Right};
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::member::Viewer;
+use crate::domain::range::KeyRange;
 
 /// The caller of a request. The user is who the token says; only the server key may name one.
 #[derive(Clone, Debug)]
@@ -72,6 +73,17 @@ impl Caller {
     pub fn may(&self, right: Right, room: &RoomId) -> Result<(), Problem> {
         let allowed = self.claims().is_none_or(|claims| claims.rooms.allow(room, right));
         if allowed { Ok(()) } else { Err(Code::RoomNotFound.into()) }
+    }
+
+    /// The rooms whose key begins with `prefix` that the caller may list; for the server key all.
+    pub fn may_list(&self, prefix: &str) -> Result<Vec<KeyRange>, Problem> {
+        match self.claims() {
+            None => Ok(vec![KeyRange::beginning_with(prefix)]),
+            Some(claims) if claims.rooms.anywhere(Right::List) => {
+                Ok(claims.rooms.ranges(Right::List, prefix))
+            }
+            Some(_) => Err(Code::ListNotAllowed.into()),
+        }
     }
 
     /// Only the server key passes.

@@ -20,6 +20,9 @@ const TOKEN_TTL: Duration = Duration::from_secs(3600);
 struct TokenBody {
     user: UserId,
     name: Option<String>,
+    /// The claim `rooms`: all rooms when not given, so that what comes out says what it allows.
+    #[serde(default = "Rights::everywhere")]
+    rooms: Rights,
 }
 
 #[derive(Serialize)]
@@ -33,7 +36,7 @@ async fn token(
     Body(body): Body<TokenBody>,
 ) -> Result<web::Json<Minted>, Problem> {
     let exp = (SystemTime::now() + TOKEN_TTL).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let claims = Claims { sub: body.user, exp, name: body.name, avatar_url: None, rooms: Rights::default() };
+    let claims = Claims { sub: body.user, exp, name: body.name, avatar_url: None, rooms: body.rooms };
     Ok(web::Json(Minted { token: service.mint.as_ref().ok_or(Code::NotFound)?.mint(&claims) }))
 }
 

@@ -101,7 +101,7 @@ fn finish(document: &mut Document) {
     components.add_security_scheme("ticket", SecurityScheme::ApiKey(ApiKey::Query(ticket)));
     components.add_security_scheme(
         "token",
-        bearer("A JSON Web Token of a user: HS256, with `sub` and `exp`; optional `name`, `avatar_url`, `rooms`."),
+        bearer("A JSON Web Token of a user, with `sub`, `exp` and `rooms`, what it allows where; optional `name`, `avatar_url`."),
     );
     components
         .add_security_scheme("server_key", bearer("A key of an application's server. Never in a browser."));

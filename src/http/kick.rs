@@ -9,6 +9,7 @@ use super::body::Body;
 use super::caller::Caller;
 use super::docs::problems;
 use super::problem::Problem;
+use crate::auth::Right;
 use crate::domain::id::{RoomId, UserId};
 
 /// A kick.
@@ -28,19 +29,19 @@ pub struct Kicked {
     cursor: String,
 }
 
-problems!(KickProblems: InvalidJson InvalidBody InvalidRoom MissingToken InvalidToken ExpiredToken ServerOnly
-    BodyTimeout BodyTooLarge UnsupportedType RoomBusy Overloaded Unavailable OutcomeUnknown);
+problems!(KickProblems: InvalidJson InvalidBody InvalidRoom MissingToken InvalidToken ExpiredToken RoomNotFound
+    BodyTimeout BodyTooLarge UnsupportedType TooManyWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Remove a member
 ///
 /// Ends all of a user's sessions in the room, with `left {kicked}`. Succeeds when they are not there. They can
-/// join again for as long as their token allows it. Right: server key.
+/// join again for as long as their token allows it. Right: `admin` in the room, or server key.
 #[utoipa::path(
     tag = "presence",
     params(("room" = String, Path, description = "The room.", example = "lobby")),
     request_body = KickBody,
     responses((status = 200, description = "Absent, and committed.", body = Kicked), KickProblems),
-    security(("server_key" = []))
+    security(("token" = []), ("server_key" = []))
 )]
 #[post("/v1/rooms/{room}/kick")]
 pub(super) async fn kick(
@@ -49,7 +50,9 @@ pub(super) async fn kick(
     room: web::Path<String>,
     Body(body): Body<KickBody>,
 ) -> Result<web::Json<Kicked>, Problem> {
-    caller.must_be_server()?;
-    let answer = service.commands.kick(RoomId::parse(&room)?, body.user).await?;
+    service.limits.write(&caller)?;
+    let room = RoomId::parse(&room)?;
+    caller.may(Right::Admin, &room)?;
+    let answer = service.commands.kick(room, body.user).await?;
     Ok(web::Json(Kicked { cursor: answer.cursor.to_string() }))
 }

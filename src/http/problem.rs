@@ -68,6 +68,7 @@ codes! {
     ExpiredToken      "expired_token"        401 0 "The token has expired; get a new one.";
     UserNotAllowed    "user_not_allowed"     403 0 "Only the server key may name a user.";
     ServerOnly        "server_only"          403 0 "Only the server key may do this.";
+    ListNotAllowed    "list_not_allowed"     403 0 "Your token gives the right to list in no room.";
     RoomNotFound      "room_not_found"       404 0 "There is no such room for you.";
     SessionNotFound   "session_not_found"    404 0 "You have no such session in that room; join first.";
     UserNotFound      "user_not_found"       404 0 "There is no such user.";

@@ -45,16 +45,17 @@ pub struct RoomsPage {
     next: Option<String>,
 }
 
-problems!(RoomsProblems: InvalidQuery MissingToken InvalidToken ExpiredToken ServerOnly Overloaded Unavailable);
+problems!(RoomsProblems: InvalidQuery MissingToken InvalidToken ExpiredToken ListNotAllowed Overloaded Unavailable);
 
 /// Which rooms are occupied
 ///
-/// Rooms with at least one member, by key. Right: server key.
+/// Rooms with at least one member, by key. Others than those one may list are left out, as if nobody were there;
+/// a token that may list none at all is told so. Right: `list` in each room, or server key.
 #[utoipa::path(
     tag = "presence",
     params(RoomsQuery),
     responses((status = 200, description = "A page of rooms.", body = RoomsPage), RoomsProblems),
-    security(("server_key" = []))
+    security(("token" = []), ("server_key" = []))
 )]
 #[get("/v1/rooms")]
 pub(super) async fn rooms(
@@ -62,15 +63,14 @@ pub(super) async fn rooms(
     caller: Caller,
     query: web::Query<RoomsQuery>,
 ) -> Result<web::Json<RoomsPage>, Problem> {
-    caller.must_be_server()?;
     let RoomsQuery { prefix, limit, after } = query.into_inner();
     let (prefix, after, limit) = (key(prefix, "prefix")?, key(after, "after")?, limit.unwrap_or(100));
     if !(1..=1000).contains(&limit) {
         return Err(Problem::with(Code::InvalidQuery, "limit is 1 to 1000"));
     }
-    let store = service.store.clone();
+    let (store, ranges) = (service.store.clone(), caller.may_list(&prefix)?);
     let found =
-        service.store.detached(async move { store.occupied_rooms(&after, &prefix, limit).await }).await?;
+        service.store.detached(async move { store.occupied_rooms(&after, &ranges, limit).await }).await?;
     let full = i64::try_from(found.len()).is_ok_and(|n| n == limit);
     let next = found.last().filter(|_| full).map(|(room, _)| room.clone());
     let rooms = found.into_iter().map(|(room, count)| OccupiedRoom { room, count }).collect();

@@ -1,23 +1,34 @@
 //! Reading which rooms are occupied.
 
 use super::{Store, StoreError};
+use crate::domain::range::KeyRange;
 
-const OCCUPIED: &str = "select room_id, member_count from headcount.rooms \
-     where member_count > 0 and room_id > $1 and starts_with(room_id, $2) and room_id >= $2 \
-     order by room_id limit $3";
+/// One look into the index for each range, and no more than a page of each.
+const OCCUPIED: &str = "select r.room_id, r.member_count \
+     from unnest($2::text[], $3::text[]) given (low, high) \
+     cross join lateral ( \
+         select r.room_id, r.member_count from headcount.rooms r \
+         where r.member_count > 0 and r.room_id > $1 and r.room_id >= given.low and r.room_id < given.high \
+         order by r.room_id limit $4 \
+     ) r \
+     order by r.room_id limit $4";
 
 impl Store {
-    /// Rooms with members whose key begins with `prefix`, after a key, in the order of keys, with their counts.
+    /// Rooms with members within these ranges, which do not overlap, after a key, in the order of keys, with their
+    /// counts.
     pub async fn occupied_rooms(
         &self,
         after: &str,
-        prefix: &str,
+        ranges: &[KeyRange],
         limit: i64,
     ) -> Result<Vec<(String, i32)>, StoreError> {
+        let low: Vec<&str> = ranges.iter().map(|range| range.from.as_str()).collect();
+        let high: Vec<&str> = ranges.iter().map(|range| range.until.as_str()).collect();
         let mut lease = self.connection().await?;
         let rows = sqlx::query_as(OCCUPIED)
             .bind(after)
-            .bind(prefix)
+            .bind(low)
+            .bind(high)
             .bind(limit)
             .fetch_all(lease.connection())
             .await?;

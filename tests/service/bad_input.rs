@@ -84,7 +84,7 @@ async fn bad_credentials_have_their_codes_and_change_nothing() {
         exp,
         name: None,
         avatar_url: None,
-        rooms: Rights::default(),
+        rooms: Rights::everywhere(),
     };
     let expired = token_key().mint(&claims(1_000_000));
     let other = headcount::auth::token::TokenKey::new("another secret".to_owned().into())

@@ -27,6 +27,7 @@ pub struct Deployment {
     pub database: TestDatabase,
     pub replicas: Vec<Replica>,
     http: reqwest::Client,
+    rooms_default: Rights,
 }
 
 /// The settings a user gets, but for what the environment says of LISTEN: the suite must pass with and without.
@@ -43,12 +44,23 @@ pub async fn start() -> Deployment {
 
 /// Several replicas.
 pub async fn start_with(replicas: usize, tuning: Tuning) -> Deployment {
-    let database = database().await;
-    let mut deployment = Deployment { database, replicas: Vec::new(), http: reqwest::Client::new() };
+    let mut deployment = without_replicas(Rights::default()).await;
     for _ in 0..replicas {
         deployment.add(tuning.clone());
     }
     deployment
+}
+
+/// One replica that lets a token without the claim `rooms` do this.
+pub async fn start_keyed(tuning: Tuning, rooms_default: Rights) -> Deployment {
+    let mut deployment = without_replicas(rooms_default).await;
+    deployment.add(tuning);
+    deployment
+}
+
+async fn without_replicas(rooms_default: Rights) -> Deployment {
+    let database = database().await;
+    Deployment { database, replicas: Vec::new(), http: reqwest::Client::new(), rooms_default }
 }
 
 pub fn token_key() -> TokenKey {
@@ -72,6 +84,7 @@ impl Deployment {
             keys: Keys::new(
                 &[SERVER_KEY.to_owned().into()],
                 SecretString::from(JWT_SECRET.to_owned()).into(),
+                self.rooms_default.clone(),
             ),
             tuning,
             mint: Some(token_key()),
@@ -86,7 +99,7 @@ impl Deployment {
 
     /// A user at some replica.
     pub fn user_at(&self, replica: usize, id: &str) -> Client {
-        self.caller_at(replica, token(id, Rights::default()))
+        self.caller_at(replica, token(id, Rights::everywhere()))
     }
 
     /// An application's server.

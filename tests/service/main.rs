@@ -17,6 +17,7 @@ mod members;
 mod processes;
 mod profiles;
 mod replicas;
+mod rights;
 mod streams;
 mod sweeping;
 mod tickets;

@@ -192,7 +192,7 @@ async fn a_kick_ends_all_sessions_of_a_user_in_the_room() {
     ann.join("kitchen").await;
     assert_eq!(
         ann.post("/v1/rooms/lobby/kick", &json!({"user": "ann"})).await.problem(),
-        (403, "server_only")
+        (404, "room_not_found")
     );
     deployment.server().post("/v1/rooms/lobby/kick", &json!({"user": "ann"})).await.ok();
     assert_eq!(deployment.log("lobby").await, ["joined ann", "left ann kicked"]);

@@ -35,7 +35,7 @@ impl Process {
         Client {
             http: reqwest::Client::new(),
             base,
-            credential: token(id, Rights::default()),
+            credential: token(id, Rights::everywhere()),
             session: uuid::Uuid::new_v4(),
         }
     }

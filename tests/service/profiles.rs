@@ -159,7 +159,7 @@ async fn the_server_lists_occupied_rooms_by_prefix_and_page() {
     assert_eq!(page, json!({"rooms": [{"room": "team:1", "count": 1}], "next": "team:1"}));
     let page = server.get("/v1/rooms?prefix=team:&after=team:1").await.ok();
     assert_eq!(page, json!({"rooms": [{"room": "team:3", "count": 1}], "next": null}));
-    assert_eq!(ann.get("/v1/rooms").await.problem(), (403, "server_only"));
+    assert_eq!(ann.get("/v1/rooms").await.problem(), (403, "list_not_allowed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,7 +37,7 @@ async fn a_token_in_an_address_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_is_got_for_rooms_one_may_watch_only() {
     let deployment = start_with(1, tuning()).await;
-    let ann = deployment.caller_at(0, token("ann", Rights(Some(vec![Grant::All("lobby".into())]))));
+    let ann = deployment.caller_at(0, token("ann", Rights(Some(vec![Grant::WatchAndJoin("lobby".into())]))));
     ann.post("/v1/tickets", &json!({"rooms": ["lobby"]})).await.ok();
     assert_eq!(
         ann.post("/v1/tickets", &json!({"rooms": ["lobby", "x"]})).await.problem(),
