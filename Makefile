@@ -25,12 +25,18 @@ dev: ## Runs the service on a private Postgres, with the demo page
 	@# The dev profile: a clean release build takes half as long again and a demo does not feel it.
 	$(tools) exec cargo run -- dev $(ARGS)
 
-.PHONY: test test-client test-rust
-test: $(if $(ARGS),,test-client) test-rust ## Installs what the tests need and runs all of them; ARGS='some_name' for a few of Rust's
+.PHONY: test test-client test-browser test-rust
+test: $(if $(ARGS),,test-client) test-rust $(if $(ARGS),,test-browser) ## Installs what the tests need and runs all of them; ARGS='some_name' for a few of Rust's
 
 test-client: ## Only those of the browser library
 	@scripts/bootstrap client
 	$(tools) npm --prefix clients/js test
+
+test-browser: ## Only those in a real browser, with a real service; ARGS='tabs' for a file of them
+	@scripts/bootstrap postgres client chromium
+	cargo build $(locked) --bin headcount
+	$(tools) HEADCOUNT_BIN=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/headcount \
+		npm --prefix clients/js run test:browser -- $(ARGS)
 
 # The example is run by its path, not by `cargo run`: that would hand its CARGO_* variables down to the
 # inner cargo, and crates that watch them (ring does) would be built again on every change of command.

@@ -26,6 +26,14 @@ test("the bundle defines one global", () => {
   expect(page.headcount).toBeTypeOf("function");
 });
 
+test("the package has its licences", () => {
+  for (const name of ["LICENSE-MIT", "LICENSE-APACHE"]) {
+    const text = (path: string) => readFileSync(new URL(path + name, import.meta.url), "utf8");
+    expect(text("../")).toBe(text("../../../"));
+    expect(manifest.files).toContain(name);
+  }
+});
+
 test("there are no runtime dependencies", () => {
   expect(manifest.dependencies).toBeUndefined();
 });

@@ -1,0 +1,103 @@
+// Names, pictures and states that are scripts stay text, in every page of ours.
+
+import type { Page } from "playwright-core";
+import type { Client } from "pg";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Front } from "./front.js";
+import { PAYLOADS, PICTURES } from "./payloads.js";
+import { connect, Ends, Service } from "./processes.js";
+import { fact, openBrowser } from "./stage.js";
+
+const ends = new Ends();
+let service: Service;
+let front: Front;
+let database: Client;
+let browser: Awaited<ReturnType<typeof openBrowser>>;
+/** By user: what they call themselves. */
+const names = new Map(PAYLOADS.map((name, n) => [`user-${n}`, name]));
+
+beforeAll(async () => {
+  const dev = await Service.dev(ends);
+  service = dev.service;
+  front = await Front.start(ends, service);
+  database = await connect(dev.socket, "headcount");
+  ends.add(() => database.end());
+  browser = await openBrowser(ends);
+
+  const users = [...names].map(([id, name]) => ({ id, name }));
+  await service.call("PUT", "/v1/users", users);
+  for (const [n, picture] of PICTURES.entries()) {
+    await database.query("update headcount.users set avatar_url = $1 where user_id = $2", [picture, `user-${n}`]);
+  }
+  for (const { id, name } of users) {
+    const state = { typing: name, [name]: name, text: [name] };
+    await service.call("POST", "/v1/rooms/lobby/join", { user: id, session: crypto.randomUUID(), state });
+  }
+});
+afterAll(() => ends.run());
+
+/** A page that tells when something ran, or when its policy had to stop something. */
+async function open(url: string): Promise<Page> {
+  const page = await browser.newPage();
+  page.on("dialog", (dialog) => void dialog.dismiss());
+  await page.addInitScript(`
+    window.blocked = [];
+    addEventListener("securitypolicyviolation", (event) => window.blocked.push(event.violatedDirective + " " + event.blockedURI));
+  `);
+  await page.goto(url);
+  return page;
+}
+
+/** Nothing ran, nothing had to be stopped, and there is no element that could only have come from a payload. */
+async function expectOnlyText(page: Page, root: string): Promise<void> {
+  const found = await page.evaluate<{ tags: string[]; handlers: string[]; links: string[] }>(`(() => {
+    const all = [...${root}.querySelectorAll("*")];
+    return {
+      tags: [...new Set(all.map(({ localName }) => localName))],
+      handlers: all.flatMap((element) => [...element.attributes].map(({ name }) => name)).filter((name) => name.startsWith("on")),
+      links: all.flatMap(({ href, src, action, data }) => [href, src, action, data]).filter((link) => /^(javascript|data:text)/i.test(String(link))),
+    };
+  })()`);
+  const foreign = "svg animate iframe details video audio source marquee object embed math mtext mglyph style base x table";
+  expect(found.tags.filter((tag) => foreign.split(" ").includes(tag))).toEqual([]);
+  expect(found.handlers).toEqual([]);
+  expect(found.links).toEqual([]);
+  expect(await page.evaluate("window.ran")).toBeUndefined();
+  expect(await page.evaluate("window.blocked")).toEqual([]);
+}
+
+const texts = (page: Page, selector: string, root = "document") =>
+  page.evaluate<string[]>(`[...${root}.querySelectorAll("${selector}")].map(({ textContent }) => textContent)`);
+
+test("there are at least thirty of them", () => {
+  expect(new Set(PAYLOADS).size).toBeGreaterThanOrEqual(30);
+});
+
+test("in the demo page", async () => {
+  const hostile = PAYLOADS[3];
+  const page = await open(`${service.url}/?${new URLSearchParams({ user: hostile, name: hostile, room: "lobby" })}`);
+  const everybody = [...names.values(), hostile].sort();
+  await fact(async () => (await texts(page, "#members .name")).sort()).toEqual(everybody);
+  await page.click("summary"); // the raw frames
+  await fact(() => texts(page, "#frames pre").then((frames) => frames.some((frame) => frame.includes("<script>")))).toBe(true);
+  await expectOnlyText(page, "document.getElementById('members')");
+  await expectOnlyText(page, "document.getElementById('frames')");
+  await page.click("#leave");
+  await fact(() => page.isVisible("#join")).toBe(true);
+  await page.close();
+});
+
+test("in the elements", async () => {
+  const page = await open(`${front.url}/elements?user=eve&room=lobby`);
+  const list = "document.querySelector('headcount-list').shadowRoot";
+  const avatars = "document.querySelector('headcount-avatars').shadowRoot";
+  await fact(async () => (await texts(page, "[part~=name]", list)).sort()).toEqual([...names.values()].sort());
+  const titles = `[...${avatars}.querySelectorAll("li")].map(({ title }) => title).sort()`;
+  await fact(() => page.evaluate(titles)).toEqual([...names.values()].sort());
+
+  // Comings and goings are read out.
+  await service.call("POST", "/v1/rooms/lobby/kick", { user: "user-0" });
+  await fact(() => texts(page, "[role=status]", list).then(([news]) => news.includes(PAYLOADS[0]))).toBe(true);
+  for (const root of [list, avatars]) await expectOnlyText(page, root);
+  await service.call("POST", "/v1/rooms/lobby/join", { user: "user-0", session: crypto.randomUUID() });
+});
