@@ -18,7 +18,11 @@ create type headcount.command as (
     lease_hidden interval,
     grace        interval, -- leave: wait this long for a join of the same user
     wave         integer,
-    outcome      text
+    outcome      text,     -- and what was found when it was decided:
+    known        boolean,  -- the session is in the room
+    company      boolean,  -- the user is, with some session
+    seen_from    timestamptz, -- since when others see the user there
+    renews       boolean   -- the session is renewed by it
 );
 
 create type headcount.answer as (ord integer, room_id text, outcome text, created boolean, member jsonb);
@@ -28,7 +32,7 @@ create type headcount.answer as (ord integer, room_id text, outcome text, create
 --   stale    an older seq than the newest seen: nothing is done, and it is answered as ok with what is now
 --   absent   the session is not in that room (for a leave that is success)
 --   foreign  the session is somebody else's, or for an update nobody's
-create function headcount.decide(p_wave headcount.command[]) returns headcount.command[]
+create function headcount.decide(p_wave headcount.command[], p_now timestamptz) returns headcount.command[]
 language plpgsql stable as $$
 begin
     return (
@@ -44,17 +48,27 @@ begin
                 ) then 'foreign'
                 when c.seq < greatest(m.seq, d.seq) then 'stale'
                 when p.session_id is null and c.op <> 'leave' then 'foreign'
-                when m.session_id is null and c.op <> 'join' then 'absent'
+                when m.known is not true and c.op <> 'join' then 'absent'
                 else 'ok'
-            end
+            end,
+            coalesce(m.known, false), m.company, m.seen_from,
+            -- Sessions made by this batch are renewed already, and visible.
+            p.last_seen <> p_now or p.visible <> c.visible
         )::headcount.command order by c.ord)
         from unnest(p_wave) c
         left join headcount.presence p on p.session_id = any (array[c.session_id])
-        left join headcount.memberships m
-            on m.room_id = any (array[c.room_id]) and m.user_id = any (array[c.user_id])
-            and m.session_id = any (array[c.session_id])
+        cross join lateral (
+            select
+                count(*) > 0 as company,
+                bool_or(m.session_id = c.session_id) as known,
+                max(m.seq) filter (where m.session_id = c.session_id) as seq,
+                min(m.joined_at) filter (where not m.invisible) as seen_from
+            from headcount.memberships m
+            where m.room_id = c.room_id and m.user_id = c.user_id
+            offset 0
+        ) m
         left join headcount.departures d
-            on d.session_id = any (array[c.session_id]) and d.room_id = any (array[c.room_id])
+            on c.seq is not null and d.session_id = any (array[c.session_id]) and d.room_id = any (array[c.room_id])
     );
 end
 $$;
@@ -78,9 +92,9 @@ begin
         from unnest(p_commands) d
         where d.op in ('join', 'update') and d.outcome = 'ok'
         group by d.session_id
+        having bool_or(d.renews)
     ) c
-    -- Sessions made by this batch are renewed already, and visible.
-    where p.session_id = any (array[c.session_id]) and (p.last_seen <> p_now or p.visible <> c.visible);
+    where p.session_id = any (array[c.session_id]);
 end
 $$;
 
@@ -96,12 +110,7 @@ begin
         invisible = coalesce(c.invisible, m.invisible),
         -- Who shows themselves joins now: since when they were there unseen is not told.
         joined_at = case
-            when m.invisible and not c.invisible
-            then coalesce(
-                (select min(v.joined_at) from headcount.memberships v
-                 where v.room_id = m.room_id and v.user_id = m.user_id and not v.invisible),
-                p_now
-            )
+            when m.invisible and not c.invisible then coalesce(c.seen_from, p_now)
             else m.joined_at
         end,
         seq = greatest(m.seq, c.seq),
@@ -109,23 +118,18 @@ begin
     from unnest(p_wave) c
     where m.room_id = any (array[c.room_id]) and m.user_id = any (array[c.user_id])
       and m.session_id = any (array[c.session_id])
-      and c.outcome = 'ok' and (c.op in ('join', 'update') or c.op = 'leave' and c.grace > '0');
+      and c.known and c.outcome = 'ok' and (c.op in ('join', 'update') or c.op = 'leave' and c.grace > '0');
 
     insert into headcount.memberships
         (room_id, user_id, session_id, status, state, invisible, seq, joined_at, changed_at)
     select
         c.room_id, c.user_id, c.session_id, coalesce(c.status, 'online'), c.state, coalesce(c.invisible, false),
         coalesce(c.seq, 0),
-        coalesce(
-            (select min(m.joined_at) from headcount.memberships m
-             where m.room_id = c.room_id and m.user_id = c.user_id and not m.invisible and c.invisible is not true),
-            p_now
-        ),
+        coalesce(case when c.invisible is not true then c.seen_from end, p_now),
         clock_timestamp()
     from unnest(p_wave) c
-    where c.op = 'join' and c.outcome = 'ok'
-    order by c.room_id, c.user_id, c.session_id
-    on conflict (room_id, user_id, session_id) do nothing;
+    where c.op = 'join' and c.outcome = 'ok' and not c.known
+    order by c.room_id, c.user_id, c.session_id;
 
     with departed as (
         delete from headcount.memberships m
@@ -164,8 +168,13 @@ declare
     v_touched headcount.touched[] := headcount.remember(array(
         select (c.ord, c.room_id, c.user_id, case c.op when 'kick' then 'kicked' else 'left' end)::headcount.touch
         from unnest(p_wave) c
-        where c.outcome in ('ok', 'stale')
-    ));
+        where c.outcome in ('ok', 'stale') and c.company
+    )) || array(
+        -- Of who was not there is nothing to remember.
+        select (c.ord, c.room_id, c.user_id, null, 'left', null)::headcount.touched
+        from unnest(p_wave) c
+        where c.outcome in ('ok', 'stale') and not c.company
+    );
 begin
     perform headcount.carry_out(p_wave, p_now);
     return array(
@@ -221,6 +230,7 @@ declare
     v_held     text[];
     v_busy     text[];
     v_sessions uuid[];
+    v_created  uuid[];
     v_locked   headcount.room_version[];
     v_wave     headcount.command[];
     v_decided  headcount.command[] := '{}';
@@ -231,7 +241,7 @@ begin
             c.ord, c.op, c.room_id, c.user_id, c.session_id, c.seq, c.name, c.avatar_url, c.status, c.state,
             c.visible, c.invisible,
             coalesce(c.lease, '45 s'), coalesce(c.lease_hidden, '150 s'), coalesce(c.grace, '0'),
-            row_number() over (partition by c.room_id, c.user_id order by c.ord), null
+            row_number() over (partition by c.room_id, c.user_id order by c.ord), null, null, null, null, null
         )::headcount.command
         from jsonb_populate_recordset(null::headcount.command, p_commands) c
     );
@@ -275,18 +285,22 @@ begin
 
     -- New sessions belong to whoever used them first, also when that was in a room they have left. A join that
     -- its own leave overtook makes no session.
-    insert into headcount.presence (session_id, user_id, lease, last_active, last_seen)
-    select distinct on (c.session_id) c.session_id, c.user_id, c.lease, v_now, v_now
-    from unnest(v_commands) c
-    where c.op = 'join'
-      and not exists (
-          select from headcount.departures d
-          where d.session_id = c.session_id
-            and (d.user_id <> c.user_id or d.room_id = c.room_id and c.seq < d.seq)
-          offset 0
-      )
-    order by c.session_id, c.ord
-    on conflict (session_id) do nothing;
+    with created as (
+        insert into headcount.presence (session_id, user_id, lease, last_active, last_seen)
+        select distinct on (c.session_id) c.session_id, c.user_id, c.lease, v_now, v_now
+        from unnest(v_commands) c
+        where c.op = 'join'
+          and not exists (
+              select from headcount.departures d
+              where d.session_id = c.session_id
+                and (d.user_id <> c.user_id or d.room_id = c.room_id and c.seq < d.seq)
+              offset 0
+          )
+        order by c.session_id, c.ord
+        on conflict (session_id) do nothing
+        returning session_id
+    )
+    select array_agg(c.session_id) into v_created from created c;
 
     v_sessions := array(
         select c.session_id from unnest(v_commands) c where c.session_id is not null
@@ -300,13 +314,15 @@ begin
         ) m
         where c.op = 'kick'
     );
-    perform from (select unnest(v_sessions) as session_id order by session_id) given
+    perform from (
+        (select unnest(v_sessions) as session_id except select unnest(v_created)) order by session_id
+    ) given
     cross join lateral (
         select from headcount.presence p where p.session_id = given.session_id for update
     ) p;
 
     for v_number in 1 .. (select coalesce(max(c.wave), 0) from unnest(v_commands) c) loop
-        v_wave := headcount.decide(array(select c from unnest(v_commands) c where c.wave = v_number));
+        v_wave := headcount.decide(array(select c from unnest(v_commands) c where c.wave = v_number), v_now);
         v_decided := v_decided || v_wave;
         v_answers := v_answers || headcount.apply_wave(v_wave, v_now);
     end loop;
