@@ -97,6 +97,9 @@ impl Replica {
         if service.keys.verifier().has_files() {
             running.spawn(tasks::run(ReadKeys { service: service.clone() }));
         }
+        if service.keys.verifier().remote().is_some() {
+            running.spawn(fetch_keys(service.clone()));
+        }
         let apart = tuning.operator_listen.is_some();
         let audience = if apart { Audience::Clients } else { Audience::Everybody };
         let server = serve(socket, service.clone(), tuning.workers, tuning.cors_origins, audience)?;
@@ -210,6 +213,13 @@ impl tasks::Periodic for ReadKeys {
             tracing::warn!(%error, "token keys stay as they were");
         }
         Ok(None)
+    }
+}
+
+/// Fetches keys, so that they rotate without a restart.
+async fn fetch_keys(service: web::Data<Service>) {
+    if let Some(remote) = service.keys.verifier().remote() {
+        remote.run().await;
     }
 }
 

@@ -29,8 +29,8 @@ type Failure = Box<dyn std::error::Error>;
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Dev(dev) => run_dev(dev).await,
-        Command::Serve(serve) => run_serve(serve).await,
+        Command::Dev(dev) => run_dev(*dev).await,
+        Command::Serve(serve) => run_serve(*serve).await,
         Command::Migrate(database) => migrate(&database).await,
         Command::Openapi => openapi(),
         Command::Token(token) => mint(token),

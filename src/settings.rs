@@ -1,15 +1,17 @@
 //! The command line and its settings. Every flag has a `HEADCOUNT_...` variable; a bad value names itself.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hyper::Uri;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::auth::remote::Pace;
 use crate::auth::{Grant, Right, Rights, Sources};
 use crate::commands::Timing;
-use crate::domain::lease::Pace;
+use crate::domain::lease;
 
 /// Presence: which users are online, in which room, with which status, right now.
 #[derive(Parser, Debug)]
@@ -24,9 +26,9 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run on a private Postgres with development keys and a demo page, on this machine only
-    Dev(Dev),
+    Dev(Box<Dev>),
     /// Run on your Postgres, with your keys
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Bring the database's schema up to date, and stop
     Migrate(Database),
     /// Print the OpenAPI document
@@ -82,6 +84,9 @@ pub struct Serve {
     /// Public keys of tokens as a JSON Web Key Set; read again when it changes
     #[arg(long, env = "HEADCOUNT_JWKS_FILE")]
     pub jwks_file: Option<PathBuf>,
+    /// The same by HTTPS: fetched at the start, every 5 min, and when a token names a key that is not known
+    #[arg(long, env = "HEADCOUNT_JWKS_URL", value_parser = keys_url)]
+    pub jwks_url: Option<Uri>,
     /// Tokens must have this `iss`
     #[arg(long, env = "HEADCOUNT_JWT_ISSUER")]
     pub jwt_issuer: Option<String>,
@@ -256,7 +261,7 @@ impl Tuning {
 
     /// What commands need of them. A hidden session beats every 2/5 of its lease: 60 s of 150 s.
     pub fn timing(&self) -> Timing {
-        let pace = Pace {
+        let pace = lease::Pace {
             heartbeat: self.heartbeat,
             lease: self.lease,
             heartbeat_hidden: (self.hidden_lease * 2 / 5).max(self.heartbeat),
@@ -295,11 +300,12 @@ impl Dev {
 impl Serve {
     /// Checks the keys: a short one can be guessed.
     pub fn check(&self) -> Result<(), SettingError> {
-        let files = [&self.jwt_public_key_file, &self.jwks_file];
-        if self.jwt_secret.is_none() && files.iter().all(|file| file.is_none()) {
+        let public =
+            self.jwt_public_key_file.is_some() || self.jwks_file.is_some() || self.jwks_url.is_some();
+        if self.jwt_secret.is_none() && !public {
             return Err(SettingError(
-                "HEADCOUNT_JWT_SECRET is not set: what signs tokens? (or HEADCOUNT_JWT_PUBLIC_KEY_FILE, or \
-                 HEADCOUNT_JWKS_FILE)"
+                "HEADCOUNT_JWT_SECRET is not set: what signs tokens? (or HEADCOUNT_JWT_PUBLIC_KEY_FILE, \
+                 HEADCOUNT_JWKS_FILE, HEADCOUNT_JWKS_URL)"
                     .into(),
             ));
         }
@@ -324,6 +330,8 @@ impl Serve {
             secrets: self.jwt_secret.iter().chain(&self.jwt_secret_previous).cloned().collect(),
             public_key_file: self.jwt_public_key_file.clone(),
             jwks_file: self.jwks_file.clone(),
+            jwks_url: self.jwks_url.clone(),
+            jwks_pace: Pace::default(),
             issuer: self.jwt_issuer.clone(),
             audience: self.jwt_audience.clone(),
         }
@@ -352,6 +360,19 @@ fn between(name: &str, value: Duration, min: Duration, max: Duration) -> Result<
     }
     let [value, min, max] = [value, min, max].map(humantime::format_duration);
     Err(SettingError(format!("{name} is {value}; it must be between {min} and {max}")))
+}
+
+/// Whoever can change what comes from there can sign tokens: no plain HTTP but on this machine.
+fn keys_url(text: &str) -> Result<Uri, String> {
+    let url: Uri = text.parse().map_err(|error: hyper::http::uri::InvalidUri| error.to_string())?;
+    let host = url.host().unwrap_or_default();
+    let here =
+        host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    match url.scheme_str() {
+        Some("https") => Ok(url),
+        Some("http") if here => Ok(url),
+        _ => Err("an https: address (http: on this machine only)".into()),
+    }
 }
 
 /// Patterns separated by commas, as the claim `rooms` in its short form.

@@ -55,12 +55,12 @@ impl Keys {
     }
 
     /// Finds out whose credential this is. Every server key is compared, whichever matches.
-    pub fn identify(&self, credential: &str) -> Result<Owner, TokenError> {
+    pub async fn identify(&self, credential: &str) -> Result<Owner, TokenError> {
         let server = self.server.iter().fold(false, |found, key| key.matches(credential) | found);
         if server {
             Ok(Owner::Server)
         } else {
-            let claims = self.verifier.check(credential)?;
+            let claims = self.verifier.check(credential).await?;
             let rooms = claims.rooms.or(&self.rooms_default);
             Ok(Owner::User(Box::new(Claims { rooms, ..claims })))
         }

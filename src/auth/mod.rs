@@ -1,6 +1,8 @@
-//! Who is asking, and what they may do. Pure but for the clock that token expiry needs.
+//! Who is asking, and what they may do. Pure, but for the clock that token expiry needs and for where keys come from.
 
+mod jwks;
 pub mod keys;
+pub mod remote;
 pub mod rights;
 pub mod ticket;
 pub mod token;

@@ -45,6 +45,9 @@ pub enum TokenError {
     /// Signature, form or claims are wrong.
     #[error("the token is not valid")]
     Invalid,
+    /// It names a key that we do not have, and newer keys cannot be had now.
+    #[error("the keys of tokens cannot be fetched")]
+    UnknownKey,
 }
 
 impl Claims {

@@ -1,8 +1,8 @@
-//! Checks tokens: HS256 by a secret, or RS256, ES256 and EdDSA by public keys from a PEM or JWKS file.
+//! Checks tokens: HS256 by a secret, or RS256, ES256 and EdDSA by public keys from a PEM or JWKS file or a JWKS URL.
 //!
 //! Each key has the one algorithm it is good for; what a token's header asks for only selects among keys, so a
-//! public key is never taken for an HMAC secret. Files are read again when they change, so keys rotate without a
-//! restart; a file that cannot be read or understood leaves the keys as they were.
+//! public key is never taken for an HMAC secret. Files and the URL are read again, so keys rotate without a
+//! restart; what cannot be read or understood leaves the keys as they were.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,10 +10,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+use hyper::Uri;
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, errors::ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::jwks::{self, VerifyingKey};
+use super::remote::{Pace, Remote};
 use super::token::{Claims, TokenError};
 
 /// Bytes of a key file, at most.
@@ -31,6 +33,10 @@ pub struct Sources {
     pub public_key_file: Option<PathBuf>,
     /// A set of public keys.
     pub jwks_file: Option<PathBuf>,
+    /// Where a set of public keys is fetched.
+    pub jwks_url: Option<Uri>,
+    /// When it is fetched.
+    pub jwks_pace: Pace,
     /// Required when set.
     pub issuer: Option<String>,
     /// Required when set.
@@ -46,25 +52,29 @@ pub enum KeyError {
     /// The file holds no usable key.
     #[error("{0}: no RSA, P-256 or Ed25519 public key in it")]
     NoKey(PathBuf),
-}
-
-struct VerifyingKey {
-    id: Option<String>,
-    algorithm: Algorithm,
-    key: DecodingKey,
+    /// There is nobody whose word a server's certificate could have.
+    #[error("the system's root certificates: {0}")]
+    Roots(#[from] std::io::Error),
 }
 
 /// Checks tokens.
 pub struct Verifier {
     sources: Sources,
     keys: RwLock<Vec<VerifyingKey>>,
+    remote: Option<Remote>,
 }
 
 impl Verifier {
-    /// Reads the keys.
+    /// Reads the keys. Those of a URL are not there before [`Remote::run`] runs.
     pub fn new(sources: Sources) -> Result<Self, KeyError> {
         let keys = RwLock::new(read(&sources)?);
-        Ok(Self { sources, keys })
+        let remote = sources.jwks_url.clone().map(|url| Remote::new(url, sources.jwks_pace)).transpose()?;
+        Ok(Self { sources, keys, remote })
+    }
+
+    /// What fetches keys from a URL.
+    pub fn remote(&self) -> Option<&Remote> {
+        self.remote.as_ref()
     }
 
     /// Reads the files again.
@@ -79,10 +89,36 @@ impl Verifier {
         self.sources.public_key_file.is_some() || self.sources.jwks_file.is_some()
     }
 
-    /// Checks a token against every key that its header may mean.
-    pub fn check(&self, token: &str) -> Result<Claims, TokenError> {
+    /// Checks a token against every key that its header may mean. Where that is none of those we have, and there may
+    /// be newer ones, the answer waits for them.
+    pub async fn check(&self, token: &str) -> Result<Claims, TokenError> {
+        match (self.check_now(token), &self.remote) {
+            (Err(TokenError::UnknownKey), Some(remote)) => {
+                remote.freshen().await;
+                self.check_now(token).map_err(|refused| match refused {
+                    TokenError::UnknownKey if remote.is_current() => TokenError::Invalid,
+                    refused => refused,
+                })
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// Checks a token by the keys that are here. Refuses one whose key may be among newer ones with
+    /// [`TokenError::UnknownKey`].
+    pub fn check_now(&self, token: &str) -> Result<Claims, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let local = self.try_keys(token, &header, &self.keys.read().unwrap_or_else(PoisonError::into_inner));
+        let (Err(TokenError::Invalid), Some(remote)) = (&local, &self.remote) else {
+            return local;
+        };
+        remote.with_keys(|keys| match self.try_keys(token, &header, keys) {
+            Err(TokenError::Invalid) if may_be_newer(&header, keys) => Err(TokenError::UnknownKey),
+            answer => answer,
+        })
+    }
+
+    fn try_keys(&self, token: &str, header: &Header, keys: &[VerifyingKey]) -> Result<Claims, TokenError> {
         let mut refused = TokenError::Invalid;
         for key in keys.iter().filter(|key| key.algorithm == header.alg) {
             if header.kid.is_some() && key.id.is_some() && header.kid != key.id {
@@ -119,8 +155,16 @@ impl Verifier {
 /// For tests and `dev`: one secret and nothing else.
 impl From<SecretString> for Verifier {
     fn from(secret: SecretString) -> Self {
-        Self { keys: RwLock::new(vec![from_secret(&secret)]), sources: Sources::default() }
+        Self { keys: RwLock::new(vec![from_secret(&secret)]), sources: Sources::default(), remote: None }
     }
+}
+
+/// Whether newer keys than these could tell: when there are none yet, or none of that name. A token that names no key
+/// waits for the next refresh: it must not be able to cause a fetch. Nor one of an algorithm that no public key has.
+fn may_be_newer(header: &Header, keys: &[VerifyingKey]) -> bool {
+    let public = matches!(header.alg, Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA);
+    let named = header.kid.is_some() && keys.iter().all(|key| key.id != header.kid);
+    public && (named || keys.is_empty())
 }
 
 fn read(sources: &Sources) -> Result<Vec<VerifyingKey>, KeyError> {
@@ -129,7 +173,7 @@ fn read(sources: &Sources) -> Result<Vec<VerifyingKey>, KeyError> {
         keys.push(from_pem(&content(path)?).ok_or_else(|| KeyError::NoKey(path.clone()))?);
     }
     if let Some(path) = &sources.jwks_file {
-        let found = from_jwks(&content(path)?);
+        let found = jwks::parse(&content(path)?);
         if found.is_empty() {
             return Err(KeyError::NoKey(path.clone()));
         }
@@ -157,22 +201,6 @@ fn from_pem(pem: &[u8]) -> Option<VerifyingKey> {
         .or_else(|_| DecodingKey::from_ec_pem(pem).map(key(Algorithm::ES256)))
         .or_else(|_| DecodingKey::from_ed_pem(pem).map(key(Algorithm::EdDSA)))
         .ok()
-}
-
-/// Keys of other kinds are left out: a set may hold what is not meant for us. Secrets in a set are refused.
-fn from_jwks(json: &[u8]) -> Vec<VerifyingKey> {
-    let set: JwkSet = serde_json::from_slice(json).unwrap_or(JwkSet { keys: Vec::new() });
-    set.keys.iter().filter_map(from_jwk).collect()
-}
-
-fn from_jwk(jwk: &Jwk) -> Option<VerifyingKey> {
-    let algorithm = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => Algorithm::RS256,
-        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
-        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
-        _ => return None,
-    };
-    Some(VerifyingKey { id: jwk.common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
 }
 
 #[cfg(test)]
@@ -207,25 +235,28 @@ mod tests {
     #[test]
     fn a_minted_token_is_valid_under_its_own_secret_only() {
         let token = key("one").mint(&claims(FAR));
-        assert_eq!(verifier("one").check(&token).unwrap().sub.as_str(), "ann");
-        assert_eq!(verifier("two").check(&token).unwrap_err(), TokenError::Invalid);
+        assert_eq!(verifier("one").check_now(&token).unwrap().sub.as_str(), "ann");
+        assert_eq!(verifier("two").check_now(&token).unwrap_err(), TokenError::Invalid);
     }
 
     #[test]
     fn an_expired_token_says_so() {
-        assert_eq!(verifier("one").check(&key("one").mint(&claims(1000))).unwrap_err(), TokenError::Expired);
+        assert_eq!(
+            verifier("one").check_now(&key("one").mint(&claims(1000))).unwrap_err(),
+            TokenError::Expired
+        );
     }
 
     #[test]
     fn other_algorithms_and_missing_claims_are_refused() {
         let secret = EncodingKey::from_secret(b"one");
         let other = jsonwebtoken::encode(&Header::new(Algorithm::HS384), &claims(FAR), &secret).unwrap();
-        assert_eq!(verifier("one").check(&other).unwrap_err(), TokenError::Invalid);
+        assert_eq!(verifier("one").check_now(&other).unwrap_err(), TokenError::Invalid);
         let bare = serde_json::json!({"sub": "ann"});
         let bare = jsonwebtoken::encode(&Header::default(), &bare, &secret).unwrap();
-        assert_eq!(verifier("one").check(&bare).unwrap_err(), TokenError::Invalid);
+        assert_eq!(verifier("one").check_now(&bare).unwrap_err(), TokenError::Invalid);
         assert_eq!(
-            verifier("one").check("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.").unwrap_err(),
+            verifier("one").check_now("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.").unwrap_err(),
             TokenError::Invalid
         );
     }

@@ -1,10 +1,9 @@
 //! Who is calling, from the `Authorization` header.
 
-use std::future::{Ready, ready};
-
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::future::LocalBoxFuture;
 
 use super::Service;
 use super::problem::{Code, Problem};
@@ -21,7 +20,7 @@ pub struct Caller(Owner);
 
 impl Caller {
     /// From the `Authorization` header.
-    pub fn from_header(request: &HttpRequest) -> Result<Self, Problem> {
+    pub async fn from_header(request: &HttpRequest) -> Result<Self, Problem> {
         let service = request.app_data::<web::Data<Service>>().expect("registered when the app is built");
         let header = request.headers().get(AUTHORIZATION).ok_or(Code::MissingToken)?;
         let (scheme, credential) =
@@ -29,18 +28,22 @@ impl Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Code::MissingToken.into());
         }
-        Self::from_credential(service, credential.trim())
+        Self::from_credential(service, credential.trim()).await
     }
 
     /// From a credential that did not come in the header.
-    pub fn from_credential(service: &Service, credential: &str) -> Result<Self, Problem> {
-        Ok(Self(service.keys.identify(credential)?))
+    pub async fn from_credential(service: &Service, credential: &str) -> Result<Self, Problem> {
+        Ok(Self(service.keys.identify(credential).await?))
     }
 
     /// A watcher: by the header, or by a ticket in the address.
-    pub fn watching(service: &Service, request: &HttpRequest, ticket: Option<&str>) -> Result<Self, Problem> {
+    pub async fn watching(
+        service: &Service,
+        request: &HttpRequest,
+        ticket: Option<&str>,
+    ) -> Result<Self, Problem> {
         match ticket {
-            None => Self::from_header(request),
+            None => Self::from_header(request).await,
             Some(ticket) if looks_like_a_token(ticket) => Err(Code::TokenInUrl.into()),
             Some(ticket) => Ok(Self(Owner::User(Box::new(service.keys.tickets().check(ticket)?)))),
         }
@@ -103,9 +106,10 @@ impl Caller {
 
 impl FromRequest for Caller {
     type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Self::from_header(request))
+        let request = request.clone();
+        Box::pin(async move { Self::from_header(&request).await })
     }
 }

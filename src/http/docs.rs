@@ -29,10 +29,11 @@ macro_rules! problems {
 pub(super) use problems;
 
 /// One response per status, with the codes that it can carry. Any call can also come too often from
-/// its address, or fail by a fault of ours.
+/// its address, or fail by a fault of ours; any that takes a token can find its key unknown.
 pub(super) fn responses(codes: &[Code]) -> std::collections::BTreeMap<String, RefOr<Response>> {
     let mut statuses = std::collections::BTreeMap::<String, Vec<String>>::new();
-    for code in codes.iter().chain([&Code::TooManyRequests, &Code::Internal]) {
+    let keys = codes.contains(&Code::InvalidToken).then_some(&Code::KeysUnavailable);
+    for code in codes.iter().chain([&Code::TooManyRequests, &Code::Internal]).chain(keys) {
         let line = format!("`{}`: {}", code.as_str(), code.title());
         statuses.entry(code.status().as_str().to_owned()).or_default().push(line);
     }

@@ -86,7 +86,7 @@ pub(super) async fn room_events(
     query: web::Query<WatchQuery>,
 ) -> Result<HttpResponse, Problem> {
     let WatchQuery { mode, last_event_id, ticket } = query.into_inner();
-    let caller = Caller::watching(&service, &request, ticket.as_deref())?;
+    let caller = Caller::watching(&service, &request, ticket.as_deref()).await?;
     open(&service, &fan, &request, &caller, vec![RoomId::parse(&room)?], mode, last_event_id).await
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn events(
     query: web::Query<WatchManyQuery>,
 ) -> Result<HttpResponse, Problem> {
     let WatchManyQuery { rooms, mode, last_event_id, ticket } = query.into_inner();
-    let caller = Caller::watching(&service, &request, ticket.as_deref())?;
+    let caller = Caller::watching(&service, &request, ticket.as_deref()).await?;
     let mut rooms: Vec<RoomId> = rooms.split(',').map(RoomId::parse).collect::<Result<_, _>>()?;
     let asked = rooms.len();
     rooms.sort_unstable();

@@ -68,7 +68,7 @@ pub(super) async fn leave(
     let bytes = body::read(payload.into_inner(), BODY_MAX).await?;
     let (caller, body) = match media_type(&request).as_str() {
         "application/json" => {
-            let caller = Caller::from_header(&request)?;
+            let caller = Caller::from_header(&request).await?;
             let body: LeaveBody = body::parse(&bytes)?;
             match body.token {
                 Some(_) => {
@@ -83,7 +83,7 @@ pub(super) async fn leave(
         "text/plain" => {
             let body: LeaveBody = body::parse(&bytes)?;
             let token = body.token.as_deref().ok_or(Code::MissingToken)?;
-            (Caller::from_credential(&service, token)?, body)
+            (Caller::from_credential(&service, token).await?, body)
         }
         _ => return Err(Code::UnsupportedType.into()),
     };

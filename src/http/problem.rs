@@ -83,6 +83,7 @@ codes! {
     Overloaded        "overloaded"           503 1 "Too much at once; nothing was done.";
     Unavailable       "unavailable"          503 1 "The database is away; nothing was done.";
     OutcomeUnknown    "outcome_unknown"      503 1 "The database did not answer; it may have been done. Repeating is safe.";
+    KeysUnavailable   "keys_unavailable"     503 5 "The keys of tokens cannot be fetched now; nothing was done.";
     Draining          "draining"             503 1 "This replica is shutting down; another will answer.";
     Internal          "internal"             500 0 "A fault of ours.";
 }
@@ -185,6 +186,7 @@ impl From<TokenError> for Problem {
         match error {
             TokenError::Expired => Code::ExpiredToken.into(),
             TokenError::Invalid => Code::InvalidToken.into(),
+            TokenError::UnknownKey => Code::KeysUnavailable.into(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use headcount::app::{Parts, Replica};
 use headcount::auth::token::TokenKey;
-use headcount::auth::{Claims, Keys, Rights};
+use headcount::auth::{Claims, Keys, Rights, Verifier};
 use headcount::domain::id::UserId;
 use headcount::settings::{Cli, Command, Tuning};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -27,7 +27,6 @@ pub struct Deployment {
     pub database: TestDatabase,
     pub replicas: Vec<Replica>,
     http: reqwest::Client,
-    rooms_default: Rights,
 }
 
 /// The settings a user gets, but for what the environment says of LISTEN: the suite must pass with and without.
@@ -44,23 +43,32 @@ pub async fn start() -> Deployment {
 
 /// Several replicas.
 pub async fn start_with(replicas: usize, tuning: Tuning) -> Deployment {
-    let mut deployment = without_replicas(Rights::default()).await;
+    let mut deployment = without_replicas().await;
     for _ in 0..replicas {
         deployment.add(tuning.clone());
     }
     deployment
 }
 
-/// One replica that lets a token without the claim `rooms` do this.
-pub async fn start_keyed(tuning: Tuning, rooms_default: Rights) -> Deployment {
-    let mut deployment = without_replicas(rooms_default).await;
-    deployment.add(tuning);
+/// One replica with other keys than the tests'.
+pub async fn start_keyed(tuning: Tuning, keys: Keys) -> Deployment {
+    let mut deployment = without_replicas().await;
+    deployment.add_keyed(tuning, keys);
     deployment
 }
 
-async fn without_replicas(rooms_default: Rights) -> Deployment {
-    let database = database().await;
-    Deployment { database, replicas: Vec::new(), http: reqwest::Client::new(), rooms_default }
+async fn without_replicas() -> Deployment {
+    Deployment { database: database().await, replicas: Vec::new(), http: reqwest::Client::new() }
+}
+
+/// The tests' keys.
+pub fn keys(verifier: impl Into<Verifier>, rooms_default: Rights) -> Keys {
+    Keys::new(&[SERVER_KEY.to_owned().into()], verifier.into(), rooms_default)
+}
+
+/// What checks the tests' tokens.
+pub fn secret() -> SecretString {
+    JWT_SECRET.to_owned().into()
 }
 
 pub fn token_key() -> TokenKey {
@@ -77,15 +85,15 @@ pub fn token(user: &str, rooms: Rights) -> String {
 impl Deployment {
     /// One more replica.
     pub fn add(&mut self, tuning: Tuning) {
+        self.add_keyed(tuning, keys(secret(), Rights::default()));
+    }
+
+    fn add_keyed(&mut self, tuning: Tuning, keys: Keys) {
         let parts = Parts {
             socket: std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
             database: self.database.options.clone(),
             listen_database: None,
-            keys: Keys::new(
-                &[SERVER_KEY.to_owned().into()],
-                SecretString::from(JWT_SECRET.to_owned()).into(),
-                self.rooms_default.clone(),
-            ),
+            keys,
             tuning,
             mint: Some(token_key()),
         };

@@ -11,6 +11,7 @@ mod contract;
 mod deployment;
 mod heartbeats;
 mod invisible;
+mod jwks;
 mod keys;
 mod limits;
 mod members;

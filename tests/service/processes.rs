@@ -80,6 +80,7 @@ fn serve_refuses_to_start_without_keys_or_with_weak_ones() {
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(run(None).contains("HEADCOUNT_JWT_SECRET is not set"));
+    assert!(run(None).contains("HEADCOUNT_JWKS_URL"));
     assert!(run(Some("short")).contains("HEADCOUNT_JWT_SECRET must be at least 32 bytes"));
 }
 
@@ -95,4 +96,16 @@ fn a_bad_setting_names_itself() {
     assert!(run(&["--sweep-interval", "2m"]).contains("HEADCOUNT_SWEEP_INTERVAL"));
     assert!(run(&["--heartbeat", "soon"]).contains("--heartbeat"));
     assert!(run(&["--listen", "0.0.0.0:0"]).contains("HEADCOUNT_LISTEN"));
+    assert!(run(&["--rooms-default", "a*b"]).contains("--rooms-default"));
+}
+
+#[test]
+fn keys_come_by_https_or_from_this_machine() {
+    for url in ["http://id.example/keys", "http://127.0.0.1.evil.example/", "file:///etc/keys", "keys"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_headcount"));
+        command.args(["serve", "--database-url", "postgres://localhost/none", "--jwks-url", url]);
+        let output = command.env("HEADCOUNT_SERVER_KEY", SERVER_KEY).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && told.contains("--jwks-url"), "{url}: {told}");
+    }
 }

@@ -3,7 +3,7 @@
 use headcount::auth::{Grant, Right, Rights};
 use serde_json::json;
 
-use crate::deployment::{Client, Deployment, start, start_keyed, token, tuning};
+use crate::deployment::{Client, Deployment, keys, secret, start, start_keyed, token, tuning};
 
 /// A user with these rights in the rooms of a pattern.
 fn with(deployment: &Deployment, user: &str, pattern: &str, can: &[Right]) -> Client {
@@ -19,7 +19,7 @@ async fn a_token_without_the_claim_allows_nothing_unless_the_deployment_says_oth
     assert_eq!(ann.get("/v1/rooms/lobby").await.problem(), (404, "room_not_found"));
     assert_eq!(ann.get("/v1/rooms").await.problem(), (403, "list_not_allowed"));
     let default = Rights(Some(vec![Grant::WatchAndJoin("public:*".into())]));
-    let deployment = start_keyed(tuning(), default).await;
+    let deployment = start_keyed(tuning(), keys(secret(), default)).await;
     let ann = deployment.caller_at(0, token("ann", Rights::default()));
     ann.join("public:1").await;
     assert_eq!(ann.join_with("lobby", json!({})).await.problem(), (404, "room_not_found"));

@@ -1,0 +1,72 @@
+//! Public keys out of a JSON Web Key Set. A set may hold what is not meant for us: keys of other kinds, for other
+//! algorithms or for encryption are left out, and so is a secret, which has no place among public keys.
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A key, and the one algorithm it is good for.
+pub(super) struct VerifyingKey {
+    /// What a token's header calls it.
+    pub id: Option<String>,
+    /// Never the header's choice.
+    pub algorithm: Algorithm,
+    /// The key.
+    pub key: DecodingKey,
+}
+
+/// Each key by itself, so that one which is not understood does not cost the others.
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Value>,
+}
+
+/// What of a set can be used; nothing of what is no set.
+pub(super) fn parse(json: &[u8]) -> Vec<VerifyingKey> {
+    let set = serde_json::from_slice(json).unwrap_or(Set { keys: Vec::new() });
+    set.keys.into_iter().filter_map(|key| usable(&serde_json::from_value(key).ok()?)).collect()
+}
+
+fn usable(jwk: &Jwk) -> Option<VerifyingKey> {
+    let (algorithm, name) = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+            (Algorithm::ES256, KeyAlgorithm::ES256)
+        }
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+            (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
+        }
+        _ => return None,
+    };
+    let ours = jwk.common.key_algorithm.is_none_or(|given| given == name);
+    let signs = jwk.common.public_key_use.as_ref().is_none_or(|given| *given == PublicKeyUse::Signature);
+    let key = DecodingKey::from_jwk(jwk).ok().filter(|_| ours && signs)?;
+    Some(VerifyingKey { id: jwk.common.key_id.clone(), algorithm, key })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_meant_for_us_is_left_out() {
+        let ours =
+            r#"{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let with = |more: &str| ours.replacen('{', &format!("{{{more},"), 1);
+        let count = |keys: &[&str]| parse(format!("{{\"keys\":[{}]}}", keys.join(",")).as_bytes()).len();
+        assert_eq!(count(&[ours, &with(r#""alg":"EdDSA""#), &with(r#""use":"sig""#)]), 3);
+        assert_eq!(count(&[&with(r#""alg":"RS256""#), &with(r#""use":"enc""#)]), 0);
+        assert_eq!(count(&[r#"{"kty":"oct","k":"c2VjcmV0"}"#, r#"{"kty":"new"}"#, "7", ours]), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_set_panics(text in ".*", key in "[a-zA-Z0-9_-]{0,50}") {
+            parse(text.as_bytes());
+            parse(format!("{{\"keys\":[{{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"{key}\"}}]}}").as_bytes());
+        }
+    }
+}

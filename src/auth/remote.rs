@@ -1,0 +1,180 @@
+//! Public keys from a URL: fetched when the service starts and every [`Pace::refresh`], and when a token names a key
+//! that is not among them.
+//!
+//! One task fetches, so there is never more than one request under way, however many tokens ask; and between two there
+//! are at least [`Pace::apart`], whatever the tokens name. Whoever needs newer keys waits for the fetch that is under
+//! way, at most [`WAIT_MAX`]. An answer that is late, large, not 200 or without a usable key leaves the keys as they
+//! were: with the identity provider away, those who have tokens of known keys are not concerned.
+
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper::http::uri::Scheme;
+use hyper::{StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::jwks::{self, VerifyingKey};
+
+/// Bytes of an answer, at most.
+const ANSWER_MAX: usize = 256 * 1024;
+
+/// A fetch takes no longer.
+const FETCH_MAX: Duration = Duration::from_secs(5);
+
+/// Nobody waits for keys longer than this.
+const WAIT_MAX: Duration = Duration::from_secs(6);
+
+/// When keys are fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between the end of a fetch and the next, at least.
+    pub apart: Duration,
+    /// Between the end of a fetch and the next, at most: so long a key that was withdrawn is still good.
+    pub refresh: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { apart: Duration::from_secs(10), refresh: Duration::from_secs(300) }
+    }
+}
+
+/// Why keys could not be fetched.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error("no answer within {} s", FETCH_MAX.as_secs())]
+    Late,
+    #[error("{}", causes(.0))]
+    Connection(#[from] hyper_util::client::legacy::Error),
+    /// A redirection too: it might lead to plain HTTP, or into a network of ours.
+    #[error("it answers {0}")]
+    Status(StatusCode),
+    #[error("the answer is larger than {ANSWER_MAX} bytes")]
+    Large,
+    #[error("the answer breaks off")]
+    Broken,
+    #[error("no RSA, P-256 or Ed25519 public key in the answer")]
+    NoKey,
+}
+
+/// What is known of the fetches.
+#[derive(Clone, Copy, Default)]
+struct Fetches {
+    done: u64,
+    /// The end of the last one, and whether it gave keys.
+    last: Option<(Instant, bool)>,
+    under_way: bool,
+}
+
+/// Keys from a URL.
+pub struct Remote {
+    url: Uri,
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    pace: Pace,
+    keys: RwLock<Vec<VerifyingKey>>,
+    wanted: Notify,
+    fetches: watch::Sender<Fetches>,
+}
+
+impl Remote {
+    /// Fetches nothing yet: see [`Self::run`].
+    pub(super) fn new(url: Uri, pace: Pace) -> Result<Self, std::io::Error> {
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector(&url)?);
+        let (keys, wanted, fetches) = (RwLock::default(), Notify::new(), watch::Sender::default());
+        Ok(Self { url, client, pace, keys, wanted, fetches })
+    }
+
+    /// Fetches for as long as it is polled.
+    pub async fn run(&self) {
+        loop {
+            self.fetches.send_modify(|fetches| fetches.under_way = true);
+            let result = self.fetch().await;
+            if let Err(error) = &result {
+                tracing::warn!(%error, "keys of tokens cannot be fetched; they stay as they were");
+            }
+            let last = Some((Instant::now(), result.is_ok()));
+            self.fetches
+                .send_modify(|fetches| *fetches = Fetches { done: fetches.done + 1, last, under_way: false });
+            self.wanted.notified().now_or_never(); // whoever asked while it was under way has been answered
+            sleep(self.pace.apart).await;
+            let _ = timeout(self.pace.refresh.saturating_sub(self.pace.apart), self.wanted.notified()).await;
+        }
+    }
+
+    async fn fetch(&self) -> Result<(), FetchError> {
+        let found = timeout(FETCH_MAX, self.answer()).await.unwrap_or(Err(FetchError::Late))?;
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(())
+    }
+
+    async fn answer(&self) -> Result<Vec<VerifyingKey>, FetchError> {
+        let answer = self.client.get(self.url.clone()).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(FetchError::Status(answer.status()));
+        }
+        let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() { FetchError::Large } else { FetchError::Broken }
+        })?;
+        let found = jwks::parse(&body.to_bytes());
+        if found.is_empty() { Err(FetchError::NoKey) } else { Ok(found) }
+    }
+
+    /// Returns when the keys are as new as they can be had: at once after a recent fetch, else after the next.
+    pub(super) async fn freshen(&self) {
+        let mut fetches = self.fetches.subscribe();
+        let Fetches { done, last, under_way } = *fetches.borrow_and_update();
+        if !under_way {
+            if last.is_some_and(|(end, _)| end.elapsed() < self.pace.apart) {
+                return;
+            }
+            self.wanted.notify_one();
+        }
+        let _ = timeout(WAIT_MAX, fetches.wait_for(|fetches| fetches.done > done)).await;
+    }
+
+    /// Whether the last fetch gave keys.
+    pub(super) fn is_current(&self) -> bool {
+        self.fetches.borrow().last.is_some_and(|(_, good)| good)
+    }
+
+    /// Gives the keys to a function that only looks at them.
+    pub(super) fn with_keys<T>(&self, look: impl FnOnce(&[VerifyingKey]) -> T) -> T {
+        look(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The system's roots vouch for a server. Where it is on this machine, by plain HTTP, none need be there.
+fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, std::io::Error> {
+    let provider = ring::default_provider();
+    let builder = HttpsConnectorBuilder::new();
+    if url.scheme() == Some(&Scheme::HTTPS) {
+        return Ok(builder.with_provider_and_native_roots(provider)?.https_only().enable_http1().build());
+    }
+    let nobody = ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .expect("ring knows the versions of TLS that rustls does")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    Ok(builder.with_tls_config(nobody).https_or_http().enable_http1().build())
+}
+
+/// The reason is in the last of them.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
