@@ -199,6 +199,59 @@ returns headcount.profile[] language sql immutable as $$
 $$;
 comment on function headcount.joined_profiles is 'What the joins of a batch say of their users.';
 
+-- The joins that would give a user more rooms or more sessions than they may have: the newest are refused, what is
+-- there is never ended for them. One that repeats, or adds a tab in a room to it, needs nothing new. What the batch
+-- itself gives up counts until the next. needs: the users locked, so that nothing of theirs grows meanwhile.
+-- No user's memberships are read further than p_most, which is a limit too.
+create function headcount.over_limit(
+    p_commands headcount.command[], p_rooms_max integer, p_sessions_max integer, p_most integer default 5000
+)
+returns headcount.answer[] language plpgsql stable as $$
+begin
+    return array(
+        select (j.ord, j.room_id, j.outcome, false, null)::headcount.answer
+        from (
+            select
+                n.ord, n.room_id,
+                case
+                    when n.new_session and n.sessions + dense_rank() over (
+                        partition by n.user_id, n.new_session order by n.session_first
+                    ) > p_sessions_max then 'sessions_full'
+                    when n.new_room and n.rooms + dense_rank() over (
+                        partition by n.user_id, n.new_room order by n.room_first
+                    ) > p_rooms_max or n.places >= p_most then 'rooms_full'
+                end as outcome
+            from (
+                select
+                    c.ord, c.room_id, c.user_id, cardinality(h.rooms) as rooms, cardinality(h.sessions) as sessions,
+                    h.places, c.room_id <> all (h.rooms) as new_room, c.session_id <> all (h.sessions) as new_session,
+                    min(c.ord) over (partition by c.user_id, c.room_id) as room_first,
+                    min(c.ord) over (partition by c.user_id, c.session_id) as session_first
+                from unnest(p_commands) c
+                cross join lateral (
+                    select
+                        coalesce(array_agg(distinct m.room_id), '{}') as rooms,
+                        coalesce(array_agg(distinct m.session_id), '{}') as sessions,
+                        count(*) as places
+                    from (
+                        select m.room_id, m.session_id from headcount.memberships m
+                        where m.user_id = any (array[c.user_id])
+                        limit p_most
+                    ) m
+                    offset 0
+                ) h
+                where c.op = 'join' and not exists (
+                    select from headcount.memberships m
+                    where m.room_id = c.room_id and m.user_id = c.user_id and m.session_id = c.session_id
+                    offset 0
+                )
+            ) n
+        ) j
+        where j.outcome is not null
+    );
+end
+$$;
+
 -- Applies a batch of commands in the order of their `ord`, in one transaction, and answers each.
 --
 -- Commands about the same user in the same room go in successive waves, so that each has its own event;
@@ -207,7 +260,12 @@ comment on function headcount.joined_profiles is 'What the joins of a batch say 
 --
 -- Without p_wait, commands that need a room or a user which somebody holds are answered `busy` and nothing is
 -- done for them: one held room must not stop the others in the batch.
-create function headcount.apply(p_commands jsonb, p_wait boolean default true)
+--
+-- Of the joins in p_limited, those are refused that would give their user more rooms or sessions than these.
+create function headcount.apply(
+    p_commands jsonb, p_wait boolean default true,
+    p_rooms_max integer default null, p_sessions_max integer default null, p_limited integer[] default '{}'
+)
 returns table (ord integer, outcome text, epoch text, version bigint, created boolean, member jsonb)
 language plpgsql
 set enable_hashjoin = off
@@ -247,6 +305,18 @@ begin
     );
     v_profiles := headcount.joined_profiles(v_commands);
     v_held := headcount.lock_users(array(select distinct c.user_id from unnest(v_commands) c), v_profiles, p_wait);
+    if p_limited <> '{}' then
+        v_answers := headcount.over_limit(
+            array(select c from unnest(v_commands) c where c.ord = any (p_limited)), p_rooms_max, p_sessions_max
+        );
+        if v_answers <> '{}' then
+            v_commands := array(
+                select c from unnest(v_commands) c
+                where c.ord <> all (array(select a.ord from unnest(v_answers) a))
+            );
+            v_profiles := headcount.joined_profiles(v_commands);
+        end if;
+    end if;
     v_changed := headcount.changed_by(v_profiles);
     v_joined := array(select distinct c.room_id from unnest(v_commands) c where c.op = 'join');
     v_rooms := array(select distinct c.room_id from unnest(v_commands) c);
@@ -266,7 +336,7 @@ begin
             where m.user_id = any (v_changed) and m.room_id = any (v_busy)
         );
         if v_busy <> '{}' or v_held <> '{}' then
-            v_answers := array(
+            v_answers := v_answers || array(
                 select (c.ord, c.room_id, 'busy', false, null)::headcount.answer
                 from unnest(v_commands) c
                 where c.room_id = any (v_busy) or c.user_id = any (v_held)

@@ -69,6 +69,7 @@ impl Replica {
         let commands = Commands::start(
             store.clone(),
             tuning.timing(),
+            tuning.limits.crowd(),
             Arc::new(move |hints| moved.hint(hints)),
             Arc::new(move |sessions| stirred.add(sessions)),
         );

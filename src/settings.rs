@@ -1,5 +1,7 @@
 //! The command line and its settings. Every flag has a `HEADCOUNT_...` variable; a bad value names itself.
 
+pub mod limits;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +14,8 @@ use crate::auth::remote::Pace;
 use crate::auth::{Grant, Right, Rights, Sources};
 use crate::commands::Timing;
 use crate::domain::lease;
+
+pub use limits::LimitSettings;
 
 /// Presence: which users are online, in which room, with which status, right now.
 #[derive(Parser, Debug)]
@@ -186,33 +190,6 @@ pub struct Tuning {
     /// How to log
     #[arg(long, env = "HEADCOUNT_LOG_FORMAT", default_value = "pretty")]
     pub log_format: LogFormat,
-}
-
-/// How much one caller may ask for. The server key is not limited; 0 switches a limit off.
-#[derive(Args, Debug, Clone)]
-pub struct LimitSettings {
-    /// Joins, leaves, updates and profiles per second of one user; five times that at once [0 to 1000000]
-    #[arg(long, env = "HEADCOUNT_LIMIT_WRITES", default_value = "200", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub writes_per_user: u32,
-    /// Requests with heartbeats per second of one user; five times that at once [0 to 1000000]
-    #[arg(long, env = "HEADCOUNT_LIMIT_HEARTBEATS", default_value = "200", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub heartbeats_per_user: u32,
-    /// Requests per second from one address; five times that at once. Off unless set, because behind a proxy that is
-    /// not named as trusted everybody has the proxy's address [0 to 1000000]
-    #[arg(long, env = "HEADCOUNT_LIMIT_REQUESTS", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
-    pub requests_per_address: u32,
-    /// Open streams of one user on a replica: fewer than the replica has, so that one user cannot fill it
-    #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS_USER", default_value = "10000")]
-    pub streams_per_user: usize,
-    /// Open streams from one address on a replica; off unless set
-    #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS_ADDRESS", default_value = "0")]
-    pub streams_per_address: usize,
-    /// Open streams on a replica; each needs a file descriptor; 0 leaves it to them
-    #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS", default_value = "18000")]
-    pub streams_per_replica: usize,
-    /// Networks of our own proxies, separated by commas: only these are believed about X-Forwarded-For
-    #[arg(long, env = "HEADCOUNT_TRUSTED_PROXIES", value_delimiter = ',')]
-    pub trusted_proxies: Vec<ipnet::IpNet>,
 }
 
 /// On or off.

@@ -31,6 +31,8 @@ pub struct Join {
     pub state: Option<Arc<RawValue>>,
     /// Visible at first, else as it was.
     pub visible: Option<bool>,
+    /// Whether the user may not be in more rooms, nor have more sessions, than the settings say.
+    pub limited: bool,
     /// Seen by others at first, else as it was.
     pub invisible: Option<bool>,
 }
@@ -45,6 +47,7 @@ impl Commands {
             status: join.status,
             state: join.state,
             visible: join.visible,
+            limited: join.limited,
             invisible: join.invisible,
             ..self.plain(Op::Join, join.room, join.user, Some(join.session))
         };
@@ -68,6 +71,7 @@ impl Commands {
             grace: Duration::ZERO,
             lease: self.timing.pace.lease,
             lease_hidden: self.timing.pace.lease_hidden,
+            limited: false,
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::domain::hint::Hint;
 use crate::domain::id::SessionId;
 use crate::domain::lease::Pace;
+use crate::store::commands::Crowd;
 use crate::store::{Store, StoreError};
 
 /// Told of every room that a commit of this replica moved, before its callers are answered.
@@ -39,6 +40,12 @@ pub enum Failure {
     /// Somebody holds the room. Nothing was done.
     #[error("the room is busy")]
     Busy,
+    /// The user is in as many rooms as they may be. Nothing was done.
+    #[error("too many rooms")]
+    TooManyRooms,
+    /// The user has as many sessions as they may have. Nothing was done.
+    #[error("too many sessions")]
+    TooManySessions,
     /// The session is unknown, somebody else's, or not in that room. Nothing was done.
     #[error("no such session in that room")]
     NoSession,
@@ -84,8 +91,8 @@ pub struct Commands {
 
 impl Commands {
     /// Starts the batchers.
-    pub fn start(store: Store, timing: Timing, moved: Moved, stirred: Stirred) -> Self {
-        let writer = writer::Writer::start(store.clone(), moved);
+    pub fn start(store: Store, timing: Timing, crowd: Crowd, moved: Moved, stirred: Stirred) -> Self {
+        let writer = writer::Writer::start(store.clone(), crowd, moved);
         let beats = beat::Beats::start(store.clone(), timing, stirred);
         Self { store, writer, beats, timing }
     }

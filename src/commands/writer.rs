@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use super::{Failure, Moved};
 use crate::domain::hint::Hint;
 use crate::domain::id::RoomId;
-use crate::store::commands::{Answer, Command, Held, Outcome};
+use crate::store::commands::{Answer, Command, Crowd, Held, Outcome};
 use crate::store::{Store, StoreError, bounded};
 
 /// Commands in one transaction, at most: about 50 ms of work.
@@ -106,11 +106,11 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the two lanes.
-    pub fn start(store: Store, moved: Moved) -> Self {
+    pub fn start(store: Store, crowd: Crowd, moved: Moved) -> Self {
         let (queue, commands) = mpsc::channel(QUEUE_MAX);
         let (patient_queue, patient_commands) = mpsc::channel(QUEUE_MAX);
-        let patient = Lane { store: store.clone(), moved: moved.clone(), busy: None };
-        let lane = Lane { store, moved, busy: Some(patient_queue) };
+        let patient = Lane { store: store.clone(), crowd, moved: moved.clone(), busy: None };
+        let lane = Lane { store, crowd, moved, busy: Some(patient_queue) };
         tokio::spawn(lane.run(commands));
         tokio::spawn(patient.run(patient_commands));
         Self { queue }
@@ -123,15 +123,19 @@ impl Writer {
         let queued = Queued { command, since: Instant::now(), ticket: ticket.clone(), reply };
         self.queue.try_send(queued).map_err(|_| Failure::Overloaded)?;
         let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| ticket.give_up())?;
-        match answer.unwrap_or(Err(Failure::Unavailable))? {
-            answer if answer.outcome == Outcome::Foreign => Err(Failure::NoSession),
-            answer => Ok(answer),
+        let answer = answer.unwrap_or(Err(Failure::Unavailable))?;
+        match answer.outcome {
+            Outcome::Foreign => Err(Failure::NoSession),
+            Outcome::RoomsFull => Err(Failure::TooManyRooms),
+            Outcome::SessionsFull => Err(Failure::TooManySessions),
+            Outcome::Ok | Outcome::Absent | Outcome::Busy => Ok(answer),
         }
     }
 }
 
 struct Lane {
     store: Store,
+    crowd: Crowd,
     moved: Moved,
     /// Where commands for held rooms go; none in the lane that waits for them.
     busy: Option<mpsc::Sender<Queued>>,
@@ -177,9 +181,9 @@ impl Lane {
     /// Postgres every pooled connection is dead.
     async fn attempt(&self, commands: &[Command], held: Held) -> Result<Vec<Answer>, StoreError> {
         let started = Instant::now();
-        match bounded(self.store.apply(commands, held)).await {
+        match bounded(self.store.apply(commands, held, self.crowd)).await {
             Err(StoreError::OutcomeUnknown | StoreError::Unavailable) if started.elapsed() < RETRY_WITHIN => {
-                bounded(self.store.apply(commands, held)).await
+                bounded(self.store.apply(commands, held, self.crowd)).await
             }
             result => result,
         }

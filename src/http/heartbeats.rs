@@ -81,7 +81,7 @@ pub struct BeatAnswers {
 }
 
 problems!(BeatProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken BodyTimeout BodyTooLarge
-    UnsupportedType TooManyHeartbeats Overloaded Unavailable OutcomeUnknown);
+    UnsupportedType TooManyHeartbeats TooManySessionHeartbeats Overloaded Unavailable OutcomeUnknown);
 
 /// Say that sessions live
 ///
@@ -102,6 +102,7 @@ pub(super) async fn heartbeats(
     service.limits.heartbeat(&caller)?;
     let beats = one_or_many(&body)?;
     let sessions: Vec<SessionId> = beats.iter().map(|beat| beat.session).collect();
+    service.limits.session_heartbeats(&caller, &sessions)?;
     let user = caller.claims().map(|claims| claims.sub.clone());
     let beats = beats.into_iter().map(|beat| Heartbeat {
         session: beat.session,

@@ -63,7 +63,7 @@ pub struct Joined {
 
 problems!(JoinProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
     ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
-    TooManyWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
+    TooManyWrites TooManySessionWrites TooManyRooms TooManySessions RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Be present in a room
 ///
@@ -87,6 +87,7 @@ pub(super) async fn join(
     Body(body): Body<JoinBody>,
 ) -> Result<web::Json<Joined>, Problem> {
     service.limits.write(&caller)?;
+    service.limits.session_write(&caller, body.session)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;
@@ -103,6 +104,7 @@ pub(super) async fn join(
             status: body.status,
             state: state::check(body.state)?,
             visible: body.visible,
+            limited: claims.is_some(),
             invisible: body.invisible,
         })
         .await?;

@@ -43,7 +43,7 @@ pub struct Left {
 }
 
 problems!(LeaveProblems: InvalidJson InvalidBody InvalidRoom UserRequired MissingToken InvalidToken ExpiredToken
-    UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge UnsupportedType TooManyWrites RoomBusy Overloaded
+    UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge UnsupportedType TooManyWrites TooManySessionWrites RoomBusy Overloaded
     Unavailable OutcomeUnknown);
 
 /// Be present no longer
@@ -88,6 +88,7 @@ pub(super) async fn leave(
         _ => return Err(Code::UnsupportedType.into()),
     };
     service.limits.write(&caller)?;
+    service.limits.session_write(&caller, body.session)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;

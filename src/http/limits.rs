@@ -16,7 +16,7 @@ use ipnet::IpNet;
 
 use super::caller::Caller;
 use super::problem::{Code, Problem};
-use crate::domain::id::UserId;
+use crate::domain::id::{SessionId, UserId};
 use crate::settings::LimitSettings;
 
 /// A rate per key; none where it is switched off.
@@ -58,7 +58,9 @@ struct Open {
 pub struct Limits {
     settings: LimitSettings,
     writes: Rate<UserId>,
+    session_writes: Rate<(UserId, SessionId)>,
     heartbeats: Rate<UserId>,
+    session_heartbeats: Rate<(UserId, SessionId)>,
     requests: Rate<IpAddr>,
     open: Arc<Mutex<Open>>,
 }
@@ -68,7 +70,9 @@ impl Limits {
     pub fn new(settings: LimitSettings) -> Self {
         Self {
             writes: Rate::new(settings.writes_per_user),
+            session_writes: Rate::new(settings.writes_per_session),
             heartbeats: Rate::new(settings.heartbeats_per_user),
+            session_heartbeats: Rate::new(settings.heartbeats_per_session),
             requests: Rate::new(settings.requests_per_address),
             open: Arc::default(),
             settings,
@@ -83,6 +87,20 @@ impl Limits {
     /// A request with heartbeats.
     pub(super) fn heartbeat(&self, caller: &Caller) -> Result<(), Problem> {
         caller.claims().map_or(Ok(()), |claims| self.heartbeats.take(&claims.sub, Code::TooManyHeartbeats))
+    }
+
+    /// A join, leave or update of a session. Counted by user too: nobody uses up what is another's.
+    pub(super) fn session_write(&self, caller: &Caller, session: SessionId) -> Result<(), Problem> {
+        let Some(claims) = caller.claims() else { return Ok(()) };
+        self.session_writes.take(&(claims.sub.clone(), session), Code::TooManySessionWrites)
+    }
+
+    /// Heartbeats of sessions. The first that comes too often refuses them all.
+    pub(super) fn session_heartbeats(&self, caller: &Caller, sessions: &[SessionId]) -> Result<(), Problem> {
+        let Some(claims) = caller.claims() else { return Ok(()) };
+        sessions.iter().try_for_each(|session| {
+            self.session_heartbeats.take(&(claims.sub.clone(), *session), Code::TooManySessionHeartbeats)
+        })
     }
 
     /// Any request.
@@ -124,7 +142,9 @@ impl Limits {
     /// Forgets keys that are back at their full allowance.
     pub fn forget(&self) {
         self.writes.forget();
+        self.session_writes.forget();
         self.heartbeats.forget();
+        self.session_heartbeats.forget();
         self.requests.forget();
     }
 

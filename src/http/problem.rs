@@ -75,7 +75,11 @@ codes! {
     NotFound          "not_found"            404 0 "There is nothing here.";
     MethodNotAllowed  "method_not_allowed"   405 0 "This address does not take that method.";
     TooManyWrites     "too_many_writes"      429 1 "This user joins, leaves or updates too often.";
+    TooManySessionWrites "too_many_session_writes" 429 1 "This session joins, leaves or updates too often.";
     TooManyHeartbeats "too_many_heartbeats"  429 1 "This user sends heartbeats too often.";
+    TooManySessionHeartbeats "too_many_session_heartbeats" 429 1 "This session sends heartbeats too often.";
+    TooManyRooms      "too_many_rooms"       429 30 "This user is in as many rooms as one may be; leave one.";
+    TooManySessions   "too_many_sessions"    429 30 "This user has as many sessions as one may have; end one.";
     TooManyRequests   "too_many_requests"    429 1 "This address sends requests too often.";
     TooManyStreams    "too_many_streams"     429 30 "This user or address has too many open streams.";
     ReplicaFull       "replica_full"         503 5 "This replica has too many open streams; another may have room.";
@@ -198,6 +202,8 @@ impl From<Failure> for Problem {
             Failure::Unavailable => Code::Unavailable,
             Failure::OutcomeUnknown => Code::OutcomeUnknown,
             Failure::Busy => Code::RoomBusy,
+            Failure::TooManyRooms => Code::TooManyRooms,
+            Failure::TooManySessions => Code::TooManySessions,
             Failure::NoSession => Code::SessionNotFound,
             Failure::Refused => Code::InvalidState,
             Failure::Internal => Code::Internal,

@@ -51,7 +51,7 @@ pub struct Updated {
 
 problems!(UpdateProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
     ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
-    TooManyWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
+    TooManyWrites TooManySessionWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Change status or state
 ///
@@ -72,6 +72,7 @@ pub(super) async fn update(
     Body(body): Body<UpdateBody>,
 ) -> Result<web::Json<Updated>, Problem> {
     service.limits.write(&caller)?;
+    service.limits.session_write(&caller, body.session)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;

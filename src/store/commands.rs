@@ -46,6 +46,24 @@ pub struct Command {
     /// Lease of a hidden session.
     #[serde(serialize_with = "interval")]
     pub lease_hidden: Duration,
+    /// A join that [`Crowd`] limits.
+    #[serde(skip)]
+    pub limited: bool,
+}
+
+/// How much one user may have; none is no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Crowd {
+    /// Rooms.
+    pub rooms_max: Option<i32>,
+    /// Sessions.
+    pub sessions_max: Option<i32>,
+}
+
+impl Crowd {
+    fn limits(&self) -> bool {
+        self.rooms_max.is_some() || self.sessions_max.is_some()
+    }
 }
 
 /// What a command does.
@@ -73,6 +91,10 @@ pub enum Outcome {
     Foreign,
     /// Somebody holds the room; nothing was done.
     Busy,
+    /// The user is in as many rooms as they may; nothing was done.
+    RoomsFull,
+    /// The user has as many sessions as they may; nothing was done.
+    SessionsFull,
 }
 
 /// What to do about a room that somebody holds.
@@ -113,15 +135,25 @@ type Row = (i32, String, String, i64, bool, Option<Json<Member>>);
 impl Store {
     /// Applies commands in one transaction, in their order, and answers each in that order. Commands for a room
     /// that somebody holds wait for it, or are answered [`Outcome::Busy`].
-    pub async fn apply(&self, commands: &[Command], held: Held) -> Result<Vec<Answer>, StoreError> {
+    pub async fn apply(
+        &self,
+        commands: &[Command],
+        held: Held,
+        crowd: Crowd,
+    ) -> Result<Vec<Answer>, StoreError> {
         let numbered: Vec<_> =
             commands.iter().enumerate().map(|(ord, command)| Numbered { ord, command }).collect();
+        let limited = (0..).zip(commands).filter(|(_, command)| command.limited && crowd.limits());
+        let limited: Vec<i32> = limited.map(|(ord, _)| ord).collect();
         let mut lease = self.connection().await?;
         let mut rows: Vec<Row> = sqlx::query_as(
-            "select ord, outcome, epoch, version, created, member from headcount.apply($1, $2)",
+            "select ord, outcome, epoch, version, created, member from headcount.apply($1, $2, $3, $4, $5)",
         )
         .bind(Json(numbered))
         .bind(held == Held::Wait)
+        .bind(crowd.rooms_max)
+        .bind(crowd.sessions_max)
+        .bind(limited)
         .fetch_all(lease.connection())
         .await?;
         lease.done();
@@ -135,6 +167,8 @@ fn answer((_, outcome, epoch, version, created, member): Row) -> Result<Answer, 
         "ok" => Outcome::Ok,
         "absent" => Outcome::Absent,
         "busy" => Outcome::Busy,
+        "rooms_full" => Outcome::RoomsFull,
+        "sessions_full" => Outcome::SessionsFull,
         _ => Outcome::Foreign,
     };
     let epoch = parse_epoch(&epoch)?;

@@ -65,7 +65,7 @@ async fn p7_a_session_that_beats_outlives_many_leases() {
     let mut tuning = tuning();
     tuning.lease = std::time::Duration::from_secs(3);
     tuning.sweep_interval = std::time::Duration::from_millis(100);
-    tuning.limits.heartbeats_per_user = 0; // it beats as fast as it can
+    (tuning.limits.heartbeats_per_user, tuning.limits.heartbeats_per_session) = (0, 0); // it beats as fast as it can
     let deployment = start_with(1, tuning).await;
     let (ann, dead) = (deployment.user("ann"), deployment.user("dead"));
     ann.join("lobby").await;
