@@ -19,6 +19,7 @@ use crate::commands::Commands;
 use crate::http::limits::Limits;
 use crate::http::operators::Audience;
 use crate::http::problem::{Code, Problem};
+use crate::http::tls::Certificate;
 use crate::http::{Service, browser};
 use crate::hub::{Fan, Hub};
 use crate::settings::{Switch, Tuning};
@@ -32,6 +33,10 @@ const STOP_MAX: Duration = Duration::from_secs(4);
 /// theirs for (nginx: 60 s), so that it is never the server that closes just when a request is on its way.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
+/// TLS handshakes under way on a worker, at most: as many as there can be sockets. At actix's 256, as many silent
+/// connections would keep everybody else out for the 3 s that each may take.
+const HANDSHAKES_MAX: usize = 20_000;
+
 /// What a replica needs to start.
 pub struct Parts {
     /// Where to serve: bound already, so that an address in use is found before anything is started.
@@ -42,6 +47,8 @@ pub struct Parts {
     pub listen_database: Option<PgConnectOptions>,
     /// Credentials.
     pub keys: Keys,
+    /// What to show to clients that speak TLS; none speak it when there is none.
+    pub certificate: Option<Certificate>,
     /// Everything else.
     pub tuning: Tuning,
     /// In `dev`: tokens are given to anybody, and the demo page is served.
@@ -61,7 +68,8 @@ impl Replica {
     /// Starts everything: the hub before the commands that wake it, the tasks, and the HTTP server last. Requests
     /// are served when this returns.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { socket, database, listen_database, keys, tuning, mint } = parts;
+        let Parts { socket, database, listen_database, keys, certificate, tuning, mint } = parts;
+        let certificate = certificate.map(Arc::new);
         let store = Store::new(database.clone(), tuning.database_connections);
         let hub = Hub::start(store.clone());
         let waiting = tasks::idle::Waiting::default();
@@ -101,9 +109,13 @@ impl Replica {
         if service.keys.verifier().remote().is_some() {
             running.spawn(fetch_keys(service.clone()));
         }
+        if let Some(certificate) = certificate.clone() {
+            running.spawn(tasks::run(ReadCertificate { certificate }));
+        }
         let apart = tuning.operator_listen.is_some();
         let audience = if apart { Audience::Clients } else { Audience::Everybody };
-        let server = serve(socket, service.clone(), tuning.workers, tuning.cors_origins, audience)?;
+        let front = Front { certificate, workers: tuning.workers, origins: tuning.cors_origins, audience };
+        let server = serve(socket, service.clone(), front)?;
         if let Some(listen) = tuning.operator_listen {
             let server = serve_operators(listen, service.clone())?;
             running.spawn(async move { drop(server.await) });
@@ -128,13 +140,20 @@ impl Replica {
     }
 }
 
-fn serve(
-    socket: TcpListener,
-    service: web::Data<Service>,
+/// What clients meet.
+struct Front {
+    certificate: Option<Arc<Certificate>>,
     workers: Option<u16>,
     origins: Vec<String>,
     audience: Audience,
+}
+
+fn serve(
+    socket: TcpListener,
+    service: web::Data<Service>,
+    front: Front,
 ) -> std::io::Result<actix_web::dev::Server> {
+    let Front { certificate, workers, origins, audience } = front;
     let mut server = HttpServer::new(move || {
         let fan = Fan::start(service.hub.clone());
         App::new()
@@ -157,11 +176,15 @@ fn serve(
     .disable_signals()
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(STOP_MAX.as_secs() - 1)
-    .on_connect(crate::http::socket_options)
-    .listen(socket)?;
+    .max_connection_rate(HANDSHAKES_MAX)
+    .on_connect(crate::http::socket_options);
     if let Some(workers) = workers {
         server = server.workers(workers.into());
     }
+    let server = match certificate {
+        Some(certificate) => server.listen_rustls_0_23(socket, certificate.accept())?,
+        None => server.listen(socket)?,
+    };
     Ok(server.run())
 }
 
@@ -221,6 +244,28 @@ impl tasks::Periodic for ReadKeys {
 async fn fetch_keys(service: web::Data<Service>) {
     if let Some(remote) = service.keys.verifier().remote() {
         remote.run().await;
+    }
+}
+
+/// Reads the certificate again, so that a renewed one needs no restart.
+struct ReadCertificate {
+    certificate: Arc<Certificate>,
+}
+
+impl tasks::Periodic for ReadCertificate {
+    const NAME: &'static str = "read certificate";
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
+        match self.certificate.reload() {
+            Ok(true) => tracing::info!("new connections get the new certificate"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the certificate stays as it was"),
+        }
+        Ok(None)
     }
 }
 

@@ -15,6 +15,7 @@ use clap::Parser;
 use headcount::app::{Parts, Replica};
 use headcount::auth::{Claims, Keys, Rights, TokenKey, Verifier};
 use headcount::domain::id::UserId;
+use headcount::http::tls::Certificate;
 use headcount::settings::{Cli, Command, Database, Dev, LogFormat, Serve, Token, Tuning};
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
 use secrecy::{ExposeSecret, SecretString};
@@ -60,7 +61,15 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     let server_key = dev.server_key.clone().unwrap_or_else(random_key);
     let keys = Keys::new(&server_keys(&server_key), jwt_secret.clone().into(), dev.rooms_default.clone());
     let (tuning, mint) = (dev.tuning.clone(), Some(TokenKey::new(jwt_secret.clone())));
-    let replica = Replica::start(Parts { socket, database, listen_database: None, keys, tuning, mint })?;
+    let replica = Replica::start(Parts {
+        socket,
+        database,
+        listen_database: None,
+        keys,
+        certificate: None,
+        tuning,
+        mint,
+    })?;
     greet(&replica, &jwt_secret, &server_key, &dev);
     println!("database   psql '{}'", postgres.database_url("headcount"));
     println!("headcount ready on http://{}", replica.address());
@@ -76,6 +85,10 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
 async fn run_serve(serve: Serve) -> Result<(), Failure> {
     serve.check()?;
     log(&serve.tuning);
+    let certificate = serve.tls_cert.clone().zip(serve.tls_key.clone());
+    let certificate = certificate.map(|(chain, key)| Certificate::open(chain, key)).transpose();
+    let certificate =
+        certificate.map_err(|error| format!("HEADCOUNT_TLS_CERT, HEADCOUNT_TLS_KEY: {error}"))?;
     let database: PgConnectOptions = serve.database.url()?.expose_secret().parse()?;
     let direct = serve.listen_database_url.as_ref().map(|url| url.expose_secret().parse()).transpose()?;
     tokio::select! {
@@ -88,9 +101,11 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
         Verifier::new(serve.sources())?,
         serve.rooms_default.clone(),
     );
-    let parts = Parts { socket, database, listen_database: direct, keys, tuning: serve.tuning, mint: None };
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let tuning = serve.tuning;
+    let parts = Parts { socket, database, listen_database: direct, keys, certificate, tuning, mint: None };
     let replica = Replica::start(parts)?;
-    println!("headcount ready on http://{}", replica.address());
+    println!("headcount ready on {scheme}://{}", replica.address());
     signal().await;
     replica.stop().await;
     Ok(())

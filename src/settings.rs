@@ -104,6 +104,13 @@ pub struct Serve {
     /// when empty
     #[arg(long, env = "HEADCOUNT_ROOMS_DEFAULT", default_value = "", value_parser = rights)]
     pub rooms_default: Rights,
+    /// Certificate to show to clients, in PEM, with its chain: TLS then, HTTP/2 too, and no plain HTTP; read again when
+    /// it changes
+    #[arg(long, env = "HEADCOUNT_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of that certificate, in PEM
+    #[arg(long, env = "HEADCOUNT_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Everything else
     #[command(flatten)]
     pub tuning: Tuning,

@@ -20,6 +20,7 @@ mod roster;
 mod state;
 mod stream;
 mod tickets;
+pub mod tls;
 mod update;
 mod users;
 
@@ -27,6 +28,7 @@ use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -125,7 +127,8 @@ pub async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, Problem>
 /// Options of accepted sockets: a small send buffer, so that a slow reader holds tens of kilobytes and not
 /// megabytes; and an end to peers that neither read nor acknowledge.
 pub fn socket_options(connection: &dyn Any, _: &mut Extensions) {
-    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+    let encrypted = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
+    if let Some(stream) = connection.downcast_ref::<TcpStream>().or_else(encrypted) {
         let socket = SockRef::from(stream);
         let _ = socket.set_send_buffer_size(SEND_BUFFER); // an option that cannot be set leaves the system's default
         let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));

@@ -94,6 +94,7 @@ impl Deployment {
             database: self.database.options.clone(),
             listen_database: None,
             keys,
+            certificate: None,
             tuning,
             mint: Some(token_key()),
         };
@@ -138,9 +139,10 @@ impl Deployment {
         sqlx::query_scalar(query).bind(room).fetch_all(&mut self.database.connect().await).await.unwrap()
     }
 
-    /// As if sweeps had always run: a fresh copy of the template looks as if there had been an outage.
+    /// As if sweeps had always run: to the first one, a copy of the template looks as if there had been an outage, unless
+    /// the template was made just now.
     pub async fn settle(&self) {
-        self.until("select recovering from headcount.sweep_state").await;
+        self.swept().await;
         self.execute("update headcount.sweep_state set leases_from = '-infinity', recovering = false").await;
     }
 

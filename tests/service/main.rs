@@ -7,7 +7,9 @@
 mod support;
 
 mod bad_input;
+mod certificates;
 mod contract;
+mod database_tls;
 mod deployment;
 mod heartbeats;
 mod invisible;
@@ -22,4 +24,5 @@ mod rights;
 mod streams;
 mod sweeping;
 mod tickets;
+mod tls;
 mod watcher;

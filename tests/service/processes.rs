@@ -10,14 +10,19 @@ use crate::deployment::{Client, JWT_SECRET, SERVER_KEY, start_with, token, tunin
 use headcount::auth::Rights;
 
 /// `headcount serve`, ended when dropped.
-struct Process {
-    child: Child,
-    address: String,
+pub struct Process {
+    pub child: Child,
+    pub address: String,
 }
 
 fn serve(database_url: &str) -> Process {
+    serve_with(database_url, &[])
+}
+
+pub fn serve_with(database_url: &str, arguments: &[&str]) -> Process {
     let mut child = Command::new(env!("CARGO_BIN_EXE_headcount"))
         .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(arguments)
         .env("DATABASE_URL", database_url)
         .env("HEADCOUNT_JWT_SECRET", JWT_SECRET)
         .env("HEADCOUNT_SERVER_KEY", SERVER_KEY)
@@ -30,7 +35,7 @@ fn serve(database_url: &str) -> Process {
 }
 
 impl Process {
-    fn user(&self, id: &str) -> Client {
+    pub fn user(&self, id: &str) -> Client {
         let base = self.address.clone();
         Client {
             http: reqwest::Client::new(),
