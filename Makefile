@@ -38,6 +38,13 @@ test-browser: ## Only those in a real browser, with a real service; ARGS='tabs' 
 	$(tools) HEADCOUNT_BIN=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/headcount \
 		npm --prefix clients/js run test:browser -- $(ARGS)
 
+.PHONY: pictures
+pictures: ## Takes the pictures of the pages for docs/
+	@scripts/bootstrap postgres client chromium
+	cargo build $(locked) --bin headcount
+	$(tools) HEADCOUNT_BIN=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/headcount \
+		npm --prefix clients/js run pictures
+
 # The example is run by its path, not by `cargo run`: that would hand its CARGO_* variables down to the
 # inner cargo, and crates that watch them (ring does) would be built again on every change of command.
 test-rust:

@@ -70,7 +70,8 @@ impl Replica {
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let Parts { socket, database, listen_database, keys, certificate, tuning, mint } = parts;
         let certificate = certificate.map(Arc::new);
-        let store = Store::new(database.clone(), tuning.database_connections);
+        let address = socket.local_addr()?;
+        let store = Store::new(database.clone(), tuning.database_connections, &replica_name(address));
         let hub = Hub::start(store.clone());
         let waiting = tasks::idle::Waiting::default();
         let (moved, stirred) = (hub.clone(), waiting.clone());
@@ -101,7 +102,6 @@ impl Replica {
             metrics: recorder(),
             draining: AtomicBool::new(false),
         });
-        let address = socket.local_addr()?;
         running.spawn(tasks::run(Forget { service: service.clone() }));
         if service.keys.verifier().has_files() {
             running.spawn(tasks::run(ReadKeys { service: service.clone() }));
@@ -140,6 +140,15 @@ impl Replica {
     }
 }
 
+/// Host name and port: what tells replicas apart wherever they run. Postgres keeps 63 bytes of it, with what stands before.
+fn replica_name(address: SocketAddr) -> String {
+    let uname = rustix::system::uname();
+    let host = uname.nodename().to_string_lossy();
+    let host: String =
+        host.chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).take(32).collect();
+    format!("{host}:{}", address.port())
+}
+
 /// What clients meet.
 struct Front {
     certificate: Option<Arc<Certificate>>,
@@ -164,10 +173,7 @@ fn serve(
             .app_data(service.clone())
             .app_data(web::Data::new(audience))
             .app_data(web::Data::new(fan) as web::Data<Rc<Fan>>)
-            .app_data(
-                web::QueryConfig::default()
-                    .error_handler(|error, _| Problem::with(Code::InvalidQuery, error.to_string()).into()),
-            )
+            .app_data(query_errors())
             .configure(crate::http::api)
             .into_app()
             .configure(crate::http::pages(service.mint.is_some()))
@@ -188,6 +194,11 @@ fn serve(
     Ok(server.run())
 }
 
+fn query_errors() -> web::QueryConfig {
+    web::QueryConfig::default()
+        .error_handler(|error, _| Problem::with(Code::InvalidQuery, error.to_string()).into())
+}
+
 fn serve_operators(
     listen: SocketAddr,
     service: web::Data<Service>,
@@ -195,7 +206,9 @@ fn serve_operators(
     let server = HttpServer::new(move || {
         App::new()
             .app_data(service.clone())
+            .wrap(from_fn(browser::guard))
             .app_data(web::Data::new(Audience::Everybody))
+            .app_data(query_errors())
             .configure(crate::http::for_operators)
             .default_service(web::to(crate::http::nothing_here))
     });

@@ -181,6 +181,7 @@ fn greet(replica: &Replica, jwt_secret: &SecretString, server_key: &SecretString
         println!("rooms      a token without the claim `rooms` may watch and join all (with serve: none)");
     }
     println!("demo page  {url}/");
+    println!("operators  {url}/admin");
     println!("API docs   {url}/docs/");
     println!("try        {}", try_line(&url));
 }

@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 // One file at a time: each has a browser, a service and a database of its own, and some measure time.
 export default defineConfig({
   test: {
-    include: ["browser/**/*.test.ts"],
+    include: process.env.HEADCOUNT_PICTURES ? ["browser/pictures.ts"] : ["browser/**/*.test.ts"],
     globalSetup: "browser/build.ts",
     fileParallelism: false,
     testTimeout: 90_000,

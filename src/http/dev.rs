@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use actix_web::{HttpResponse, get, post, web};
 use serde::{Deserialize, Serialize};
 
 use super::Service;
 use super::body::Body;
+use super::page;
 use super::problem::{Code, Problem};
 use crate::auth::{Claims, Rights};
 use crate::domain::id::UserId;
@@ -40,29 +40,21 @@ async fn token(
     Ok(web::Json(Minted { token: service.mint.as_ref().ok_or(Code::NotFound)?.mint(&claims) }))
 }
 
-fn asset(content_type: &'static str, content: &'static str) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, content_type))
-        .insert_header((CONTENT_SECURITY_POLICY, "default-src 'self'; img-src 'self' https: data:"))
-        .insert_header((CACHE_CONTROL, "no-cache"))
-        .body(content)
-}
-
 #[get("/")]
-async fn page() -> HttpResponse {
-    asset("text/html; charset=utf-8", include_str!("demo/index.html"))
+async fn index() -> HttpResponse {
+    page::html(include_str!("demo/index.html"))
 }
 
 #[get("/demo.css")]
 async fn style() -> HttpResponse {
-    asset("text/css; charset=utf-8", include_str!("demo/demo.css"))
+    page::style(include_str!("demo/demo.css"))
 }
 
 #[get("/demo.js")]
 async fn script() -> HttpResponse {
-    asset("text/javascript; charset=utf-8", include_str!("demo/demo.js"))
+    page::script(include_str!("demo/demo.js"))
 }
 
 pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config.service(token).service(page).service(style).service(script);
+    config.service(token).service(index).service(style).service(script);
 }

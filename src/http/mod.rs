@@ -1,5 +1,6 @@
 //! The HTTP API: routes, who may do what, error codes, the event stream. No SQL here, and no rule about presence.
 
+mod admin;
 mod body;
 pub mod browser;
 mod caller;
@@ -13,6 +14,8 @@ mod kick;
 mod leave;
 pub mod limits;
 pub mod operators;
+mod overview;
+mod page;
 mod presence;
 pub mod problem;
 mod rooms;
@@ -97,14 +100,19 @@ pub fn api(config: &mut ServiceConfig<'_>) {
         .service(users::put_user)
         .service(users::get_user)
         .service(users::erase_user)
+        .service(overview::overview)
+        .service(overview::search_users)
         .service(operators::livez)
         .service(operators::readyz)
         .service(operators::metrics_text);
 }
 
-/// What operators are served where they have a listener of their own.
+/// What operators are served where they have a listener of their own: also what their page asks for.
 pub fn for_operators(config: &mut web::ServiceConfig) {
     config.service(operators::livez).service(operators::readyz).service(operators::metrics_text);
+    config.service(overview::overview).service(overview::search_users);
+    config.service(roster::get_roster).service(kick::kick);
+    admin::configure(config);
 }
 
 /// What is served beside the API.
@@ -112,6 +120,7 @@ pub fn pages(dev: bool) -> impl FnOnce(&mut web::ServiceConfig) {
     move |config| {
         docs::configure(config);
         client::configure(config);
+        admin::configure(config);
         if dev {
             dev::configure(config);
         }

@@ -17,6 +17,13 @@ pub enum Audience {
     Clients,
 }
 
+impl Audience {
+    /// Elsewhere it looks as if this did not exist.
+    pub fn must_be_operators(self) -> Result<(), Problem> {
+        if self == Self::Everybody { Ok(()) } else { Err(Code::NotFound.into()) }
+    }
+}
+
 /// Whether the replica can serve.
 #[derive(Serialize, ToSchema)]
 pub struct Readiness {
@@ -86,9 +93,7 @@ pub(super) async fn metrics_text(
     service: web::Data<Service>,
     audience: web::Data<Audience>,
 ) -> Result<HttpResponse, Problem> {
-    if **audience == Audience::Clients {
-        return Err(Code::NotFound.into());
-    }
+    audience.must_be_operators()?;
     #[expect(clippy::cast_precision_loss, reason = "a count of streams is far below 2^52")]
     metrics::gauge!("headcount_watchers").set(service.hub.watchers() as f64);
     metrics::gauge!("headcount_stale").set(f64::from(u8::from(service.hub.stale())));

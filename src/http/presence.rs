@@ -100,7 +100,11 @@ pub(super) async fn users_presence(
     Ok(web::Json(UsersPresence { users: find(&service, &caller, body.ids).await? }))
 }
 
-async fn find(service: &Service, caller: &Caller, ids: Vec<UserId>) -> Result<Vec<UserPresence>, Problem> {
+pub(super) async fn find(
+    service: &Service,
+    caller: &Caller,
+    ids: Vec<UserId>,
+) -> Result<Vec<UserPresence>, Problem> {
     let (store, asked, viewer) = (service.store.clone(), ids.clone(), caller.viewer());
     let found = service.store.detached(async move { store.whereabouts(&asked, &viewer).await }).await?;
     let mut users: Vec<UserPresence> = Vec::with_capacity(ids.len());

@@ -36,6 +36,12 @@ pub struct OccupiedRoom {
     count: i32,
 }
 
+impl OccupiedRoom {
+    pub(super) fn new(room: String, count: i32) -> Self {
+        Self { room, count }
+    }
+}
+
 /// A page of occupied rooms.
 #[derive(Serialize, ToSchema)]
 pub struct RoomsPage {
@@ -73,13 +79,14 @@ pub(super) async fn rooms(
         service.store.detached(async move { store.occupied_rooms(&after, &ranges, limit).await }).await?;
     let full = i64::try_from(found.len()).is_ok_and(|n| n == limit);
     let next = found.last().filter(|_| full).map(|(room, _)| room.clone());
-    let rooms = found.into_iter().map(|(room, count)| OccupiedRoom { room, count }).collect();
+    let rooms = found.into_iter().map(|(room, count)| OccupiedRoom::new(room, count)).collect();
     Ok(web::Json(RoomsPage { rooms, next }))
 }
 
 /// Nothing, or characters that a room may have.
 fn key(text: Option<String>, name: &str) -> Result<String, Problem> {
     match text {
+        Some(text) if text == "." || text == ".." => Ok(text), // no rooms, but beginnings of some
         Some(text) if !text.is_empty() => match RoomId::parse(&text) {
             Ok(_) => Ok(text),
             Err(error) => Err(Problem::with(Code::InvalidQuery, format!("{name}: {error}"))),

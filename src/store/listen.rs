@@ -19,8 +19,8 @@ impl Store {
 
 /// Opens a connection of its own and listens. Whoever holds it must treat an `Err` and a `None` of `try_recv`
 /// alike: something may have been missed.
-pub async fn listen(options: PgConnectOptions) -> Result<PgListener, StoreError> {
-    let options = options.application_name("headcount-listener");
+pub async fn listen(options: PgConnectOptions, replica: &str) -> Result<PgListener, StoreError> {
+    let options = options.application_name(&format!("headcount-listener {replica}"));
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(super::ACQUIRE_MAX)

@@ -10,11 +10,13 @@ pub mod error;
 pub mod events;
 pub mod heartbeats;
 pub mod listen;
+pub mod overview;
 pub mod rooms;
 pub mod rosters;
 pub mod upkeep;
 pub mod users;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
@@ -41,13 +43,15 @@ pub struct Store {
     /// Heartbeats have a connection of their own: readers and writers cannot starve them.
     heartbeats: PgPool,
     runtime: Handle,
+    replica: Arc<str>,
 }
 
 impl Store {
     /// Prepares connections; none is opened yet, so a database that is away is no error here. Calls run on
-    /// the current Tokio runtime, whichever thread asks.
-    pub fn new(options: PgConnectOptions, connections_max: u32) -> Self {
-        let options = options.application_name("headcount");
+    /// the current Tokio runtime, whichever thread asks. By the replica's name others find its connections in
+    /// `pg_stat_activity`.
+    pub fn new(options: PgConnectOptions, connections_max: u32, replica: &str) -> Self {
+        let options = options.application_name(&format!("headcount {replica}"));
         let pool = |max| {
             PgPoolOptions::new()
                 .max_connections(max)
@@ -58,7 +62,17 @@ impl Store {
                 })
                 .connect_lazy_with(options.clone())
         };
-        Self { pool: pool(connections_max), heartbeats: pool(1), runtime: Handle::current() }
+        Self {
+            pool: pool(connections_max),
+            heartbeats: pool(1),
+            runtime: Handle::current(),
+            replica: replica.into(),
+        }
+    }
+
+    /// The replica's name.
+    pub fn replica(&self) -> &str {
+        &self.replica
     }
 
     /// Runs a call to its end in a task of its own, so that a client which goes away cannot cancel it half-way.

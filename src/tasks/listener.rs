@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::domain::hint;
 use crate::hub::Hub;
-use crate::store::{Store, listen::listen};
+use crate::store::{Store, StoreError, listen::listen};
 
 /// Between nonces.
 const NONCE_EVERY: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ impl Listener {
     /// Listens for ever.
     pub async fn run(self) {
         loop {
-            if let Ok(Ok(listener)) = timeout(CONNECT_MAX, listen(self.options.clone())).await {
+            if let Ok(Ok(listener)) = timeout(CONNECT_MAX, self.connect()).await {
                 self.hub.resync(); // whatever was notified before is not heard
                 metrics::gauge!("headcount_listening").set(1.0);
                 let gap = self.hear(listener).await;
@@ -57,6 +57,10 @@ impl Listener {
             metrics::gauge!("headcount_listening").set(0.0);
             sleep(RETRY_AFTER).await;
         }
+    }
+
+    async fn connect(&self) -> Result<PgListener, StoreError> {
+        listen(self.options.clone(), self.store.replica()).await
     }
 
     async fn hear(&self, mut listener: PgListener) -> Gap {

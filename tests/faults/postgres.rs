@@ -151,7 +151,7 @@ impl Database {
 
     /// Kills one backend that serves this application.
     pub async fn kill_backend(&self, application: &str) {
-        let query = "select pid from pg_stat_activity where application_name = $1 and datname = current_database() limit 1";
+        let query = "select pid from pg_stat_activity where split_part(application_name, ' ', 1) = $1 and datname = current_database() limit 1";
         let pid: Option<i32> = sqlx::query_scalar(query)
             .bind(application)
             .fetch_optional(&mut self.connect().await)

@@ -42,7 +42,7 @@ async fn operators_can_have_a_listener_of_their_own() {
     let operator = crate::deployment::Client { base: format!("http://{apart}"), ..ann };
     assert!(operator.get("/metrics").await.ok().as_str().unwrap().contains("headcount_watchers"));
     assert_eq!(operator.get("/readyz").await.ok()["ready"], true);
-    assert_eq!(operator.get("/v1/rooms/lobby").await.problem(), (404, "not_found"));
+    assert_eq!(operator.get("/v1/rooms").await.problem(), (404, "not_found"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

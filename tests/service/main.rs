@@ -17,6 +17,7 @@ mod jwks;
 mod keys;
 mod limits;
 mod members;
+mod overview;
 mod processes;
 mod profiles;
 mod replicas;

@@ -1,12 +1,12 @@
 // Names, pictures and states that are scripts stay text, in every page of ours.
 
-import type { Page } from "playwright-core";
 import type { Client } from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Front } from "./front.js";
 import { PAYLOADS, PICTURES } from "./payloads.js";
 import { connect, Ends, Service } from "./processes.js";
 import { fact, openBrowser } from "./stage.js";
+import { expectOnlyText, open, texts } from "./text.js";
 
 const ends = new Ends();
 let service: Service;
@@ -36,48 +36,21 @@ beforeAll(async () => {
 });
 afterAll(() => ends.run());
 
-/** A page that tells when something ran, or when its policy had to stop something. */
-async function open(url: string): Promise<Page> {
-  const page = await browser.newPage();
-  page.on("dialog", (dialog) => void dialog.dismiss());
-  await page.addInitScript(`
-    window.blocked = [];
-    addEventListener("securitypolicyviolation", (event) => window.blocked.push(event.violatedDirective + " " + event.blockedURI));
-  `);
-  await page.goto(url);
-  return page;
-}
-
-/** Nothing ran, nothing had to be stopped, and there is no element that could only have come from a payload. */
-async function expectOnlyText(page: Page, root: string): Promise<void> {
-  const found = await page.evaluate<{ tags: string[]; handlers: string[]; links: string[] }>(`(() => {
-    const all = [...${root}.querySelectorAll("*")];
-    return {
-      tags: [...new Set(all.map(({ localName }) => localName))],
-      handlers: all.flatMap((element) => [...element.attributes].map(({ name }) => name)).filter((name) => name.startsWith("on")),
-      links: all.flatMap(({ href, src, action, data }) => [href, src, action, data]).filter((link) => /^(javascript|data:text)/i.test(String(link))),
-    };
-  })()`);
-  const foreign = "svg animate iframe details video audio source marquee object embed math mtext mglyph style base x table";
-  expect(found.tags.filter((tag) => foreign.split(" ").includes(tag))).toEqual([]);
-  expect(found.handlers).toEqual([]);
-  expect(found.links).toEqual([]);
-  expect(await page.evaluate("window.ran")).toBeUndefined();
-  expect(await page.evaluate("window.blocked")).toEqual([]);
-}
-
-const texts = (page: Page, selector: string, root = "document") =>
-  page.evaluate<string[]>(`[...${root}.querySelectorAll("${selector}")].map(({ textContent }) => textContent)`);
-
 test("there are at least thirty of them", () => {
   expect(new Set(PAYLOADS).size).toBeGreaterThanOrEqual(30);
 });
 
 test("in the demo page", async () => {
   const hostile = PAYLOADS[3];
-  const page = await open(`${service.url}/?${new URLSearchParams({ user: hostile, name: hostile, room: "lobby" })}`);
+  const page = await open(browser, `${service.url}/?${new URLSearchParams({ user: hostile, name: hostile, room: "lobby" })}`);
   const everybody = [...names.values(), hostile].sort();
   await fact(async () => (await texts(page, "#members .name")).sort()).toEqual(everybody);
+  const guest = { user: "user-0", session: crypto.randomUUID() };
+  await service.call("POST", "/v1/rooms/lobby/kick", { user: guest.user });
+  await fact(() => texts(page, "#gone bdi")).toEqual([PAYLOADS[0]]);
+  await expectOnlyText(page, "document.getElementById('gone')");
+  await service.call("POST", "/v1/rooms/lobby/join", guest);
+  await fact(() => texts(page, "#gone bdi")).toEqual([]);
   await page.click("summary"); // the raw frames
   await fact(() => texts(page, "#frames pre").then((frames) => frames.some((frame) => frame.includes("<script>")))).toBe(true);
   await expectOnlyText(page, "document.getElementById('members')");
@@ -88,7 +61,7 @@ test("in the demo page", async () => {
 });
 
 test("in the elements", async () => {
-  const page = await open(`${front.url}/elements?user=eve&room=lobby`);
+  const page = await open(browser, `${front.url}/elements?user=eve&room=lobby`);
   const list = "document.querySelector('headcount-list').shadowRoot";
   const avatars = "document.querySelector('headcount-avatars').shadowRoot";
   await fact(async () => (await texts(page, "[part~=name]", list)).sort()).toEqual([...names.values()].sort());

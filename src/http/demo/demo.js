@@ -3,12 +3,14 @@
 const FRAMES_MAX = 50;
 const FRAME_CHARS_MAX = 2000;
 const TYPING_MS = 2500;
+const GONE_MAX = 5;
 const CALL_MS = 10_000;
 
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const me = query.get('user') || remembered(localStorage, 'headcount.user', () => `guest-${Math.random().toString(36).slice(2, 10)}`);
 const rows = new Map();
+const gone = new Map(); // by user, in the order in which they left
 const order = new Intl.Collator().compare;
 let room = null; // while in one
 let typing = false;
@@ -45,7 +47,10 @@ function enter() {
   drawLine({ state: 'connecting' });
   const client = headcount({ token: getToken });
   room = client.join(name, { status: $('status').value, state: {} });
-  room.on('change', ({ members, count }) => drawRoster(members, count));
+  room.on('change', ({ members, count, left }) => {
+    drawRoster(members, count);
+    drawGone(members, left);
+  });
   room.on('line', drawLine);
   room.on('frame', drawFrame);
   room.on('end', ({ reason, problem }) => {
@@ -64,6 +69,8 @@ function exit(problem = '') {
   document.title = 'headcount';
   $('problem').textContent = problem;
   $('typing').value = '';
+  gone.clear();
+  $('gone').replaceChildren();
   show(false);
 }
 
@@ -117,6 +124,22 @@ function drawMember(item, { id, name, avatar_url, status, state, sessions }) {
   const below = element('span', 'below', { online: 'online', idle: 'idle', dnd: 'do not disturb' }[status]);
   if (state?.typing === true) below.append(', ', element('em', '', 'typing…'));
   item.replaceChildren(portrait, title, below);
+}
+
+// Those who left while this page was here, newest first, until they come back.
+function drawGone(members, left) {
+  const at = new Date().toLocaleTimeString();
+  for (const { id, name, reason } of left) {
+    gone.delete(id);
+    if (name) gone.set(id, { name, text: `${{ expired: 'lost', kicked: 'removed' }[reason] ?? 'left'}, last seen ${at}` });
+  }
+  for (const { id } of members) gone.delete(id);
+  while (gone.size > GONE_MAX) gone.delete(gone.keys().next().value);
+  $('gone').replaceChildren(...[...gone.values()].reverse().map(({ name, text }) => {
+    const item = element('li', '');
+    item.append(element('bdi', '', name), ' ', element('span', '', text));
+    return item;
+  }));
 }
 
 function avatar(id, name, url) {

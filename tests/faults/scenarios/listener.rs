@@ -26,7 +26,7 @@ async fn listener_cut_again_and_again() {
         }
         for _ in 0..4 {
             run.database
-                .execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'headcount-listener'")
+                .execute("select pg_terminate_backend(pid) from pg_stat_activity where split_part(application_name, ' ', 1) = 'headcount-listener'")
                 .await;
             run.load(Duration::from_millis(700)).await;
         }
