@@ -80,7 +80,7 @@ create index memberships_leaving on headcount.memberships (leaving_at) where lea
 create table headcount.rooms (
     room_id      text collate "C" primary key check (char_length(room_id) between 1 and 128 and btrim(
         room_id, 'abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_.:~-'
-    ) = ''),
+    ) = '' and room_id not in ('.', '..')),
     epoch        text    not null,
     version      bigint  not null default 0,
     member_count integer not null default 0 check (member_count >= 0)
@@ -106,9 +106,11 @@ create table headcount.departures (
     room_id    text collate "C" not null,
     user_id    text collate "C" not null,
     seq        bigint      not null default 0,
+    kicked     boolean     not null default false,
     left_at    timestamptz not null default clock_timestamp(),
     primary key (session_id, room_id)
 );
+comment on column headcount.departures.kicked is 'So that a client which watches nothing learns that it should not come back by itself.';
 create index departures_left_at on headcount.departures using brin (left_at);
 
 create table headcount.sweep_state (

@@ -136,19 +136,19 @@ begin
         using unnest(p_wave) c
         where m.room_id = any (array[c.room_id]) and m.user_id = any (array[c.user_id]) and c.outcome = 'ok'
           and (c.op = 'kick' or c.op = 'leave' and c.grace <= '0' and m.session_id = c.session_id)
-        returning m.session_id, m.room_id, m.user_id, greatest(m.seq, c.seq) as seq
+        returning m.session_id, m.room_id, m.user_id, greatest(m.seq, c.seq) as seq, c.op = 'kick' as kicked
     ), early as (
         -- A leave that overtook its join is remembered, so that the join is ignored when it comes. Once for a
         -- session that several users claim, or the insert would fail, and the whole batch with it.
-        select distinct on (c.session_id, c.room_id) c.session_id, c.room_id, c.user_id, c.seq
+        select distinct on (c.session_id, c.room_id) c.session_id, c.room_id, c.user_id, c.seq, false
         from unnest(p_wave) c
         where c.op = 'leave' and c.outcome = 'absent' and c.seq is not null
         order by c.session_id, c.room_id, c.ord
     )
-    insert into headcount.departures as d (session_id, room_id, user_id, seq)
+    insert into headcount.departures as d (session_id, room_id, user_id, seq, kicked)
     select * from departed union all select * from early
     on conflict (session_id, room_id) do update
-    set seq = greatest(d.seq, excluded.seq), left_at = excluded.left_at;
+    set seq = greatest(d.seq, excluded.seq), kicked = excluded.kicked, left_at = excluded.left_at;
 end
 $$;
 

@@ -261,7 +261,7 @@ begin
         insert into headcount.departures as d (session_id, room_id, user_id, seq)
         select e.session_id, e.room_id, e.user_id, e.seq from ended e
         on conflict (session_id, room_id) do update
-        set seq = greatest(d.seq, excluded.seq), left_at = excluded.left_at;
+        set seq = greatest(d.seq, excluded.seq), kicked = false, left_at = excluded.left_at;
         perform headcount.end_sessions(v_expired || v_leaving);
         perform headcount.log_changes(v_touched);
         perform headcount.announce(v_locked);

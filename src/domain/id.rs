@@ -9,7 +9,8 @@ use uuid::Uuid;
 /// Characters of a room key or a user id, at most.
 pub const ID_CHARS_MAX: usize = 128;
 
-/// A room's key: 1 to 128 characters of `A-Z a-z 0-9 _ . : ~ -`.
+/// A room's key: 1 to 128 characters of `A-Z a-z 0-9 _ . : ~ -`, and neither `.` nor `..`: browsers take those in an
+/// address for steps up and down, however they are written.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RoomId(Arc<str>);
@@ -28,7 +29,7 @@ pub struct SessionId(pub Uuid);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not a room key.
-    #[error("a room is 1 to 128 characters of A-Z a-z 0-9 _ . : ~ -")]
+    #[error("a room is 1 to 128 characters of A-Z a-z 0-9 _ . : ~ - and neither . nor ..")]
     Room,
     /// Not a user id.
     #[error("a user id is 1 to 128 characters without control characters")]
@@ -39,7 +40,7 @@ impl RoomId {
     /// Checks a room key.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.:~-".contains(&b);
-        let fits = (1..=ID_CHARS_MAX).contains(&text.len());
+        let fits = (1..=ID_CHARS_MAX).contains(&text.len()) && text != "." && text != "..";
         if fits && text.bytes().all(allowed) { Ok(Self(text.into())) } else { Err(IdError::Room) }
     }
 
@@ -109,8 +110,9 @@ mod tests {
     #[test]
     fn a_room_key_is_one_to_128_of_its_alphabet() {
         assert!(RoomId::parse("team:42_a.b~c-D").is_ok());
+        assert!(RoomId::parse("...").is_ok());
         assert!(RoomId::parse(&"r".repeat(128)).is_ok());
-        for bad in ["", "a b", "a/b", "é", "a\0", "?", &"r".repeat(129)] {
+        for bad in ["", "a b", "a/b", "é", "a\0", "?", ".", "..", &"r".repeat(129)] {
             assert_eq!(RoomId::parse(bad), Err(IdError::Room), "{bad:?}");
         }
     }

@@ -38,7 +38,8 @@ pub struct Member {
     /// What the application attached, at most 1 KiB of JSON; `{}` when nothing was.
     #[schema(value_type = Object, example = json!({"typing": true}))]
     pub state: Arc<RawValue>,
-    /// Live sessions (tabs, devices) of the user in this room when this was sent. A tab more or less is no event.
+    /// Live sessions (tabs, devices) of the user in this room. In frames as of the member's last event, because a tab more
+    /// or less is none; in rosters as of now.
     #[schema(example = 1)]
     pub sessions: i32,
     /// When the user became a member.

@@ -3,6 +3,7 @@
 use actix_cors::Cors;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{
     AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY,
     RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
@@ -46,12 +47,16 @@ fn is_local(origin: &HeaderValue) -> bool {
 
 /// Limits requests by address, and sets the headers that every answer has.
 pub async fn guard(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let service = request.app_data::<web::Data<Service>>().expect("registered when the app is built").clone();
     service.limits.request(request.request())?;
     let docs = request.path().starts_with("/docs");
+    // Answered as GET is, without the body; the server leaves that out. A stream has nothing else to give.
+    if request.method() == Method::HEAD && !request.path().ends_with("/events") {
+        request.head_mut().method = Method::GET;
+    }
     let mut response = next.call(request).await?;
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

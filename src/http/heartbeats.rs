@@ -1,5 +1,7 @@
 //! `POST /v1/heartbeats`
 
+use std::collections::HashMap;
+
 use actix_web::{post, web};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -65,6 +67,11 @@ pub struct BeatAnswer {
     session: SessionId,
     /// Whether it lives.
     state: Life,
+    /// Of a session that is gone: rooms that it was kicked out of. Join the others again, and these only if the user
+    /// wants that. Not there when there are none.
+    #[schema(example = json!([]), required = false)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kicked: Vec<String>,
 }
 
 /// The answer to heartbeats.
@@ -86,7 +93,7 @@ problems!(BeatProblems: InvalidJson InvalidBody MissingToken InvalidToken Expire
 /// Say that sessions live
 ///
 /// One heartbeat covers all rooms of a session. It never creates one: after a leave, or when it came too late, the
-/// answer is `gone` and the client joins again. Right: own sessions, or any under the server key.
+/// answer is `gone` and the client joins again, but not the rooms it was kicked out of. Right: own sessions, or any under the server key.
 #[utoipa::path(
     tag = "presence",
     request_body = Beats,
@@ -117,12 +124,38 @@ pub(super) async fn heartbeats(
     let life = |visible: Option<bool>| {
         if visible.is_some() { Life::Alive } else { Life::Gone }
     };
-    let answers = sessions.into_iter().zip(found).map(|(session, f)| BeatAnswer { session, state: life(f) });
+    let mut kicked = kicked(&service, &caller, &sessions, &found).await;
+    let answers = sessions.into_iter().zip(found).map(|(session, found)| BeatAnswer {
+        session,
+        state: life(found),
+        kicked: kicked.remove(&session).unwrap_or_default(),
+    });
     Ok(web::Json(BeatAnswers {
         sessions: answers.collect(),
         heartbeat_ms: millis(advice.heartbeat),
         lease_ms: millis(advice.lease),
     }))
+}
+
+/// Rooms that the sessions which are gone were kicked out of. If that cannot be read, they join again and see.
+async fn kicked(
+    service: &Service,
+    caller: &Caller,
+    sessions: &[SessionId],
+    found: &[Option<bool>],
+) -> HashMap<SessionId, Vec<String>> {
+    let gone = |(session, found): (&SessionId, &Option<bool>)| found.is_none().then_some(*session);
+    let gone: Vec<SessionId> = sessions.iter().zip(found).filter_map(gone).collect();
+    let mut rooms = HashMap::<SessionId, Vec<String>>::new();
+    if gone.is_empty() {
+        return rooms;
+    }
+    let (store, user) = (service.store.clone(), caller.claims().map(|claims| claims.sub.clone()));
+    let read = service.store.detached(async move { store.kicked(&gone, user.as_ref()).await }).await;
+    for (session, room) in read.unwrap_or_default() {
+        rooms.entry(SessionId(session)).or_default().push(room);
+    }
+    rooms
 }
 
 fn one_or_many(body: &RawValue) -> Result<Vec<Beat>, Problem> {

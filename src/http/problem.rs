@@ -54,7 +54,7 @@ codes! {
     InvalidJson       "invalid_json"         400 0 "The body is not JSON.";
     InvalidBody       "invalid_body"         400 0 "The body does not have the documented form.";
     InvalidQuery      "invalid_query"        400 0 "The query does not have the documented form.";
-    InvalidRoom       "invalid_room"         400 0 "A room is 1 to 128 characters of A-Z a-z 0-9 _ . : ~ -";
+    InvalidRoom       "invalid_room"         400 0 "A room is 1 to 128 characters of A-Z a-z 0-9 _ . : ~ - and neither . nor ..";
     InvalidUser       "invalid_user"         400 0 "A user id is 1 to 128 characters without control characters.";
     InvalidState      "invalid_state"        400 0 "The state holds something that cannot be stored.";
     UserRequired      "user_required"        400 0 "Under the server key, the body must name the user.";

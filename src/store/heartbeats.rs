@@ -42,6 +42,12 @@ const BEAT: &str = "with relaxed as materialized (select set_config('synchronous
      select h.session_id, h.user_id, h.visible, h.idle_due \
      from relaxed, headcount.heartbeat($1, $2, $3, $4, $5, $6, $7, $8) h";
 
+const KICKED: &str = "select d.session_id, d.room_id from headcount.departures d \
+     where d.session_id = any ($1) and d.kicked and ($2::text is null or d.user_id = $2) \
+       and not exists (select from headcount.memberships m \
+                       where m.room_id = d.room_id and m.user_id = d.user_id and m.session_id = d.session_id) \
+     order by d.room_id";
+
 impl Store {
     /// Renews the leases of the sessions that exist. `beats` hold a session at most once, sorted by session.
     pub async fn heartbeat(
@@ -69,6 +75,23 @@ impl Store {
             .await?;
         lease.done();
         Ok(alive)
+    }
+
+    /// Which of these sessions were kicked out of which rooms, and did not join those again. A user's own, if one is named.
+    pub async fn kicked(
+        &self,
+        sessions: &[SessionId],
+        user: Option<&UserId>,
+    ) -> Result<Vec<(Uuid, String)>, StoreError> {
+        let sessions: Vec<Uuid> = sessions.iter().map(|s| s.0).collect();
+        let mut lease = self.connection().await?;
+        let rows = sqlx::query_as(KICKED)
+            .bind(sessions)
+            .bind(user.map(UserId::as_str))
+            .fetch_all(lease.connection())
+            .await?;
+        lease.done();
+        Ok(rows)
     }
 
     /// Makes rosters agree with how long these sessions have been inactive.

@@ -46,6 +46,7 @@ async fn bad_bodies_have_their_codes_and_change_nothing() {
     expect(problem(&ann.get("/v1/rooms/lobby/events?mode=all").await), 400, "invalid_query");
     expect(problem(&ann.get("/v1/events?rooms=a,a").await), 400, "invalid_query");
     expect(problem(&ann.get("/v1/events?rooms=a,b%20c").await), 400, "invalid_room");
+    expect(problem(&ann.get("/v1/events?rooms=..").await), 400, "invalid_room");
     expect(problem(&ann.get("/v1/nowhere").await), 404, "not_found");
     expect(problem(&ann.get("/v1/heartbeats").await), 405, "method_not_allowed");
     nothing_changed(&deployment).await;

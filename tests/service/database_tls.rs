@@ -124,6 +124,6 @@ async fn verify_full_takes_the_right_postgres_and_no_other() {
     let plain = "select count(*) from pg_stat_activity a join pg_stat_ssl s using (pid) \
          where application_name like 'headcount%' and not ssl";
     assert_eq!(sqlx::query_scalar::<_, i64>(plain).fetch_one(&mut connection).await.unwrap(), 0);
-    let listens = "select count(*) from pg_stat_activity where application_name = 'headcount-listener'";
+    let listens = "select count(*) from pg_stat_activity where application_name like 'headcount-listener %'";
     assert_eq!(sqlx::query_scalar::<_, i64>(listens).fetch_one(&mut connection).await.unwrap(), 1);
 }

@@ -21,7 +21,7 @@ export interface Answer {
   heartbeat_ms?: number;
   cursor?: string;
   member?: { id: string } | null;
-  sessions?: { state: "alive" | "gone" }[];
+  sessions?: { state: "alive" | "gone"; kicked?: string[] }[];
 }
 
 export type PresenceEvent =
@@ -123,7 +123,9 @@ export function presence() {
       beatAt = body.visible === visible ? now + answer.heartbeat_ms : now;
     }
     if (verb === "beat") {
-      if (answer.sessions?.[0]?.state === "gone") absent();
+      const [life] = answer.sessions ?? [];
+      life?.kicked?.forEach((name) => end(name, "kicked"));
+      if (life?.state === "gone") absent();
     } else if (verb === "leave") {
       if (stay) stay.at = stay.sent = undefined;
     } else if (verb === "join" && !answer.member && !renewed) renewSession();

@@ -16,6 +16,7 @@ function start() {
     rooms: new Set<string>(),
     expires: Infinity,
     expired: 0,
+    kicked: undefined as string[] | undefined,
     version: 0,
     /** Calls wait here instead of being answered. */
     held: undefined as Call[] | undefined,
@@ -42,7 +43,7 @@ function start() {
       const gone = verb === "beat" && !world.rooms.size;
       if ((verb === "beat" && !gone) || verb === "join") world.expires = world.now + pace.lease_ms;
       const cursor = `e.${++world.version}`;
-      const sessions = [{ state: gone ? ("gone" as const) : ("alive" as const) }];
+      const sessions = [{ state: gone ? ("gone" as const) : ("alive" as const), kicked: world.kicked }];
       return verb === "update" || verb === "leave" ? { cursor } : { ...pace, cursor, member: { id: "ann" }, sessions };
     },
     /** Lets time pass; a timer that is due fires at the next multiple of `grain`, as in a hidden tab. */
@@ -159,6 +160,17 @@ test("who was kicked does not come back by itself", () => {
   expect(world.log).toContainEqual(["ended", "lobby", "kicked", undefined]);
   world.pass(60_000);
   expect(world.verbs()).toEqual(["join"]);
+});
+
+test("who hears of a kick by a heartbeat does not come back there, but elsewhere", () => {
+  const world = start();
+  world.step("want", "lobby", {});
+  world.step("want", "online", {});
+  world.expire();
+  world.kicked = ["lobby"];
+  world.pass(15_000);
+  expect(world.log).toContainEqual(["ended", "lobby", "kicked", undefined]);
+  expect(world.calls.slice(2).map(({ verb, room }) => [verb, room])).toEqual([["beat", ""], ["join", "online"]]);
 });
 
 test("who is missing without having been kicked joins again", () => {

@@ -93,7 +93,7 @@ async fn break_something(run: &mut Run, random: &mut StdRng) -> &'static str {
         "links held" => through(run, Mode::Hold, time).await,
         "backends terminated" => {
             let terminate = "select pg_terminate_backend(pid) from pg_stat_activity \
-                             where application_name = 'headcount' and pid <> pg_backend_pid()";
+                             where split_part(application_name, ' ', 1) = 'headcount' and pid <> pg_backend_pid()";
             run.database.execute(terminate).await;
         }
         "postgres restarted" => {
