@@ -224,8 +224,36 @@ impl Run {
         }
     }
 
-    /// Comes to rest, reads everything, and panics with what broke a promise.
+    /// Judges what was so far, and begins anew: other clients, rooms that nobody knows. The replicas and the database
+    /// go on. So a long run costs the checker no more than many short ones.
+    pub async fn next_episode(&mut self) {
+        self.judge_so_far().await;
+        let present = "select count(*) from headcount.presence";
+        while self.database.number(present).await > 0 {
+            self.load(Duration::from_millis(50)).await;
+        }
+        // As the trim does, but at once.
+        self.database
+            .execute(
+                "update headcount.lineage set generation = generation + 1; delete from headcount.events; \
+                 delete from headcount.departures; delete from headcount.rooms",
+            )
+            .await;
+        self.recorder = Recorder::new();
+        let bases = self.replicas.iter().map(Replica::base).collect();
+        self.fleet = Fleet::start(self.recorder.clone(), bases, self.plan.size, rand::random());
+    }
+
     async fn finish(mut self) {
+        self.judge_so_far().await;
+        for replica in &mut self.replicas {
+            assert_eq!(replica.ended(), None, "a replica never ends by itself");
+            assert!(!replica.log().contains("panicked"), "a replica panicked: {}", replica.log());
+        }
+    }
+
+    /// Comes to rest, reads everything, and panics with what broke a promise.
+    async fn judge_so_far(&mut self) {
         self.fleet.settle();
         let mut connection = self.database.connect().await;
         self.until_rest(&mut connection).await;
@@ -242,10 +270,6 @@ impl Run {
             rosters: rest.rosters,
         };
         self.judge(&history);
-        for replica in &mut self.replicas {
-            assert_eq!(replica.ended(), None, "a replica never ends by itself");
-            assert!(!replica.log().contains("panicked"), "a replica panicked: {}", replica.log());
-        }
     }
 
     /// Nobody is busy, nothing is due, no room has moved for longer than between two heartbeats, and every watcher is

@@ -113,9 +113,17 @@ impl<'a> Room<'a> {
 
     /// What was last said of a user at each version of a range: one item for the begin, one for each event in it.
     pub fn told(&self, user: &str, from: u64, to: u64) -> Vec<Option<&'a LoggedEvent>> {
-        let before = self.of_user(user).map(|e| e.event).take_while(|e| e.version <= from).last();
-        let within = self.of_user(user).map(|e| e.event).filter(|e| e.version > from && e.version <= to);
-        std::iter::once(before).chain(within.map(Some)).collect()
+        let (earlier, within) = self.of_user_between(user, from, to);
+        let before = earlier.last().map(|index| self.log[*index].event);
+        std::iter::once(before).chain(within.iter().map(|index| Some(self.log[*index].event))).collect()
+    }
+
+    /// Where a user's entries up to the first version are, and those after it up to the second.
+    fn of_user_between(&self, user: &str, from: u64, to: u64) -> (&[usize], &[usize]) {
+        let indices = self.by_user.get(user).map_or(&[][..], Vec::as_slice);
+        let upto = |version| indices.partition_point(|index| self.log[*index].event.version <= version);
+        let (begin, end) = (upto(from), upto(to));
+        (&indices[..begin], indices.get(begin..end).unwrap_or_default())
     }
 
     /// Everybody's memberships.
@@ -150,9 +158,9 @@ impl<'a> Room<'a> {
     /// The first `joined` that an acked join may have made.
     pub fn created_at(&self, op: &Op<'_>) -> Option<u64> {
         let (after, to) = self.window(op);
-        let entries = self.of_user(&op.asked.user).map(|entry| entry.event);
-        let joins = entries.filter(|event| event.kind == EventKind::Joined);
-        joins.map(|event| event.version).find(|version| *version > after && *version <= to)
+        let (_, within) = self.of_user_between(&op.asked.user, after, to);
+        let mut events = within.iter().map(|index| self.log[*index].event);
+        events.find(|event| event.kind == EventKind::Joined).map(|event| event.version)
     }
 
     /// Users that the log names.

@@ -37,6 +37,10 @@ async fn soak() {
             let name = break_something(run, &mut random).await;
             run.heal(name);
             faults += 1;
+            if faults % 10 == 0 {
+                run.recover().await;
+                run.next_episode().await;
+            }
         }
         run.recover().await;
         run.measure("faults", faults);
