@@ -15,6 +15,7 @@ export interface Call {
   body: Own & { visible?: boolean; active?: boolean };
   /** Which edit of `own` the body carries. */
   edit: number;
+  own?: Own;
 }
 
 export interface Answer {
@@ -96,8 +97,8 @@ export function presence() {
       if (!wanted) {
         if (sent) return { verb: "leave", room, body: {}, edit };
         end(room, "left");
-      } else if (!at) return { verb: "join", room, body: { ...own, visible }, edit };
-      else if (acked < edit) return { verb: "update", room, body: own, edit };
+      } else if (!at) return { verb: "join", room, body: { ...own, visible }, edit, own };
+      else if (acked < edit) return { verb: "update", room, body: own, edit, own };
     }
     return undefined;
   };
@@ -115,7 +116,7 @@ export function presence() {
     }
   };
 
-  const answered = ({ verb, room, body, edit }: Call, answer: Answer, now: number) => {
+  const answered = ({ verb, room, body, edit, own }: Call, answer: Answer, now: number) => {
     failures = 0;
     const stay = stays.get(room);
     if (answer.heartbeat_ms) {
@@ -136,7 +137,7 @@ export function presence() {
         effects.push(["joined", room, answer.member?.id ?? ""]);
       }
       stay.acked = edit;
-      stay.known = { status: body.status, state: body.state, invisible: body.invisible };
+      stay.known = own!;
     }
   };
   const failed = ({ verb, room, body, edit }: Call, problem: Problem, now: number, random: number) => {
