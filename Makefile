@@ -84,6 +84,10 @@ target/$(document):
 	@mkdir -p $(@D)
 	cargo run --quiet -- openapi >$@
 
+.PHONY: rights
+rights: ## Writes docs/rights.md, who may do what, from the rule that the tests hold the service to
+	HEADCOUNT_WRITE_DOCS=1 cargo test $(locked) --test service the_page_about_rights
+
 .PHONY: bench
 bench: ## Measures speed against raw limits of the same run; writes target/bench/summary.json
 	@scripts/bootstrap postgres

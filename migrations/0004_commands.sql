@@ -318,6 +318,31 @@ begin
         end if;
     end if;
     v_changed := headcount.changed_by(v_profiles);
+    if v_changed <> '{}' then
+        -- A join that is refused below changes no profile either. Looked at here only, because profiles seldom change.
+        v_answers := v_answers || array(
+            select (c.ord, c.room_id, 'foreign', false, null)::headcount.answer
+            from unnest(v_commands) c
+            where c.op = 'join' and (
+                exists (
+                    select from headcount.presence p
+                    where p.session_id = c.session_id and p.user_id <> c.user_id
+                    offset 0
+                )
+                or exists (
+                    select from headcount.departures d
+                    where d.session_id = c.session_id and d.user_id <> c.user_id
+                    offset 0
+                )
+            )
+        );
+        v_commands := array(
+            select c from unnest(v_commands) c
+            where c.ord <> all (array(select a.ord from unnest(v_answers) a))
+        );
+        v_profiles := headcount.joined_profiles(v_commands);
+        v_changed := headcount.changed_by(v_profiles);
+    end if;
     v_joined := array(select distinct c.room_id from unnest(v_commands) c where c.op = 'join');
     v_rooms := array(select distinct c.room_id from unnest(v_commands) c);
     if v_changed <> '{}' then

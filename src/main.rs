@@ -16,7 +16,7 @@ use headcount::app::{Parts, Replica};
 use headcount::auth::{Claims, Keys, Rights, TokenKey, Verifier};
 use headcount::domain::id::UserId;
 use headcount::http::tls::Certificate;
-use headcount::settings::{Cli, Command, Database, Dev, LogFormat, Serve, Token, Tuning};
+use headcount::settings::{Cli, Command, Dev, LogFormat, Migrate, Serve, Token, Tuning};
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
@@ -32,7 +32,7 @@ async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Dev(dev) => run_dev(*dev).await,
         Command::Serve(serve) => run_serve(*serve).await,
-        Command::Migrate(database) => migrate(&database).await,
+        Command::Migrate(wanted) => migrate(&wanted).await,
         Command::Openapi => openapi(),
         Command::Token(token) => mint(token),
     };
@@ -114,6 +114,9 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
 const POOLED: &str = "HEADCOUNT_DATABASE_URL leads to a pooler in transaction mode (PgBouncer?), where prepared \
      statements of one connection meet those of another; use its session mode, or connect directly";
 
+const FORBIDDEN: &str = "the schema is not up to date, and this role may not change it; run `headcount migrate \
+     --grant-to ROLE` as its owner first";
+
 /// A database that is away is waited for; one that refuses is an error.
 async fn migrate_patiently(database: &PgConnectOptions) -> Result<(), Failure> {
     loop {
@@ -126,15 +129,20 @@ async fn migrate_patiently(database: &PgConnectOptions) -> Result<(), Failure> {
                 tracing::warn!(%error, "the database is away; waiting for it");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
+            Err(error) if headcount::store::is_forbidden(&error) => return Err(FORBIDDEN.into()),
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-async fn migrate(database: &Database) -> Result<(), Failure> {
-    let options: PgConnectOptions = database.url()?.expose_secret().parse()?;
+async fn migrate(wanted: &Migrate) -> Result<(), Failure> {
+    let options: PgConnectOptions = wanted.database.url()?.expose_secret().parse()?;
     headcount::store::migrate(&options).await?;
     println!("the schema is up to date");
+    if let Some(role) = &wanted.grant_to {
+        headcount::store::grant(&options, role).await?;
+        println!("{role} may serve, and nothing else");
+    }
     Ok(())
 }
 

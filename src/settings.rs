@@ -34,7 +34,7 @@ pub enum Command {
     /// Run on your Postgres, with your keys
     Serve(Box<Serve>),
     /// Bring the database's schema up to date, and stop
-    Migrate(Database),
+    Migrate(Migrate),
     /// Print the OpenAPI document
     Openapi,
     /// Print a token for trying things
@@ -122,6 +122,17 @@ pub struct Database {
     /// Postgres to use: postgres://user:password@host:port/database
     #[arg(long, env = "HEADCOUNT_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
+}
+
+/// `headcount migrate`
+#[derive(Args, Debug)]
+pub struct Migrate {
+    /// Which database, as a role that may change its schema
+    #[command(flatten)]
+    pub database: Database,
+    /// Let this role `serve`, and nothing else; repeat it after an upgrade
+    #[arg(long, value_name = "ROLE")]
+    pub grant_to: Option<String>,
 }
 
 /// `headcount token`

@@ -91,7 +91,7 @@ impl Deployment {
     fn add_keyed(&mut self, tuning: Tuning, keys: Keys) {
         let parts = Parts {
             socket: std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
-            database: self.database.options.clone(),
+            database: self.database.service.clone(),
             listen_database: None,
             keys,
             certificate: None,

@@ -27,3 +27,4 @@ mod sweeping;
 mod tickets;
 mod tls;
 mod watcher;
+mod who_may;

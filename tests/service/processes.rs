@@ -7,6 +7,7 @@ use serde_json::json;
 use sqlx::ConnectOptions;
 
 use crate::deployment::{Client, JWT_SECRET, SERVER_KEY, start_with, token, tuning};
+use crate::support::SERVICE_ROLE;
 use headcount::auth::Rights;
 
 /// `headcount serve`, ended when dropped.
@@ -56,7 +57,7 @@ impl Drop for Process {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_serve_processes_on_one_database_show_each_others_joins() {
     let deployment = start_with(0, tuning()).await;
-    let url = deployment.database.options.to_url_lossy().to_string();
+    let url = deployment.database.service.to_url_lossy().to_string();
     let (here, there) = (serve(&url), serve(&url));
     let mut watcher = there.user("bob").watch("lobby").await;
     watcher.until_event("snapshot").await;
@@ -113,4 +114,26 @@ fn keys_come_by_https_or_from_this_machine() {
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && told.contains("--jwks-url"), "{url}: {told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_may_not_change_the_schema_says_who_must() {
+    let deployment = start_with(0, tuning()).await;
+    let owner = deployment.database.options.to_url_lossy().to_string();
+    let service = deployment.database.service.to_url_lossy().to_string();
+    deployment.execute("drop schema headcount cascade").await;
+    let run = |arguments: &[&str], url: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_headcount"));
+        command
+            .args(arguments)
+            .env("HEADCOUNT_JWT_SECRET", JWT_SECRET)
+            .env("HEADCOUNT_SERVER_KEY", SERVER_KEY);
+        let output = command.env("DATABASE_URL", url).output().unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (started, told) = run(&["serve", "--listen", "127.0.0.1:0"], &service);
+    assert!(!started && told.contains("headcount migrate --grant-to"), "{told}");
+    let (granted, told) = run(&["migrate", "--grant-to", SERVICE_ROLE], &owner);
+    assert!(granted && told.contains(SERVICE_ROLE), "{told}");
+    serve(&service).user("ann").join("lobby").await;
 }

@@ -9,6 +9,7 @@ mod calls;
 mod concurrency;
 mod order;
 mod plans;
+mod rights;
 #[path = "../support/mod.rs"]
 mod support;
 mod sweeps;

@@ -19,11 +19,19 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 /// Any number: those who make the template queue here.
 const TEMPLATE_LOCK: i64 = 0x6865_6164;
 
+/// Whom replicas connect as: a role that may serve and nothing else. So the whole suite shows that this is enough.
+pub const SERVICE_ROLE: &str = "headcount_service";
+
+/// Nobody asks for it here; it must be in no log all the same.
+pub const SERVICE_PASSWORD: &str = "database-password-of-the-tests";
+
 /// A migrated, empty database. Dropped with this value, whoever is still connected.
 #[derive(Debug)]
 pub struct TestDatabase {
     /// How to connect to it, as a superuser.
     pub options: PgConnectOptions,
+    /// How replicas do.
+    pub service: PgConnectOptions,
     name: String,
     server: PgConnectOptions,
 }
@@ -37,7 +45,9 @@ pub async fn database() -> TestDatabase {
     // One that a killed run left: process ids come again.
     execute(&server, format!("drop database if exists {name} with (force)")).await;
     execute(&server, format!("create database {name} template {template}")).await;
-    TestDatabase { options: server.clone().database(&name), name, server }
+    let options = server.clone().database(&name);
+    let service = options.clone().username(SERVICE_ROLE).password(SERVICE_PASSWORD);
+    TestDatabase { options, service, name, server }
 }
 
 impl TestDatabase {
@@ -81,11 +91,25 @@ async fn template(server: &PgConnectOptions) -> String {
         let building = format!("{name}_building");
         execute(server, format!("drop database if exists {building} with (force)")).await;
         execute(server, format!("create database {building}")).await;
-        headcount::store::migrate(&server.clone().database(&building)).await.expect("the migrations run");
+        let database = server.clone().database(&building);
+        headcount::store::migrate(&database).await.expect("the migrations run");
+        create_service_role(&mut connection).await;
+        headcount::store::grant(&database, SERVICE_ROLE).await.expect("the owner may grant");
         execute(server, format!("alter database {building} rename to {name}")).await;
     }
     connection.close().await.unwrap();
     name
+}
+
+/// Roles are a server's: another template of this server may have made it.
+async fn create_service_role(connection: &mut PgConnection) {
+    let there = "select exists (select from pg_roles where rolname = $1)";
+    let there: Result<bool, _> =
+        sqlx::query_scalar(there).bind(SERVICE_ROLE).fetch_one(&mut *connection).await;
+    if !there.expect("the test server answers") {
+        let create = format!("create role {SERVICE_ROLE} login password '{SERVICE_PASSWORD}'");
+        connection.execute(AssertSqlSafe(create)).await.expect("a superuser makes roles");
+    }
 }
 
 /// Of the migrations, by FNV-1a: another text is another template.
