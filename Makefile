@@ -73,6 +73,13 @@ contract: target/$(document) ## Checks that the committed OpenAPI document is wh
 	@diff -u $(document) $< || { echo "$(document) is not what the code says: run make openapi" >&2; exit 1; }
 	$(tools) $(redocly) lint --config tools/contract/redocly.yaml $(document)
 
+# Some 4000 requests. The seed is printed; SEED repeats one.
+.PHONY: fuzz-api
+fuzz-api: ## Plays random requests from the OpenAPI document against the service: no 5xx, nothing undocumented
+	@scripts/bootstrap postgres schemathesis
+	cargo build $(locked)
+	$(tools) scripts/fuzz-api $(SEED)
+
 .PHONY: openapi
 openapi: target/$(document) ## Writes the OpenAPI document from the code
 	cp $< $(document)

@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 /// Characters of a room key or a user id, at most.
@@ -69,7 +72,15 @@ impl UserId {
 }
 
 macro_rules! text_id {
-    ($name:ident) => {
+    ($name:ident, $pattern:literal, $example:literal) => {
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some($pattern));
+                text.min_length(Some(1)).max_length(Some(ID_CHARS_MAX)).examples([$example]).into()
+            }
+        }
+        impl ToSchema for $name {}
+
         impl TryFrom<String> for $name {
             type Error = IdError;
             fn try_from(text: String) -> Result<Self, IdError> {
@@ -88,8 +99,8 @@ macro_rules! text_id {
         }
     };
 }
-text_id!(RoomId);
-text_id!(UserId);
+text_id!(RoomId, "^[A-Za-z0-9_.:~-]*$", "lobby");
+text_id!(UserId, r"^[^\u0000-\u001f\u007f-\u009f]*$", "ann");
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,7 +25,6 @@ pub enum Status {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Member {
     /// The user's id.
-    #[schema(value_type = String, example = "ann")]
     pub id: UserId,
     /// Display name. Text: never to be put into HTML unescaped.
     #[schema(value_type = String, example = "Ann")]
@@ -36,7 +35,7 @@ pub struct Member {
     /// How present.
     pub status: Status,
     /// What the application attached, at most 1 KiB of JSON; `{}` when nothing was.
-    #[schema(value_type = Object, example = json!({"typing": true}))]
+    #[schema(value_type = Value, example = json!({"typing": true}))]
     pub state: Arc<RawValue>,
     /// Live sessions (tabs, devices) of the user in this room. In frames as of the member's last event, because a tab more
     /// or less is none; in rosters as of now.

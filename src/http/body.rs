@@ -8,7 +8,8 @@ use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
 
 use super::problem::{Code, Problem};
 
@@ -60,6 +61,19 @@ async fn collect(mut payload: Payload, max: usize) -> Result<Bytes, Problem> {
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes.freeze())
+}
+
+/// An integer, also when it is written as `1.0`: to JSON that is the same.
+pub fn integer<'de, D: Deserializer<'de>>(number: D) -> Result<Option<i64>, D::Error> {
+    /// Beyond this, a float does not say which integer it is.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    let Some(number) = Option::<serde_json::Number>::deserialize(number)? else { return Ok(None) };
+    #[expect(clippy::cast_possible_truncation, reason = "only what is an integer within bounds is cast")]
+    let whole = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() <= EXACT_MAX).map(|n| n as i64);
+    match number.as_i64().or(whole) {
+        Some(integer) => Ok(Some(integer)),
+        None => Err(D::Error::custom(format!("{number} is not an integer of 64 bits"))),
+    }
 }
 
 /// Reads JSON of a documented form.

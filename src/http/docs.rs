@@ -1,5 +1,7 @@
 //! The OpenAPI document, written from the handlers, and the page that shows it.
 
+use std::sync::LazyLock;
+
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
@@ -131,6 +133,28 @@ pub fn document() -> Document {
     let mut document = app.split_for_parts().1;
     finish(&mut document);
     document
+}
+
+/// What the document says that an address takes, as `Allow` lists it. Pages are not in it: they can be got.
+pub(super) fn methods(path: &str) -> String {
+    static DOCUMENT: LazyLock<Document> = LazyLock::new(document);
+    let fits = |template: &str| {
+        let (given, wanted) = (path.split('/'), template.split('/'));
+        given.clone().count() == wanted.clone().count()
+            && given.zip(wanted).all(|(given, wanted)| given == wanted || wanted.starts_with('{'))
+    };
+    let item = DOCUMENT.paths.paths.iter().find(|(template, _)| fits(template));
+    let taken = item.map_or_else(Vec::new, |(_, item)| {
+        let known = [
+            (&item.get, "GET"),
+            (&item.post, "POST"),
+            (&item.put, "PUT"),
+            (&item.patch, "PATCH"),
+            (&item.delete, "DELETE"),
+        ];
+        known.into_iter().filter(|(taken, _)| taken.is_some()).map(|(_, method)| method).collect()
+    });
+    if taken.is_empty() { "GET".into() } else { taken.join(", ") }
 }
 
 /// Where a problem's `type` leads: the table of codes. All of it is ours, so nothing needs escaping.

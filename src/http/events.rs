@@ -69,7 +69,7 @@ problems!(WatchProblems: InvalidQuery InvalidRoom TokenInUrl MissingToken Invali
 /// `PresenceFrame`, `CountFrame`, `SyncFrame`, `ByeFrame`. Right: `watch` in the room.
 #[utoipa::path(
     tag = "streams",
-    params(("room" = String, Path, description = "The room.", example = "lobby"), WatchQuery,
+    params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby"), WatchQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "Resume after this `id`.", example = "1f0c2a910.42")),
     responses(
         (status = 200, description = "The stream.", content_type = "text/event-stream", body = super::docs::Frame),

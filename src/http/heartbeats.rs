@@ -35,6 +35,7 @@ pub struct Beat {
     active: bool,
     /// Increasing per session: an older one than the newest seen changes nothing.
     #[schema(example = 4)]
+    #[serde(default, deserialize_with = "super::body::integer")]
     seq: Option<i64>,
 }
 

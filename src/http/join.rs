@@ -25,7 +25,7 @@ pub struct JoinBody {
     /// `online` at first, else as it was.
     status: Option<Status>,
     /// Any JSON of at most 1 KiB; as it was when not given.
-    #[schema(value_type = Option<Object>, example = json!({"typing": false}))]
+    #[schema(value_type = Value, required = false, example = json!({"typing": false}))]
     state: Option<Box<RawValue>>,
     /// Whether the page can be seen. Hidden sessions beat less often and have a longer lease.
     #[schema(example = true)]
@@ -36,9 +36,9 @@ pub struct JoinBody {
     invisible: Option<bool>,
     /// Increasing per session: an older one than the newest seen changes nothing.
     #[schema(example = 1)]
+    #[serde(default, deserialize_with = "super::body::integer")]
     seq: Option<i64>,
     /// Under the server key only: for whom.
-    #[schema(value_type = Option<String>)]
     user: Option<UserId>,
 }
 
@@ -74,7 +74,7 @@ problems!(JoinProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserReq
 /// room.
 #[utoipa::path(
     tag = "presence",
-    params(("room" = String, Path, description = "The room.", example = "lobby")),
+    params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),
     request_body = JoinBody,
     responses((status = 200, description = "Present, and committed.", body = Joined), JoinProblems),
     security(("token" = []), ("server_key" = []))

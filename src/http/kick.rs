@@ -17,7 +17,6 @@ use crate::domain::id::{RoomId, UserId};
 #[serde(deny_unknown_fields)]
 pub struct KickBody {
     /// Whom.
-    #[schema(value_type = String, example = "ann")]
     user: UserId,
 }
 
@@ -38,7 +37,7 @@ problems!(KickProblems: InvalidJson InvalidBody InvalidRoom MissingToken Invalid
 /// join again for as long as their token allows it. Right: `admin` in the room, or server key.
 #[utoipa::path(
     tag = "presence",
-    params(("room" = String, Path, description = "The room.", example = "lobby")),
+    params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),
     request_body = KickBody,
     responses((status = 200, description = "Absent, and committed.", body = Kicked), KickProblems),
     security(("token" = []), ("server_key" = []))

@@ -26,12 +26,29 @@ pub struct LeaveBody {
     grace: bool,
     /// Increasing per session: an older one than the newest seen changes nothing.
     #[schema(example = 2)]
+    #[serde(default, deserialize_with = "super::body::integer")]
     seq: Option<i64>,
-    /// In a `text/plain` body only: the token, because `sendBeacon` cannot set headers.
-    token: Option<String>,
     /// Under the server key only: for whom.
-    #[schema(value_type = Option<String>)]
     user: Option<UserId>,
+}
+
+/// A leave of a page that closes: `sendBeacon` cannot set headers.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BeaconBody {
+    /// The token.
+    token: String,
+    /// The session.
+    #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
+    session: SessionId,
+    /// Wait 5 s for a join of the same user before it counts, so that a reload is silent.
+    #[schema(example = true)]
+    #[serde(default)]
+    grace: bool,
+    /// Increasing per session: an older one than the newest seen changes nothing.
+    #[schema(example = 2)]
+    #[serde(default, deserialize_with = "super::body::integer")]
+    seq: Option<i64>,
 }
 
 /// The answer to a leave.
@@ -49,12 +66,12 @@ problems!(LeaveProblems: InvalidJson InvalidBody InvalidRoom UserRequired Missin
 /// Be present no longer
 ///
 /// Idempotent: leaving a room that the session is not in succeeds. The user's last session to leave takes them out
-/// of the room, and every watcher sees `left`. A closing page uses `fetch` with `keepalive`, or `sendBeacon` with
-/// this body as `text/plain` and the `token` in it. Right: `join` in the room.
+/// of the room, and every watcher sees `left`. A closing page uses `fetch` with `keepalive`, or `sendBeacon` with a body
+/// of `text/plain`, which is JSON with the `token` in it. Right: `join` in the room.
 #[utoipa::path(
     tag = "presence",
-    params(("room" = String, Path, description = "The room.", example = "lobby")),
-    request_body(content((LeaveBody = "application/json"), (LeaveBody = "text/plain"))),
+    params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),
+    request_body(content((LeaveBody = "application/json"), (BeaconBody = "text/plain"))),
     responses((status = 200, description = "Absent, and committed.", body = Left), LeaveProblems),
     security(("token" = []), ("server_key" = []), ())
 )]
@@ -69,21 +86,11 @@ pub(super) async fn leave(
     let (caller, body) = match media_type(&request).as_str() {
         "application/json" => {
             let caller = Caller::from_header(&request).await?;
-            let body: LeaveBody = body::parse(&bytes)?;
-            match body.token {
-                Some(_) => {
-                    return Err(Problem::with(
-                        Code::InvalidBody,
-                        "token belongs into the Authorization header",
-                    ));
-                }
-                None => (caller, body),
-            }
+            (caller, body::parse::<LeaveBody>(&bytes)?)
         }
         "text/plain" => {
-            let body: LeaveBody = body::parse(&bytes)?;
-            let token = body.token.as_deref().ok_or(Code::MissingToken)?;
-            (Caller::from_credential(&service, token).await?, body)
+            let BeaconBody { token, session, grace, seq } = body::parse(&bytes)?;
+            (Caller::from_credential(&service, &token).await?, LeaveBody { session, grace, seq, user: None })
         }
         _ => return Err(Code::UnsupportedType.into()),
     };

@@ -33,8 +33,9 @@ use std::time::Duration;
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::rt::net::TcpStream;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use problem::{Code, Problem};
 use socket2::SockRef;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -128,9 +129,14 @@ pub fn pages(dev: bool) -> impl FnOnce(&mut web::ServiceConfig) {
 }
 
 /// For addresses that do not exist, and methods that an address does not take.
-pub async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
     let known = request.resource_map().has_resource(request.path());
-    Err(if known { Code::MethodNotAllowed } else { Code::NotFound }.into())
+    let problem = Problem::from(if known { Code::MethodNotAllowed } else { Code::NotFound });
+    let mut response = problem.error_response();
+    if known && let Ok(methods) = HeaderValue::from_str(&docs::methods(request.path())) {
+        response.headers_mut().insert(ALLOW, methods);
+    }
+    response
 }
 
 /// Options of accepted sockets: a small send buffer, so that a slow reader holds tens of kilobytes and not

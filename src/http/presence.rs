@@ -44,7 +44,7 @@ pub struct UserPresence {
 #[serde(deny_unknown_fields)]
 pub struct IdsBody {
     /// Up to 1000 user ids.
-    #[schema(value_type = Vec<String>, example = json!(["ann", "bob"]))]
+    #[schema(max_items = 1000, example = json!(["ann", "bob"]))]
     ids: Vec<UserId>,
 }
 
@@ -62,7 +62,7 @@ problems!(UserPresenceProblems: InvalidUser MissingToken InvalidToken ExpiredTok
 /// A user that was never seen is offline, and so is one who is invisible, but for themselves and the server key. Right: any token sees the rooms it may watch; the server key sees all.
 #[utoipa::path(
     tag = "users",
-    params(("id" = String, Path, description = "The user.", example = "ann")),
+    params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
     responses((status = 200, description = "Where they are.", body = UserPresence), UserPresenceProblems),
     security(("token" = []), ("server_key" = []))
 )]

@@ -7,7 +7,9 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::auth::TokenError;
 use crate::commands::Failure;
@@ -17,7 +19,7 @@ use crate::store::StoreError;
 macro_rules! codes {
     ($($variant:ident $code:literal $status:literal $retry:literal $title:literal;)*) => {
         /// A stable code: what clients may switch on.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
         pub enum Code {
             $(#[doc = $title] #[serde(rename = $code)] $variant,)*
         }
@@ -91,6 +93,17 @@ codes! {
     Draining          "draining"             503 1 "This replica is shutting down; another will answer.";
     Internal          "internal"             500 0 "A fault of ours.";
 }
+
+/// By hand: the derive does not see through the macro that the codes are renamed.
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let text = text.description(Some("A stable code: what clients may switch on."));
+        text.enum_values(Some(Self::ALL.iter().map(|code| code.as_str()))).into()
+    }
+}
+
+impl ToSchema for Code {}
 
 /// The body of every error: RFC 9457.
 #[derive(Serialize, ToSchema)]

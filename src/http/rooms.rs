@@ -16,12 +16,13 @@ use crate::domain::id::RoomId;
 #[into_params(parameter_in = Query)]
 pub struct RoomsQuery {
     /// Rooms whose key begins so.
-    #[param(example = "team:")]
+    #[param(example = "team:", max_length = 128, pattern = r"^[A-Za-z0-9_.:~-]*$")]
     prefix: Option<String>,
     /// Rooms on the page, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 100, example = 100)]
     limit: Option<i64>,
     /// Rooms after this key: the `next` of the page before.
+    #[param(max_length = 128, pattern = r"^[A-Za-z0-9_.:~-]*$")]
     after: Option<String>,
 }
 

@@ -36,6 +36,7 @@ pub struct PageQuery {
     #[param(minimum = 1, maximum = 1000, default = 100, example = 100)]
     limit: Option<i64>,
     /// Members after this user id: the `next` of the page before.
+    #[param(pattern = r"^[^\u0000]*$")]
     after: Option<String>,
 }
 
@@ -59,7 +60,6 @@ impl PageQuery {
 #[derive(Serialize, ToSchema)]
 pub struct RosterPage {
     /// The room.
-    #[schema(value_type = String, example = "lobby")]
     room: RoomId,
     /// Position at which this was read: a stream resumed from here continues it.
     #[schema(example = "1f0c2a910.42")]
@@ -85,7 +85,7 @@ problems!(RosterProblems: InvalidRoom InvalidQuery MissingToken InvalidToken Exp
 /// `invisible`. Right: `watch` in the room.
 #[utoipa::path(
     tag = "presence",
-    params(("room" = String, Path, description = "The room.", example = "lobby"), PageQuery,
+    params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby"), PageQuery,
         ("If-None-Match" = Option<String>, Header, description = "The ETag of an earlier answer.")),
     responses(
         (status = 200, description = "A page of the roster.", body = RosterPage,

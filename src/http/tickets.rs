@@ -21,7 +21,7 @@ use crate::domain::id::RoomId;
 #[serde(deny_unknown_fields)]
 pub struct TicketBody {
     /// 1 to 32 rooms.
-    #[schema(value_type = Vec<String>, example = json!(["lobby"]), min_items = 1, max_items = 32)]
+    #[schema(example = json!(["lobby"]), min_items = 1, max_items = 32)]
     rooms: Vec<RoomId>,
 }
 

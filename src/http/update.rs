@@ -25,7 +25,7 @@ pub struct UpdateBody {
     /// As it was when not given.
     status: Option<Status>,
     /// Any JSON of at most 1 KiB; as it was when not given.
-    #[schema(value_type = Option<Object>, example = json!({"typing": true}))]
+    #[schema(value_type = Value, required = false, example = json!({"typing": true}))]
     state: Option<Box<RawValue>>,
     /// Whether others do not see this session in the room; as it was when not given. Who becomes invisible has `left`
     /// for everybody else, and who shows themselves has `joined`.
@@ -33,9 +33,9 @@ pub struct UpdateBody {
     invisible: Option<bool>,
     /// Increasing per session: an older one than the newest seen changes nothing.
     #[schema(example = 3)]
+    #[serde(default, deserialize_with = "super::body::integer")]
     seq: Option<i64>,
     /// Under the server key only: for whom.
-    #[schema(value_type = Option<String>)]
     user: Option<UserId>,
 }
 
@@ -59,7 +59,7 @@ problems!(UpdateProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserR
 /// `joined` for who is visible again. Right: `join` in the room.
 #[utoipa::path(
     tag = "presence",
-    params(("room" = String, Path, description = "The room.", example = "lobby")),
+    params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),
     request_body = UpdateBody,
     responses((status = 200, description = "Changed, and committed.", body = Updated), UpdateProblems),
     security(("token" = []), ("server_key" = []))

@@ -22,10 +22,14 @@ const PROFILES_MAX: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub struct ProfileBody {
     /// Display name, 1 to 256 characters.
-    #[schema(example = "Ann", min_length = 1, max_length = 256)]
+    #[schema(example = "Ann", min_length = 1, max_length = 256, pattern = r"^[^\u0000]*$")]
     name: String,
-    /// Picture, at most 2048 characters; none when not given.
-    #[schema(example = "https://example.org/ann.png", max_length = 2048)]
+    /// Picture: an `https:` address of at most 2048 characters; none when not given.
+    #[schema(
+        example = "https://example.org/ann.png",
+        max_length = 2048,
+        pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
+    )]
     avatar_url: Option<String>,
     /// What others are told of when the user was last seen: `exact` at first, else as it was.
     show_last_seen: Option<ShowLastSeen>,
@@ -36,13 +40,16 @@ pub struct ProfileBody {
 #[serde(deny_unknown_fields)]
 pub struct User {
     /// The user's id.
-    #[schema(value_type = String, example = "ann", min_length = 1, max_length = 128)]
     id: UserId,
     /// Display name, 1 to 256 characters.
-    #[schema(example = "Ann", min_length = 1, max_length = 256)]
+    #[schema(example = "Ann", min_length = 1, max_length = 256, pattern = r"^[^\u0000]*$")]
     name: String,
-    /// Picture, at most 2048 characters, or null.
-    #[schema(example = "https://example.org/ann.png", max_length = 2048)]
+    /// Picture: an `https:` address of at most 2048 characters, or null.
+    #[schema(
+        example = "https://example.org/ann.png",
+        max_length = 2048,
+        pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
+    )]
     avatar_url: Option<String>,
     /// What others are told of when the user was last seen; as it was when not given. Only the user and the server key
     /// are told what it is.
@@ -92,7 +99,7 @@ problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken Inva
 /// user themselves.
 #[utoipa::path(
     tag = "users",
-    params(("id" = String, Path, description = "The user.", example = "ann")),
+    params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
     request_body = ProfileBody,
     responses((status = 200, description = "The profile as it is now.", body = User), PutUserProblems),
     security(("token" = []), ("server_key" = []))
@@ -147,7 +154,7 @@ problems!(GetUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken Us
 /// Right: any token, or server key.
 #[utoipa::path(
     tag = "users",
-    params(("id" = String, Path, description = "The user.", example = "ann")),
+    params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
     responses((status = 200, description = "The profile.", body = User), GetUserProblems),
     security(("token" = []), ("server_key" = []))
 )]
@@ -174,7 +181,7 @@ problems!(EraseUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken 
 /// Right: server key, or the user themselves.
 #[utoipa::path(
     tag = "users",
-    params(("id" = String, Path, description = "The user.", example = "ann")),
+    params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
     responses((status = 204, description = "Erased."), EraseUserProblems),
     security(("token" = []), ("server_key" = []))
 )]

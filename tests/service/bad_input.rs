@@ -30,6 +30,9 @@ async fn bad_bodies_have_their_codes_and_change_nothing() {
     expect(join(json!({})).await, 400, "invalid_body");
     expect(join(json!({"session": "not a uuid"})).await, 400, "invalid_body");
     expect(join(json!({"session": session, "status": "away"})).await, 400, "invalid_body");
+    for seq in [json!(1.5), json!(1e300), json!("1"), json!(18_446_744_073_709_551_615_u64)] {
+        expect(join(json!({"session": session, "seq": seq})).await, 400, "invalid_body");
+    }
     expect(join(json!({"session": session, "state": "x".repeat(2048)})).await, 413, "state_too_large");
     expect(join(json!({"session": session, "state": {"a": "\u{0}"}})).await, 400, "invalid_state");
     expect(join(json!({"session": session, "state": "x".repeat(40_000)})).await, 413, "body_too_large");
@@ -49,6 +52,15 @@ async fn bad_bodies_have_their_codes_and_change_nothing() {
     expect(problem(&ann.get("/v1/events?rooms=..").await), 400, "invalid_room");
     expect(problem(&ann.get("/v1/nowhere").await), 404, "not_found");
     expect(problem(&ann.get("/v1/heartbeats").await), 405, "method_not_allowed");
+    for (path, takes) in [
+        ("/v1/heartbeats", "POST"),
+        ("/v1/users/ann", "GET, PUT, DELETE"),
+        ("/v1/rooms/lobby/join", "POST"),
+        ("/docs/index.html", "GET"),
+    ] {
+        let refused = ann.request(Method::TRACE, path).send().await.unwrap();
+        assert_eq!((refused.status().as_u16(), refused.headers()["allow"].to_str().unwrap()), (405, takes));
+    }
     nothing_changed(&deployment).await;
 }
 
