@@ -1,0 +1,107 @@
+//! Requests that come too slowly, are too large or too many at once: each is answered or cut, and costs its sender more
+//! than others. How others fare meanwhile is measured by `make attack`.
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::deployment::{Client, PATIENCE, start};
+
+/// A connection on which everything is said by hand.
+async fn connect(client: &Client) -> TcpStream {
+    TcpStream::connect(client.base.strip_prefix("http://").unwrap()).await.unwrap()
+}
+
+/// Everything that is answered until the connection is closed.
+async fn until_closed(mut socket: TcpStream) -> String {
+    let reading = async {
+        let mut bytes = Vec::new();
+        let _ = socket.read_to_end(&mut bytes).await; // a reset is an end too
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("the connection is closed in time")
+}
+
+fn head(client: &Client, length: usize) -> String {
+    format!(
+        "POST /v1/rooms/lobby/join HTTP/1.1\r\nhost: headcount\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n",
+        client.credential
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_does_not_come_is_cut_with_408() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let silent = connect(&ann).await;
+    let mut half = connect(&ann).await;
+    half.write_all(b"GET /livez HTTP/1.1\r\nhost: head").await.unwrap();
+    for socket in [silent, half] {
+        let answer = until_closed(socket).await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_come_is_cut_with_408_however_often_a_byte_of_it_does() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let mut socket = connect(&ann).await;
+    socket.write_all(head(&ann, 1000).as_bytes()).await.unwrap();
+    let (mut reading, mut writing) = socket.into_split();
+    let dripping = tokio::spawn(async move {
+        let mut often = tokio::time::interval(std::time::Duration::from_millis(100));
+        while writing.write_all(b" ").await.is_ok() {
+            often.tick().await;
+        }
+    });
+    let mut answer = vec![0; 4096];
+    let read =
+        tokio::time::timeout(PATIENCE, reading.read(&mut answer)).await.expect("an answer in time").unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_timeout"), "{answer}");
+    tokio::time::timeout(PATIENCE, dripping).await.expect("the connection is closed in time").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_is_refused_before_it_is_all_there() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    // None of these is sent to its end: the answer comes all the same.
+    for (start, piece, status) in [
+        (head(&ann, 100_000_000), "x".repeat(64 * 1024), 413),
+        ("GET /livez HTTP/1.1\r\nhost: headcount\r\nx-long: ".to_owned(), "x".repeat(256 * 1024), 431),
+        ("GET /".to_owned(), "x".repeat(256 * 1024), 431),
+        (
+            "GET /livez HTTP/1.1\r\nhost: headcount\r\n".to_owned(),
+            (0..1000).map(|n| format!("x-{n}: 1\r\n")).collect::<String>() + "\r\n",
+            431,
+        ),
+    ] {
+        let mut socket = connect(&ann).await;
+        socket.write_all(start.as_bytes()).await.unwrap();
+        let _ = socket.write_all(piece.as_bytes()).await; // it may be cut while this is sent
+        let answer = until_closed(socket).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{status} for {:.40}: {answer}", start);
+    }
+    let long = ann.get(&format!("/v1/rooms/{}", "r".repeat(60_000))).await;
+    assert_eq!(long.problem(), (400, "invalid_room"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_one_packet_are_answered_one_after_the_other() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let mut socket = connect(&ann).await;
+    let body = ann.with(json!({})).to_string();
+    let mut request = head(&ann, body.len()) + &body;
+    request = request.repeat(100) + "GET /livez HTTP/1.1\r\nhost: headcount\r\nconnection: close\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let answers = until_closed(socket).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 101, "{answers}");
+    assert_eq!(answers.matches(r#""created":true"#).count(), 1);
+    assert!(answers.ends_with("\r\n\r\nok"), "{answers}");
+    assert_eq!(deployment.log("lobby").await, ["joined ann"]);
+}
