@@ -68,10 +68,12 @@ lint-docs:
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
 
 .PHONY: contract
-contract: target/$(document) ## Checks that the committed OpenAPI document is what the code says, and lints it
+contract: target/$(document) ## Checks the OpenAPI document: is it what the code says, is it sound, does it break the last release
 	@scripts/bootstrap node
 	@diff -u $(document) $< || { echo "$(document) is not what the code says: run make openapi" >&2; exit 1; }
 	$(tools) $(redocly) lint --config tools/contract/redocly.yaml $(document)
+	$(tools) node --test tools/contract
+	$(tools) node tools/contract/breaking.mjs openapi/released.json $(document)
 
 # Some 4000 requests. The seed is printed; SEED repeats one.
 .PHONY: fuzz-api
@@ -94,6 +96,16 @@ target/$(document):
 .PHONY: rights
 rights: ## Writes docs/rights.md, who may do what, from the rule that the tests hold the service to
 	HEADCOUNT_WRITE_DOCS=1 cargo test $(locked) --test service the_page_about_rights
+
+.PHONY: sdks test-sdks
+sdks: ## Generates clients in TypeScript, Python and Rust from the document, into target/sdks
+	@scripts/bootstrap sdks
+	$(tools) tools/sdks/generate
+
+test-sdks: sdks ## Type-checks them and uses each against a service
+	@scripts/bootstrap postgres
+	cargo build $(locked) --bin headcount
+	$(tools) tools/sdks/try
 
 .PHONY: bench
 bench: ## Measures speed against raw limits of the same run; writes target/bench/summary.json

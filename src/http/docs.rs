@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
-use utoipa::openapi::schema::{AnyOf, Schema};
+use utoipa::openapi::schema::{AnyOf, Schema, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{OpenApi, ToSchema};
@@ -99,6 +99,8 @@ fn finish(document: &mut Document) {
         any_of.description = one_of.description.take();
         *frame = Schema::AnyOf(any_of);
     }
+    parameters_are_never_null(document);
+    let components = document.components.get_or_insert_default();
     let ticket =
         ApiKeyValue::with_description("ticket", "From `POST /v1/tickets`: watches the rooms it names.");
     components.add_security_scheme("ticket", SecurityScheme::ApiKey(ApiKey::Query(ticket)));
@@ -108,6 +110,24 @@ fn finish(document: &mut Document) {
     );
     components
         .add_security_scheme("server_key", bearer("A key of an application's server. Never in a browser."));
+}
+
+/// A parameter may be left out, but there is no null to send: what an `Option` of Rust says would mislead generators.
+fn parameters_are_never_null(document: &mut Document) {
+    for path in document.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.post, &mut path.put, &mut path.patch, &mut path.delete];
+        for parameter in operations.into_iter().flatten().filter_map(|o| o.parameters.as_mut()).flatten() {
+            if let RefOr::T(parameter) = parameter
+                && let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
+                && let SchemaType::Array(types) = &mut schema.schema_type
+            {
+                types.retain(|kind| *kind != Type::Null);
+                if let [only] = types.as_slice() {
+                    schema.schema_type = SchemaType::Type(only.clone());
+                }
+            }
+        }
+    }
 }
 
 fn description() -> String {

@@ -28,9 +28,9 @@ pub(super) const ROOMS_MAX: usize = 32;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WatchQuery {
-    /// `diff`: a snapshot, then changes. `list`: the whole list each time. `count`: the count only.
+    /// `diff`, also when not given: a snapshot, then changes. `list`: the whole list each time. `count`: the count only.
     #[serde(default)]
-    #[param(inline, default = "diff")]
+    #[param(inline)]
     mode: Mode,
     /// Resume after this `id`, as `Last-Event-ID` does; the header goes first.
     last_event_id: Option<String>,
@@ -46,9 +46,9 @@ pub struct WatchManyQuery {
     /// 1 to 32 rooms, separated by commas.
     #[param(example = "lobby,team:1")]
     rooms: String,
-    /// `diff`: a snapshot, then changes. `list`: the whole list each time. `count`: the count only.
+    /// `diff`, also when not given: a snapshot, then changes. `list`: the whole list each time. `count`: the count only.
     #[serde(default)]
-    #[param(inline, default = "diff")]
+    #[param(inline)]
     mode: Mode,
     /// Resume after this `id`, as `Last-Event-ID` does; the header goes first.
     last_event_id: Option<String>,
