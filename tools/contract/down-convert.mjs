@@ -1,6 +1,6 @@
 // The document as OpenAPI 3.0, for tools that know no 3.1. `node down-convert.mjs FILE` writes it to standard output.
 //
-// What 3.1 says by a type `null` is `nullable` in 3.0. The query parameter `last_event_id` is left out: it does what the
+// What 3.1 says by a type `null` is `nullable` in 3.0, and a list of `examples` of a schema is one `example`. The query parameter `last_event_id` is left out: it does what the
 // header `Last-Event-ID` does, for those who can send none, and in Rust both would be one name.
 
 import { readFileSync } from "node:fs";
@@ -17,6 +17,10 @@ function convert(node) {
     if (types.length !== 1) throw new Error(`no type of 3.0 for ${made.type}`);
     if (types.length < made.type.length) made.nullable = true;
     made.type = types[0];
+  }
+  if (Array.isArray(made.examples)) {
+    [made.example] = made.examples;
+    delete made.examples;
   }
   if (made.oneOf?.some(isNull)) {
     const { oneOf, ...rest } = made;
