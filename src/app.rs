@@ -23,7 +23,7 @@ use crate::http::tls::Certificate;
 use crate::http::{Service, browser};
 use crate::hub::{Fan, Hub};
 use crate::settings::{Switch, Tuning};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Way};
 use crate::tasks::{self, idle::Idle, listener::Listener, sweeper::Sweeper, trimmer::Trimmer};
 
 /// From the signal to the end of the process, at most; what still runs then is cut.
@@ -43,6 +43,8 @@ pub struct Parts {
     pub socket: TcpListener,
     /// Which database; its schema is up to date.
     pub database: PgConnectOptions,
+    /// How it is reached.
+    pub way: Way,
     /// A direct connection for LISTEN, where that is another one.
     pub listen_database: Option<PgConnectOptions>,
     /// Credentials.
@@ -68,10 +70,10 @@ impl Replica {
     /// Starts everything: the hub before the commands that wake it, the tasks, and the HTTP server last. Requests
     /// are served when this returns.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { socket, database, listen_database, keys, certificate, tuning, mint } = parts;
+        let Parts { socket, database, way, listen_database, keys, certificate, tuning, mint } = parts;
         let certificate = certificate.map(Arc::new);
         let address = socket.local_addr()?;
-        let store = Store::new(database.clone(), tuning.database_connections, &replica_name(address));
+        let store = Store::new(database.clone(), way, tuning.database_connections, &replica_name(address));
         let hub = Hub::start(store.clone());
         let waiting = tasks::idle::Waiting::default();
         let (moved, stirred) = (hub.clone(), waiting.clone());

@@ -17,6 +17,7 @@ use headcount::auth::{Claims, Keys, Rights, TokenKey, Verifier};
 use headcount::domain::id::UserId;
 use headcount::http::tls::Certificate;
 use headcount::settings::{Cli, Command, Dev, LogFormat, Migrate, Serve, Token, Tuning};
+use headcount::store::Way;
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
@@ -64,6 +65,7 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     let replica = Replica::start(Parts {
         socket,
         database,
+        way: Way::Direct,
         listen_database: None,
         keys,
         certificate: None,
@@ -91,10 +93,10 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
         certificate.map_err(|error| format!("HEADCOUNT_TLS_CERT, HEADCOUNT_TLS_KEY: {error}"))?;
     let database: PgConnectOptions = serve.database.url()?.expose_secret().parse()?;
     let direct = serve.listen_database_url.as_ref().map(|url| url.expose_secret().parse()).transpose()?;
-    tokio::select! {
-        migrated = migrate_patiently(&database) => migrated?,
+    let way = tokio::select! {
+        migrated = migrate_patiently(&database, direct.as_ref()) => migrated?,
         () = signal() => return Ok(()),
-    }
+    };
     let socket = bind(serve.listen)?;
     let keys = Keys::new(
         &server_keys(&serve.server_key),
@@ -103,7 +105,8 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
     );
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let tuning = serve.tuning;
-    let parts = Parts { socket, database, listen_database: direct, keys, certificate, tuning, mint: None };
+    let parts =
+        Parts { socket, database, way, listen_database: direct, keys, certificate, tuning, mint: None };
     let replica = Replica::start(parts)?;
     println!("headcount ready on {scheme}://{}", replica.address());
     signal().await;
@@ -111,26 +114,33 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
     Ok(())
 }
 
-const POOLED: &str = "HEADCOUNT_DATABASE_URL leads to a pooler in transaction mode (PgBouncer?), where prepared \
-     statements of one connection meet those of another; use its session mode, or connect directly";
+const POOLED: &str = "HEADCOUNT_DATABASE_URL leads to a pooler in transaction mode (PgBouncer?), through which nobody can \
+     listen: set HEADCOUNT_LISTEN_DATABASE_URL to a direct connection";
 
 const FORBIDDEN: &str = "the schema is not up to date, and this role may not change it; run `headcount migrate \
      --grant-to ROLE` as its owner first";
 
-/// A database that is away is waited for; one that refuses is an error.
-async fn migrate_patiently(database: &PgConnectOptions) -> Result<(), Failure> {
+/// A database that is away is waited for; one that refuses is an error. Gives how it is reached.
+async fn migrate_patiently(
+    database: &PgConnectOptions,
+    direct: Option<&PgConnectOptions>,
+) -> Result<Way, Failure> {
     loop {
-        if headcount::store::is_pooled(database).await {
-            return Err(POOLED.into());
-        }
-        match headcount::store::migrate(database).await {
-            Ok(()) => return Ok(()),
-            Err(error) if headcount::store::is_away(&error) => {
+        let way = headcount::store::way(database).await;
+        let wanted = match (way, direct) {
+            (Some(Way::Pooled), None) => return Err(POOLED.into()),
+            (Some(Way::Pooled), Some(direct)) => direct, // migrations need a session
+            _ => database,
+        };
+        match (headcount::store::migrate(wanted).await, way) {
+            (Ok(()), Some(way)) => return Ok(way),
+            (Ok(()), None) => {} // it came back between the two
+            (Err(error), _) if headcount::store::is_away(&error) => {
                 tracing::warn!(%error, "the database is away; waiting for it");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            Err(error) if headcount::store::is_forbidden(&error) => return Err(FORBIDDEN.into()),
-            Err(error) => return Err(error.into()),
+            (Err(error), _) if headcount::store::is_forbidden(&error) => return Err(FORBIDDEN.into()),
+            (Err(error), _) => return Err(error.into()),
         }
     }
 }

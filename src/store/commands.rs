@@ -146,7 +146,7 @@ impl Store {
         let limited = (0..).zip(commands).filter(|(_, command)| command.limited && crowd.limits());
         let limited: Vec<i32> = limited.map(|(ord, _)| ord).collect();
         let mut lease = self.connection().await?;
-        let mut rows: Vec<Row> = sqlx::query_as(
+        let mut rows: Vec<Row> = lease.ask(
             "select ord, outcome, epoch, version, created, member from headcount.apply($1, $2, $3, $4, $5)",
         )
         .bind(Json(numbered))
@@ -156,7 +156,7 @@ impl Store {
         .bind(limited)
         .fetch_all(lease.connection())
         .await?;
-        lease.done();
+        lease.done().await?;
         rows.sort_unstable_by_key(|row| row.0);
         rows.into_iter().map(answer).collect()
     }

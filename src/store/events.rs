@@ -58,14 +58,15 @@ impl Store {
         let epochs: Vec<&str> = positions.iter().map(|(_, cursor)| cursor.epoch.as_str()).collect();
         let versions: Vec<i64> = positions.iter().map(|(_, cursor)| cursor.version).collect();
         let mut lease = self.connection().await?;
-        let rows: Vec<Row> = sqlx::query_as(TAILS)
+        let rows: Vec<Row> = lease
+            .ask(TAILS)
             .bind(rooms)
             .bind(epochs)
             .bind(&versions)
             .bind(EVENTS_MAX)
             .fetch_all(lease.connection())
             .await?;
-        lease.done();
+        lease.done().await?;
         collect(rows, &versions)
     }
 }

@@ -62,7 +62,8 @@ impl Store {
         let active: Vec<bool> = beats.iter().map(|b| b.active).collect();
         let seqs: Vec<Option<i64>> = beats.iter().map(|b| b.seq).collect();
         let mut lease = self.heartbeat_connection().await?;
-        let alive = sqlx::query_as(BEAT)
+        let alive = lease
+            .ask(BEAT)
             .bind(sessions)
             .bind(users)
             .bind(visible)
@@ -73,7 +74,7 @@ impl Store {
             .bind(idle_after)
             .fetch_all(lease.connection())
             .await?;
-        lease.done();
+        lease.done().await?;
         Ok(alive)
     }
 
@@ -85,12 +86,13 @@ impl Store {
     ) -> Result<Vec<(Uuid, String)>, StoreError> {
         let sessions: Vec<Uuid> = sessions.iter().map(|s| s.0).collect();
         let mut lease = self.connection().await?;
-        let rows = sqlx::query_as(KICKED)
+        let rows = lease
+            .ask(KICKED)
             .bind(sessions)
             .bind(user.map(UserId::as_str))
             .fetch_all(lease.connection())
             .await?;
-        lease.done();
+        lease.done().await?;
         Ok(rows)
     }
 
@@ -98,12 +100,13 @@ impl Store {
     pub async fn refresh_idle(&self, sessions: &[SessionId], idle_after: Duration) -> Result<(), StoreError> {
         let sessions: Vec<Uuid> = sessions.iter().map(|s| s.0).collect();
         let mut lease = self.connection().await?;
-        sqlx::query("select headcount.refresh_idle($1, $2)")
+        lease
+            .tell("select headcount.refresh_idle($1, $2)")
             .bind(sessions)
             .bind(idle_after)
             .execute(lease.connection())
             .await?;
-        lease.done();
+        lease.done().await?;
         Ok(())
     }
 }

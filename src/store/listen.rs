@@ -11,8 +11,8 @@ impl Store {
     /// Sends a nonce through a pooled connection. A listener that does not hear it is deaf.
     pub async fn send_nonce(&self, nonce: &str) -> Result<(), StoreError> {
         let mut lease = self.connection().await?;
-        sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(nonce).execute(lease.connection()).await?;
-        lease.done();
+        lease.tell("select pg_notify($1, $2)").bind(CHANNEL).bind(nonce).execute(lease.connection()).await?;
+        lease.done().await?;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The only SQL outside `migrations/`, one file per table, and the connections it runs on.
 //!
-//! Every call is one statement, so nothing of ours is ever inside an open transaction between two round trips.
+//! Every call is one statement, so nothing of ours is ever inside an open transaction between two round trips; behind a
+//! pooler in transaction mode it is one transaction, because only that long a connection there stays the same.
 //! A connection whose call was cut short (cancelled, timed out, failed) is closed, never pooled again: nobody
 //! knows what is still on its wire.
 
@@ -19,8 +20,9 @@ pub mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{Executor, Postgres, pool::PoolConnection};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
+use sqlx::query::{Query, QueryAs};
+use sqlx::{Executor, FromRow, Postgres, pool::PoolConnection};
 use tokio::runtime::Handle;
 
 pub use error::StoreError;
@@ -36,6 +38,19 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(1);
 const SESSION_SETTINGS: &str = "set statement_timeout = '1800ms'; set lock_timeout = '250ms'; \
      set idle_in_transaction_session_timeout = '5s'; set timezone = 'UTC'";
 
+/// The same for one transaction.
+const BEGIN: &str = "begin; set local statement_timeout = '1800ms'; set local lock_timeout = '250ms'; \
+     set local idle_in_transaction_session_timeout = '5s'; set local timezone = 'UTC'";
+
+/// How the database is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// A connection is a session of the server.
+    Direct,
+    /// Through a pooler in transaction mode, such as `PgBouncer`: a connection is another session in every transaction.
+    Pooled,
+}
+
 /// This replica's connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -44,21 +59,27 @@ pub struct Store {
     heartbeats: PgPool,
     runtime: Handle,
     replica: Arc<str>,
+    way: Way,
 }
 
 impl Store {
     /// Prepares connections; none is opened yet, so a database that is away is no error here. Calls run on
     /// the current Tokio runtime, whichever thread asks. By the replica's name others find its connections in
     /// `pg_stat_activity`.
-    pub fn new(options: PgConnectOptions, connections_max: u32, replica: &str) -> Self {
+    pub fn new(options: PgConnectOptions, way: Way, connections_max: u32, replica: &str) -> Self {
         let options = options.application_name(&format!("headcount {replica}"));
         let pool = |max| {
             PgPoolOptions::new()
                 .max_connections(max)
                 .acquire_timeout(ACQUIRE_MAX)
                 .test_before_acquire(false) // a round trip for nothing: a dead connection fails its call and is closed
-                .after_connect(|connection, _| {
-                    Box::pin(async move { connection.execute(SESSION_SETTINGS).await.map(drop) })
+                .after_connect(move |connection, _| {
+                    Box::pin(async move {
+                        match way {
+                            Way::Direct => connection.execute(SESSION_SETTINGS).await.map(drop),
+                            Way::Pooled => Ok(()), // they would be somebody else's
+                        }
+                    })
                 })
                 .connect_lazy_with(options.clone())
         };
@@ -67,6 +88,7 @@ impl Store {
             heartbeats: pool(1),
             runtime: Handle::current(),
             replica: replica.into(),
+            way,
         }
     }
 
@@ -85,11 +107,11 @@ impl Store {
     }
 
     async fn connection(&self) -> Result<Lease, StoreError> {
-        Ok(Lease(Some(self.pool.acquire().await?)))
+        Lease::of(&self.pool, self.way).await
     }
 
     async fn heartbeat_connection(&self) -> Result<Lease, StoreError> {
-        Ok(Lease(Some(self.heartbeats.acquire().await?)))
+        Lease::of(&self.heartbeats, self.way).await
     }
 
     /// Closes all connections.
@@ -105,21 +127,50 @@ pub async fn bounded<T>(call: impl Future<Output = Result<T, StoreError>>) -> Re
 }
 
 /// A pooled connection in use. Goes back to the pool by [`Lease::done`] only; dropped otherwise, it is closed.
-struct Lease(Option<PoolConnection<Postgres>>);
+struct Lease {
+    connection: Option<PoolConnection<Postgres>>,
+    way: Way,
+}
 
 impl Lease {
-    fn connection(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("present until done or dropped")
+    async fn of(pool: &PgPool, way: Way) -> Result<Self, StoreError> {
+        let mut lease = Self { connection: Some(pool.acquire().await?), way };
+        if way == Way::Pooled {
+            lease.connection().execute(BEGIN).await?;
+        }
+        Ok(lease)
     }
 
-    fn done(mut self) {
-        drop(self.0.take());
+    fn connection(&mut self) -> &mut PgConnection {
+        self.connection.as_mut().expect("present until done or dropped")
+    }
+
+    /// A statement that gives rows.
+    fn ask<T: for<'r> FromRow<'r, PgRow>>(
+        &self,
+        statement: &'static str,
+    ) -> QueryAs<'static, Postgres, T, PgArguments> {
+        sqlx::query_as(statement).persistent(self.way == Way::Direct)
+    }
+
+    /// A statement that gives nothing.
+    fn tell(&self, statement: &'static str) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query(statement).persistent(self.way == Way::Direct)
+    }
+
+    /// After this what was done is durable.
+    async fn done(mut self) -> Result<(), StoreError> {
+        if self.way == Way::Pooled {
+            self.connection().execute("commit").await?;
+        }
+        drop(self.connection.take());
+        Ok(())
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
+        if let Some(connection) = self.connection.take() {
             drop(connection.detach());
         }
     }
@@ -150,10 +201,9 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), sqlx::migrate::Mi
     migrator.run(&mut connection).await
 }
 
-/// Whether a pooler in transaction mode is in between: then two connections that are open at once can be the same
-/// session of the server, and statements prepared on one are mixed up with those of the other. Asked without
-/// preparing anything. A database that is away is none.
-pub async fn is_pooled(options: &PgConnectOptions) -> bool {
+/// How this database is reached; none when it is away. Through a pooler in transaction mode two connections that are
+/// open at once can be the same session of the server. Asked without preparing anything.
+pub async fn way(options: &PgConnectOptions) -> Option<Way> {
     let asking = async {
         use sqlx::{Connection, Row};
         let mut sessions = Vec::new();
@@ -164,9 +214,9 @@ pub async fn is_pooled(options: &PgConnectOptions) -> bool {
             sessions.push(row.try_get::<i32, _>(0)?);
             connections.push(connection);
         }
-        Ok::<_, sqlx::Error>(sessions[0] == sessions[1])
+        Ok::<_, sqlx::Error>(if sessions[0] == sessions[1] { Way::Pooled } else { Way::Direct })
     };
-    tokio::time::timeout(CALL_MAX, asking).await.is_ok_and(|answer| answer.unwrap_or(false))
+    tokio::time::timeout(CALL_MAX, asking).await.ok()?.ok()
 }
 
 /// Lets a role serve, and nothing else.

@@ -106,40 +106,40 @@ impl Store {
     /// How much there is.
     pub async fn totals(&self) -> Result<Totals, StoreError> {
         let mut lease = self.connection().await?;
-        let row = sqlx::query_as(TOTALS).fetch_one(lease.connection()).await?;
-        lease.done();
+        let row = lease.ask(TOTALS).fetch_one(lease.connection()).await?;
+        lease.done().await?;
         Ok(row)
     }
 
     /// The replicas with a connection to this database.
     pub async fn peers(&self) -> Result<Vec<Peer>, StoreError> {
         let mut lease = self.connection().await?;
-        let rows = sqlx::query_as(PEERS).fetch_all(lease.connection()).await?;
-        lease.done();
+        let rows = lease.ask(PEERS).fetch_all(lease.connection()).await?;
+        lease.done().await?;
         Ok(rows)
     }
 
     /// The fullest rooms.
     pub async fn crowds(&self, limit: i64) -> Result<Vec<Crowd>, StoreError> {
         let mut lease = self.connection().await?;
-        let rows = sqlx::query_as(CROWDS).bind(limit).fetch_all(lease.connection()).await?;
-        lease.done();
+        let rows = lease.ask(CROWDS).bind(limit).fetch_all(lease.connection()).await?;
+        lease.done().await?;
         Ok(rows)
     }
 
     /// Events of the last whole seconds.
     pub async fn seconds(&self, seconds: i32) -> Result<Vec<Second>, StoreError> {
         let mut lease = self.connection().await?;
-        let rows = sqlx::query_as(SECONDS).bind(seconds).fetch_all(lease.connection()).await?;
-        lease.done();
+        let rows = lease.ask(SECONDS).bind(seconds).fetch_all(lease.connection()).await?;
+        lease.done().await?;
         Ok(rows)
     }
 
     /// Users whose id or name contains a text, the one with that id first.
     pub async fn search_users(&self, text: &str, limit: i64) -> Result<Vec<Match>, StoreError> {
         let mut lease = self.connection().await?;
-        let rows = sqlx::query_as(SEARCH).bind(text).bind(limit).fetch_all(lease.connection()).await?;
-        lease.done();
+        let rows = lease.ask(SEARCH).bind(text).bind(limit).fetch_all(lease.connection()).await?;
+        lease.done().await?;
         Ok(rows)
     }
 }

@@ -25,14 +25,15 @@ impl Store {
         let low: Vec<&str> = ranges.iter().map(|range| range.from.as_str()).collect();
         let high: Vec<&str> = ranges.iter().map(|range| range.until.as_str()).collect();
         let mut lease = self.connection().await?;
-        let rows = sqlx::query_as(OCCUPIED)
+        let rows = lease
+            .ask(OCCUPIED)
             .bind(after)
             .bind(low)
             .bind(high)
             .bind(limit)
             .fetch_all(lease.connection())
             .await?;
-        lease.done();
+        lease.done().await?;
         Ok(rows)
     }
 }

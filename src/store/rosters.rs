@@ -67,7 +67,8 @@ impl Store {
         viewer: &Viewer,
     ) -> Result<Page, StoreError> {
         let mut lease = self.connection().await?;
-        let rows: Vec<PageRow> = sqlx::query_as(PAGE)
+        let rows: Vec<PageRow> = lease
+            .ask(PAGE)
             .bind(room.as_str())
             .bind(after)
             .bind(limit)
@@ -75,7 +76,7 @@ impl Store {
             .bind(viewer.user())
             .fetch_all(lease.connection())
             .await?;
-        lease.done();
+        lease.done().await?;
         let (epoch, version, visible, unseen, _) = rows.first().ok_or(StoreError::Unavailable)?;
         let cursor = Cursor { epoch: parse_epoch(epoch)?, version: *version };
         let (count, unseen) = (visible + unseen, *unseen);
@@ -88,8 +89,8 @@ impl Store {
         let names: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
         let mut lease = self.connection().await?;
         let rows: Vec<(i64, String, i64, Option<Json<Member>>)> =
-            sqlx::query_as(WHOLE).bind(names).fetch_all(lease.connection()).await?;
-        lease.done();
+            lease.ask(WHOLE).bind(names).fetch_all(lease.connection()).await?;
+        lease.done().await?;
         let mut found: HashMap<i64, (Cursor, Vec<Member>)> = HashMap::with_capacity(rooms.len());
         for (n, epoch, version, member) in rows {
             if let std::collections::hash_map::Entry::Vacant(entry) = found.entry(n) {
@@ -114,13 +115,14 @@ impl Store {
     ) -> Result<Vec<(usize, Whereabouts)>, StoreError> {
         let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
         let mut lease = self.connection().await?;
-        let rows: Vec<Whereabouts> = sqlx::query_as(WHEREABOUTS)
+        let rows: Vec<Whereabouts> = lease
+            .ask(WHEREABOUTS)
             .bind(ids)
             .bind(viewer.is_server())
             .bind(viewer.user())
             .fetch_all(lease.connection())
             .await?;
-        lease.done();
+        lease.done().await?;
         Ok(rows.into_iter().map(|row| (usize::try_from(row.n).unwrap_or(0), row)).collect())
     }
 }

@@ -27,15 +27,16 @@ pub struct Swept {
 impl Store {
     /// One batch. `lease` is the shortest in use.
     pub async fn sweep(&self, interval: Duration, lease: Duration) -> Result<Swept, StoreError> {
-        let mut connection = self.connection().await?;
-        let swept = sqlx::query_as("select * from headcount.sweep($1, $2, $3, $4)")
+        let mut held = self.connection().await?;
+        let swept = held
+            .ask("select * from headcount.sweep($1, $2, $3, $4)")
             .bind(interval)
             .bind(lease)
             .bind(SWEEP_BATCH)
             .bind(SWEEP_RECOVERING)
-            .fetch_one(connection.connection())
+            .fetch_one(held.connection())
             .await?;
-        connection.done();
+        held.done().await?;
         Ok(swept)
     }
 
@@ -43,16 +44,16 @@ impl Store {
     pub async fn trim(&self, retention: Duration) -> Result<bool, StoreError> {
         let mut lease = self.connection().await?;
         let (more,) =
-            sqlx::query_as("select headcount.trim($1)").bind(retention).fetch_one(lease.connection()).await?;
-        lease.done();
+            lease.ask("select headcount.trim($1)").bind(retention).fetch_one(lease.connection()).await?;
+        lease.done().await?;
         Ok(more)
     }
 
     /// Whether the database answers and the schema is there.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let mut lease = self.connection().await?;
-        sqlx::query("select from headcount.sweep_state").execute(lease.connection()).await?;
-        lease.done();
+        lease.tell("select from headcount.sweep_state").execute(lease.connection()).await?;
+        lease.done().await?;
         Ok(())
     }
 }

@@ -30,28 +30,29 @@ impl Store {
         let avatars: Vec<Option<&str>> = profiles.iter().map(|p| p.avatar_url.as_deref()).collect();
         let shows: Vec<Option<&str>> = profiles.iter().map(|p| p.show_last_seen.as_deref()).collect();
         let mut lease = self.connection().await?;
-        let put = sqlx::query_as(PUT).bind(ids).bind(names).bind(avatars).bind(shows);
+        let put = lease.ask(PUT).bind(ids).bind(names).bind(avatars).bind(shows);
         let rows = put.fetch_all(lease.connection()).await?;
-        lease.done();
+        lease.done().await?;
         Ok(rows)
     }
 
     /// A profile, if there is one.
     pub async fn user(&self, id: &UserId) -> Result<Option<Profile>, StoreError> {
         let mut lease = self.connection().await?;
-        let row = sqlx::query_as(GET).bind(id.as_str()).fetch_optional(lease.connection()).await?;
-        lease.done();
+        let row = lease.ask(GET).bind(id.as_str()).fetch_optional(lease.connection()).await?;
+        lease.done().await?;
         Ok(row)
     }
 
     /// Ends a user's presence and removes what is stored of them. Gives whether there was anything.
     pub async fn erase_user(&self, id: &UserId) -> Result<bool, StoreError> {
         let mut lease = self.connection().await?;
-        let (found,) = sqlx::query_as("select headcount.erase_user($1)")
+        let (found,) = lease
+            .ask("select headcount.erase_user($1)")
             .bind(id.as_str())
             .fetch_one(lease.connection())
             .await?;
-        lease.done();
+        lease.done().await?;
         Ok(found)
     }
 }

@@ -1,4 +1,5 @@
-//! PgBouncer in transaction mode, which is refused, and in session mode. Needs Debian's pgbouncer.
+//! PgBouncer in session mode and in transaction mode, where LISTEN needs a connection of its own. Needs Debian's
+//! pgbouncer, which is old enough to mix up prepared statements.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -68,10 +69,10 @@ impl Drop for Bouncer {
     }
 }
 
-/// What would break under load is refused at the start, in a sentence that says what to do.
+/// Who could not hear anything is refused at the start, in a sentence that says what to do.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pooler_in_transaction_mode_is_refused() {
-    if !only_in_all("pooler_transaction") {
+async fn a_pooler_in_transaction_mode_alone_is_refused() {
+    if !only_in_all("pooler_transaction_alone") {
         return;
     }
     let database = Database::start(Durability::Off, 50).await;
@@ -79,14 +80,41 @@ async fn a_pooler_in_transaction_mode_is_refused() {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_headcount"));
     command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", &bouncer.url()]);
     command.env("HEADCOUNT_JWT_SECRET", JWT_SECRET).env("HEADCOUNT_SERVER_KEY", SERVER_KEY);
-    // A direct connection to listen on does not help: statements are prepared on the other.
-    let direct = format!("postgres:///headcount?host={}", database.socket().parent().unwrap().display());
-    command.env("HEADCOUNT_LISTEN_DATABASE_URL", direct);
     let output =
         tokio::time::timeout(s(20), command.kill_on_drop(true).output()).await.expect("it ends").unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("pooler in transaction mode"), "{said}");
+}
+
+/// Every call is then a transaction of its own, and nothing stays prepared.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_in_transaction_mode_is_fine_beside_a_direct_listener() {
+    if !only_in_all("pooler_transaction") {
+        return;
+    }
+    scenario(Plan::new("pooler_transaction"), async |run: &mut Run| {
+        let Some(bouncer) = Bouncer::start(&run.database, "transaction").await else { return };
+        run.begin("pooler");
+        for replica in &mut run.replicas {
+            replica.terminate().await;
+        }
+        for way in &run.links {
+            way.retarget(Upstream::Tcp(([127, 0, 0, 1], bouncer.port).into()));
+            way.cut(How::Rst);
+        }
+        for replica in &mut run.replicas {
+            replica.start().await;
+        }
+        run.heal("pooler");
+        run.recover().await;
+        run.begin("cut");
+        run.links.iter().for_each(|way| way.cut(How::Rst));
+        run.heal("cut");
+        run.recover().await;
+        run.kept.push(Box::new(bouncer));
+    })
+    .await;
 }
 
 /// In session mode everything works, LISTEN too.
