@@ -93,6 +93,13 @@ target/$(document):
 	@mkdir -p $(@D)
 	cargo run --quiet -- openapi >$@
 
+.PHONY: deny advisories
+deny: ## Checks licences, sources and bans of dependencies with cargo-deny, where that is installed
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses sources bans; \
+	else echo 'cargo-deny is not installed (cargo install cargo-deny --locked); tests/supply.rs checks the same lists'; fi
+advisories: ## Asks for known weaknesses of dependencies; needs cargo-deny and an outside host
+	cargo deny check advisories
+
 .PHONY: rights
 rights: ## Writes docs/rights.md, who may do what, from the rule that the tests hold the service to
 	HEADCOUNT_WRITE_DOCS=1 cargo test $(locked) --test service the_page_about_rights
