@@ -21,13 +21,25 @@ fn serve(database_url: &str) -> Process {
 }
 
 pub fn serve_with(database_url: &str, arguments: &[&str]) -> Process {
+    serve_logged(database_url, arguments, &[], Stdio::inherit())
+}
+
+/// With these variables too, and with its log there.
+pub fn serve_logged(
+    database_url: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    log: Stdio,
+) -> Process {
     let mut child = Command::new(env!("CARGO_BIN_EXE_headcount"))
         .args(["serve", "--listen", "127.0.0.1:0"])
         .args(arguments)
         .env("DATABASE_URL", database_url)
         .env("HEADCOUNT_JWT_SECRET", JWT_SECRET)
         .env("HEADCOUNT_SERVER_KEY", SERVER_KEY)
+        .envs(variables.iter().copied())
         .stdout(Stdio::piped())
+        .stderr(log)
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -2,7 +2,7 @@
 //! that they may not, and one that does not exist. What must come of each is computed by a rule; a call of the
 //! document that the rule does not know fails. What is refused has changed nothing.
 
-mod rule;
+pub mod rule;
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use self::rule::{About, CALLERS, Need, OPERATIONS, Operation, Place, Who, Within, expected};
 use crate::deployment::{Client, Deployment, SERVER_KEY, secret, start_keyed, token, tuning};
 
-const SECOND_SERVER_KEY: &str = "the server key that replaces the first one";
+pub const SECOND_SERVER_KEY: &str = "the server key that replaces the first one";
 
 /// ann's session and bob's.
 const SESSIONS: [Uuid; 2] = [Uuid::from_u128(1), Uuid::from_u128(2)];
@@ -31,10 +31,78 @@ const DIGEST: &str = "select md5(concat_ws('|', \
     (select string_agg(t::text, ',' order by t.room_id, t.version) from headcount.events t), \
     (select string_agg(t::text, ',' order by t.session_id, t.room_id) from headcount.departures t)))";
 
+/// Everybody, at one replica.
+pub struct Callers {
+    pub http: reqwest::Client,
+    pub base: String,
+    pub ticket: String,
+}
+
+impl Callers {
+    /// The ticket is got with the server key.
+    pub async fn at(server: &Client) -> Self {
+        let answer = server.post("/v1/tickets", &json!({"rooms": ["here"]})).await.ok();
+        let ticket = answer["ticket"].as_str().unwrap().to_owned();
+        Self { http: server.http.clone(), base: server.base.clone(), ticket }
+    }
+
+    pub fn credential(&self, name: &str, who: Who) -> String {
+        match who {
+            Who::Nobody => String::new(),
+            Who::Server if name.starts_with("second") => SECOND_SERVER_KEY.to_owned(),
+            Who::Server => SERVER_KEY.to_owned(),
+            Who::Ticket => self.ticket.clone(),
+            Who::TokenInAddress => token("ann", Rights::everywhere()),
+            Who::User(can, within) => token("ann", rights(can, within)),
+            Who::Refused("expired_token") => minted(crate::deployment::JWT_SECRET, 1_000_000),
+            Who::Refused(_) if name == "token of another secret" => minted("another secret", 4_000_000_000),
+            Who::Refused(_) => name.replace(' ', "."),
+        }
+    }
+
+    /// The call that the caller makes.
+    pub fn request(
+        &self,
+        operation: &Operation,
+        caller: &(&str, Who),
+        room: &str,
+        own: bool,
+    ) -> RequestBuilder {
+        let (name, who) = *caller;
+        let credential = self.credential(name, who);
+        let target = USERS[usize::from(!own)];
+        let mut path = operation.path.replace("{room}", room).replace("{id}", target);
+        if operation.path == "/v1/events" {
+            path += &format!("?rooms={room}");
+        }
+        let in_address = operation.is_stream() && matches!(who, Who::Ticket | Who::TokenInAddress);
+        if in_address {
+            path += if path.contains('?') { "&" } else { "?" };
+            path += &format!("ticket={credential}");
+        }
+        let method = operation.method.parse().unwrap();
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        let shown = !in_address && !matches!(who, Who::Nobody | Who::TokenInAddress);
+        let mut body = body(operation, who, room, own);
+        if operation.beacon {
+            if shown {
+                body["token"] = json!(credential);
+            }
+            return request.header("content-type", "text/plain").body(body.to_string());
+        }
+        let request = match name {
+            _ if shown => request.bearer_auth(credential),
+            "another scheme" => request.basic_auth("ann", Some("secret")),
+            _ => request,
+        };
+        if body.is_null() { request } else { request.json(&body) }
+    }
+}
+
 struct Table {
     deployment: Deployment,
     server: Client,
-    ticket: String,
+    callers: Callers,
     /// Of the tables as they are.
     digest: String,
     /// Rooms that nobody ever joined have ever new names.
@@ -51,9 +119,8 @@ impl Table {
         let keys = Keys::new(&server_keys, secret().into(), Rights::default());
         let deployment = start_keyed(tuning, keys).await;
         let server = deployment.server();
-        let ticket = server.post("/v1/tickets", &json!({"rooms": ["here"]})).await.ok();
-        let ticket = ticket["ticket"].as_str().unwrap().to_owned();
-        let mut table = Self { deployment, server, ticket, digest: String::new(), rooms: 0 };
+        let callers = Callers::at(&server).await;
+        let mut table = Self { deployment, server, callers, digest: String::new(), rooms: 0 };
         table.restore().await;
         table
     }
@@ -76,51 +143,6 @@ impl Table {
         sqlx::query_scalar(DIGEST).fetch_one(&mut connection).await.unwrap()
     }
 
-    fn credential(&self, name: &str, who: Who) -> String {
-        match who {
-            Who::Nobody => String::new(),
-            Who::Server if name.starts_with("second") => SECOND_SERVER_KEY.to_owned(),
-            Who::Server => SERVER_KEY.to_owned(),
-            Who::Ticket => self.ticket.clone(),
-            Who::TokenInAddress => token("ann", Rights::everywhere()),
-            Who::User(can, within) => token("ann", rights(can, within)),
-            Who::Refused("expired_token") => minted(crate::deployment::JWT_SECRET, 1_000_000),
-            Who::Refused(_) if name == "token of another secret" => minted("another secret", 4_000_000_000),
-            Who::Refused(_) => name.replace(' ', "."),
-        }
-    }
-
-    fn request(&self, operation: &Operation, caller: &(&str, Who), room: &str, own: bool) -> RequestBuilder {
-        let (name, who) = *caller;
-        let credential = self.credential(name, who);
-        let target = USERS[usize::from(!own)];
-        let mut path = operation.path.replace("{room}", room).replace("{id}", target);
-        if operation.path == "/v1/events" {
-            path += &format!("?rooms={room}");
-        }
-        let in_address = operation.is_stream() && matches!(who, Who::Ticket | Who::TokenInAddress);
-        if in_address {
-            path += if path.contains('?') { "&" } else { "?" };
-            path += &format!("ticket={credential}");
-        }
-        let method = operation.method.parse().unwrap();
-        let request = self.server.http.request(method, format!("{}{path}", self.server.base));
-        let shown = !in_address && !matches!(who, Who::Nobody | Who::TokenInAddress);
-        let mut body = body(operation, who, room, own);
-        if operation.beacon {
-            if shown {
-                body["token"] = json!(credential);
-            }
-            return request.header("content-type", "text/plain").body(body.to_string());
-        }
-        let request = match name {
-            _ if shown => request.bearer_auth(credential),
-            "another scheme" => request.basic_auth("ann", Some("secret")),
-            _ => request,
-        };
-        if body.is_null() { request } else { request.json(&body) }
-    }
-
     async fn case(&mut self, operation: &Operation, caller: &(&str, Who), place: Place, own: bool) {
         let room = match place {
             Place::Here => "here".to_owned(),
@@ -129,7 +151,7 @@ impl Table {
         };
         self.rooms += 1;
         let what = format!("{} {} {caller:?} {place:?} own: {own}", operation.method, operation.path);
-        let response = self.request(operation, caller, &room, own).send().await.unwrap();
+        let response = self.callers.request(operation, caller, &room, own).send().await.unwrap();
         let status = response.status();
         let challenged = response.headers().contains_key("www-authenticate");
         match expected(operation, caller.1, place, own) {
