@@ -257,6 +257,10 @@ pub fn bye(reason: ByeReason, retry_ms: u64) -> Vec<u8> {
 
 fn write_event(bytes: &mut Vec<u8>, event: &str, data: &impl Serialize) {
     bytes.extend_from_slice(format!("event: {event}\ndata: ").as_bytes());
+    let from = bytes.len();
     serde_json::to_writer(&mut *bytes, data).expect("frames are maps with string keys, written to memory");
+    // A state is written as it was read. Postgres writes no line ends into JSON; where there is one all the same, it is
+    // between two tokens, and would end the frame.
+    bytes[from..].iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
     bytes.push(b'\n');
 }
