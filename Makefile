@@ -33,7 +33,7 @@ test-client: ## Only those of the browser library
 	$(tools) npm --prefix clients/js test
 
 test-browser: ## Only those in a real browser, with a real service; ARGS='tabs' for a file of them
-	@scripts/bootstrap postgres client chromium
+	@scripts/bootstrap postgres client chromium nginx
 	cargo build $(locked) --bin headcount
 	$(tools) HEADCOUNT_BIN=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/headcount \
 		npm --prefix clients/js run test:browser -- $(ARGS)

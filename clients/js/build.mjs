@@ -30,7 +30,7 @@ export async function modules() {
       target: "es2022",
       minify: false,
       lib: {
-        entry: Object.fromEntries(["index", "elements", "react"].map((name) => [name, here(`src/${name}.ts`)])),
+        entry: Object.fromEntries(["index", "elements", "react", "diagnose"].map((name) => [name, here(`src/${name}.ts`)])),
         formats: ["es"],
       },
       rolldownOptions: { external: ["react"] },

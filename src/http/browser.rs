@@ -45,6 +45,10 @@ fn is_local(origin: &HeaderValue) -> bool {
     origin.to_str().ok().and_then(host).is_some_and(|host| host == "localhost" || host == "127.0.0.1")
 }
 
+fn is_stream(path: &str) -> bool {
+    path.ends_with("/events") || path.ends_with("/stream")
+}
+
 /// Limits requests by address, and sets the headers that every answer has.
 pub async fn guard(
     mut request: ServiceRequest,
@@ -54,7 +58,7 @@ pub async fn guard(
     service.limits.request(request.request())?;
     let docs = request.path().starts_with("/docs");
     // Answered as GET is, without the body; the server leaves that out. A stream has nothing else to give.
-    if request.method() == Method::HEAD && !request.path().ends_with("/events") {
+    if request.method() == Method::HEAD && !is_stream(request.path()) {
         request.head_mut().method = Method::GET;
     }
     let mut response = next.call(request).await?;

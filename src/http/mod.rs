@@ -6,6 +6,7 @@ pub mod browser;
 mod caller;
 mod client;
 mod dev;
+mod diagnostics;
 mod docs;
 mod events;
 mod heartbeats;
@@ -94,6 +95,7 @@ pub fn api(config: &mut ServiceConfig<'_>) {
         .service(events::room_events)
         .service(events::events)
         .service(tickets::tickets)
+        .service(diagnostics::diagnostics_stream)
         .service(rooms::rooms)
         .service(presence::users_presence)
         .service(presence::user_presence)
