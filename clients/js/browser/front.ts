@@ -16,6 +16,12 @@ const FILES: Record<string, [string, URL]> = {
   "/elements.js": ["text/javascript", here("../dist/elements.js")],
 };
 
+/** The first example of docs/recipes.md in this language. */
+export function recipe(language: string): string {
+  const text = readFileSync(here("../../../docs/recipes.md"), "utf8");
+  return new RegExp("```" + language + "\\n(.*?)```", "s").exec(text)![1];
+}
+
 export function token(user: string, seconds = 3600): string {
   const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const claims = { sub: user, name: user, exp: Math.floor(Date.now() / 1000) + seconds };
@@ -63,6 +69,11 @@ export class Front {
     if (file) {
       // No `no-store`: a page with that is never kept for a return.
       answer.writeHead(200, { "Content-Type": `${file[0]}; charset=utf-8` }).end(readFileSync(file[1]));
+    } else if (pathname === "/recipe") {
+      const page = recipe("html").replaceAll("https://presence.example.org", "");
+      answer.writeHead(200, { "Content-Type": "text/html" }).end(page);
+    } else if (pathname === "/presence-token") {
+      answer.writeHead(200, { "Content-Type": "text/plain" }).end(token("ann"));
     } else if (pathname === "/elsewhere") {
       answer.writeHead(200, { "Content-Type": "text/html" }).end("<title>elsewhere</title>");
     } else if (pathname === "/token") {

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { diagnose } from "../src/diagnose.js";
-import { token } from "./front.js";
+import { recipe, token } from "./front.js";
 import { nginx } from "./nginx.js";
 import { Ends, Postgres, Service } from "./processes.js";
 
@@ -33,6 +33,13 @@ test("by its defaults the first event comes within a second, and the line is fin
   const diagnosis = await diagnose({ url, token: token("ann") });
   expect(diagnosis).toMatchObject({ verdict: "fine" });
   expect(diagnosis.firstMs).toBeLessThan(1000);
+});
+
+test("the settings of the recipes do", async () => {
+  const settings = recipe("nginx").replace(/^location.*\n/, "").replace(/.*proxy_pass.*\n/, "").replace(/}\s*$/, "");
+  const url = await nginx(ends, service.url, settings);
+  expect(await firstByte(url)).toBeLessThan(1000);
+  expect((await diagnose({ url, token: token("ann"), silenceMs: 0 })).verdict).toBe("fine");
 });
 
 test("buffering is found, and switching it off", async () => {

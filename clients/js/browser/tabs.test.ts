@@ -27,6 +27,16 @@ test("two tabs of one user are one member, closing one emits nothing, and closin
   expect(at - closed).toBeLessThan(6000);
 });
 
+test("the page of the recipes shows who is here", async () => {
+  const page = await stage.browser.newPage();
+  await page.goto(`${stage.front.url}/recipe`);
+  await stage.join("bob", "online");
+  const names = "[...document.querySelectorAll('#online-users li')].map(({ textContent }) => textContent).sort().join()";
+  await fact(() => page.evaluate(names)).toBe("ann,bob");
+  expect(await page.textContent("#count")).toBe("2");
+  expect(await stage.log("online")).toEqual(["joined ann", "joined bob"]);
+});
+
 test("a reload emits nothing, and keeps the session", async () => {
   const page = await stage.tab("ann", "reload");
   const sessions = "select session_id from headcount.memberships where room_id = 'reload'";
