@@ -114,10 +114,13 @@ test-sdks: sdks ## Type-checks them and uses each against a service
 	cargo build $(locked) --bin headcount
 	$(tools) tools/sdks/try
 
+# All of it takes about half an hour. ARGS='joins' measures the figures whose names have that part; QUICK=1 tries the
+# harness itself. The names are in benches/load/figures/mod.rs.
 .PHONY: bench
-bench: ## Measures speed against raw limits of the same run; writes target/bench/summary.json
-	@scripts/bootstrap postgres
-	$(tools) cargo bench $(locked) --bench load
+bench: ## Measures speed beside raw limits and peers of the same run; writes target/bench/summary.json
+	@scripts/bootstrap postgres $(if $(filter joins callers sweep size roster storm mixed,$(ARGS)),,peers)
+	$(tools) cargo bench $(locked) --bench load -- $(ARGS)
+	@echo 'what was measured is in target/bench/summary.json, a picture of it in target/bench/summary.svg'
 
 # As root, or some scenarios say that they are skipped. The random seeds are printed; HEADCOUNT_FAULTS_SEED repeats one.
 SEEDS ?= 3
