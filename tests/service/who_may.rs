@@ -75,6 +75,9 @@ impl Callers {
         if operation.path == "/v1/events" {
             path += &format!("?rooms={room}");
         }
+        if operation.path == "/v1/admin/users" {
+            path += "?search=a";
+        }
         let in_address = operation.is_stream() && matches!(who, Who::Ticket | Who::TokenInAddress);
         if in_address {
             path += if path.contains('?') { "&" } else { "?" };
@@ -232,7 +235,7 @@ fn body(operation: &Operation, who: Who, room: &str, own: bool) -> Value {
         ("PUT", _) => profile,
         _ if operation.about == About::Session => {
             let mut body = json!({"session": session});
-            if who == Who::Server {
+            if who == Who::Server && !operation.beacon {
                 body["user"] = json!("ann");
             }
             if operation.method == "PATCH" {

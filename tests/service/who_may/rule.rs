@@ -103,6 +103,7 @@ pub const OPERATIONS: &[Operation] = &[
     call("GET", "/v1/rooms/{room}", Need::In(Right::Watch), About::Nobody),
     call("GET", "/v1/rooms/{room}/events", Need::In(Right::Watch), About::Nobody),
     call("GET", "/v1/events", Need::In(Right::Watch), About::Nobody),
+    call("GET", "/v1/diagnostics/stream", Need::AnyToken, About::Nobody),
     call("POST", "/v1/tickets", Need::In(Right::Watch), About::Nobody),
     call("GET", "/v1/rooms", Need::ListSomewhere, About::Nobody),
     call("POST", "/v1/rooms/{room}/kick", Need::In(Right::Admin), About::Nobody),
@@ -112,6 +113,8 @@ pub const OPERATIONS: &[Operation] = &[
     call("PUT", "/v1/users/{id}", Need::SelfOrServer, About::User),
     call("DELETE", "/v1/users/{id}", Need::SelfOrServer, About::User),
     call("PUT", "/v1/users", Need::Server, About::User),
+    call("GET", "/v1/admin/overview", Need::Server, About::Nobody),
+    call("GET", "/v1/admin/users", Need::Server, About::Nobody),
     call("GET", "/livez", Need::Nothing, About::Nobody),
     call("GET", "/readyz", Need::Nothing, About::Nobody),
     call("GET", "/metrics", Need::Nothing, About::Nobody),
@@ -119,7 +122,7 @@ pub const OPERATIONS: &[Operation] = &[
 
 impl Operation {
     pub fn is_stream(&self) -> bool {
-        self.path.ends_with("/events")
+        self.path.ends_with("/events") || self.path.ends_with("/stream")
     }
 
     pub fn has_room(&self) -> bool {
@@ -146,6 +149,8 @@ pub fn expected(operation: &Operation, who: Who, place: Place, own: bool) -> Out
         (Who::Ticket, true) => Some((&[Right::Watch][..], Within::Here)),
         (Who::Ticket, false) => return Err((401, "invalid_token")),
         (Who::TokenInAddress, true) => return Err((400, "token_in_url")),
+        // A body without its token does not have the form of a beacon's.
+        (Who::TokenInAddress | Who::Nobody, _) if operation.beacon => return Err((400, "invalid_body")),
         (Who::TokenInAddress, false) | (Who::Nobody, _) => return Err((401, "missing_token")),
         (Who::Refused(code), _) => return Err((401, code)),
     };
@@ -159,6 +164,8 @@ pub fn expected(operation: &Operation, who: Who, place: Place, own: bool) -> Out
         }
         (Need::SelfOrServer, Some(_)) if !own => Err((403, "server_only")),
         (Need::Server, Some(_)) => Err((403, "server_only")),
+        // A beacon is a browser's, and names no user.
+        (Need::In(_), None) if operation.beacon => Err((400, "user_required")),
         // A session that is another's, or that is not in the room, is one that does not exist.
         (Need::In(_), _) if operation.about == About::Session && !own => Err((404, "session_not_found")),
         (Need::In(_), _) if operation.method == "PATCH" && place == Place::Nowhere => {
