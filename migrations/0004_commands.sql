@@ -161,6 +161,19 @@ begin
 end
 $$;
 
+-- Which of these sessions were kicked out of which rooms, and did not join those again. A user's own, if one is named.
+create function headcount.kicked(p_sessions uuid[], p_user text default null)
+returns table (session_id uuid, room_id text) language sql stable as $$
+    select d.session_id, d.room_id
+    from headcount.departures d
+    where d.session_id = any (p_sessions) and d.kicked and (p_user is null or d.user_id = p_user)
+      and not exists (
+          select from headcount.memberships m
+          where m.room_id = d.room_id and m.user_id = d.user_id and m.session_id = d.session_id
+      )
+    order by d.room_id
+$$;
+
 -- Carries out one wave, decided before. The touched members are logged and answered; the refused are answered.
 create function headcount.apply_wave(p_wave headcount.command[], p_now timestamptz)
 returns headcount.answer[] language plpgsql as $$

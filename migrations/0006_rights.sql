@@ -15,7 +15,7 @@ begin
         from pg_proc p
         where p.pronamespace = 'headcount'::regnamespace
           and p.proname = any ('{
-              lineage, epoch, apply, join, leave, update, kick, put_users, erase_user,
+              lineage, epoch, apply, join, leave, update, kick, kicked, put_users, erase_user,
               heartbeat, refresh_idle, sweep, trim
           }'::text[])
     loop
@@ -36,7 +36,7 @@ begin
     );
     execute format(
         'grant execute on function headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
-        'headcount.apply, headcount.put_users, headcount.erase_user, headcount.heartbeat, headcount.refresh_idle, '
+        'headcount.apply, headcount.kicked, headcount.put_users, headcount.erase_user, headcount.heartbeat, headcount.refresh_idle, '
         'headcount.sweep, headcount.trim to %I',
         p_role
     );

@@ -37,7 +37,8 @@ pub struct LeaveBody {
 #[serde(deny_unknown_fields)]
 pub struct BeaconBody {
     /// The token.
-    token: String,
+    #[schema(required = true, value_type = String)]
+    token: Option<String>,
     /// The session.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
@@ -90,6 +91,7 @@ pub(super) async fn leave(
         }
         "text/plain" => {
             let BeaconBody { token, session, grace, seq } = body::parse(&bytes)?;
+            let token = token.ok_or(Code::MissingToken)?;
             (Caller::from_credential(&service, &token).await?, LeaveBody { session, grace, seq, user: None })
         }
         _ => return Err(Code::UnsupportedType.into()),

@@ -42,11 +42,7 @@ const BEAT: &str = "with relaxed as materialized (select set_config('synchronous
      select h.session_id, h.user_id, h.visible, h.idle_due \
      from relaxed, headcount.heartbeat($1, $2, $3, $4, $5, $6, $7, $8) h";
 
-const KICKED: &str = "select d.session_id, d.room_id from headcount.departures d \
-     where d.session_id = any ($1) and d.kicked and ($2::text is null or d.user_id = $2) \
-       and not exists (select from headcount.memberships m \
-                       where m.room_id = d.room_id and m.user_id = d.user_id and m.session_id = d.session_id) \
-     order by d.room_id";
+const KICKED: &str = "select k.session_id, k.room_id from headcount.kicked($1, $2) k";
 
 impl Store {
     /// Renews the leases of the sessions that exist. `beats` hold a session at most once, sorted by session.

@@ -168,14 +168,31 @@ impl Model {
     pub fn apply(&mut self, commands: &[Command]) -> (Vec<Answer>, Changes) {
         let mut log = Changes::new();
         let joins = || commands.iter().filter(|c| c.op == Op::Join);
+        let profiles = self.wanted_profiles(joins());
+        self.observe(&mut log, |_, _| "", |model| model.set_profiles(&profiles));
         for join in joins() {
             self.owners.entry(join.session).or_insert(join.user);
         }
-        let profiles: Vec<_> = joins().map(|c| Profile { user: c.user, ..c.profile.clone() }).collect();
-        self.observe(&mut log, |_, _| "", |model| model.set_profiles(&profiles));
         let answers = commands.iter().map(|command| self.answer(command, &mut log)).collect();
         self.end_sessions();
         (answers, log)
+    }
+
+    /// Who is new is created as all their joins say. After that a join that is refused for its session says nothing.
+    fn wanted_profiles<'c>(&mut self, joins: impl Iterator<Item = &'c Command> + Clone) -> Vec<Profile> {
+        let profile = |join: &Command| Profile { user: join.user, ..join.profile.clone() };
+        let new: Vec<_> =
+            joins.clone().filter(|c| !self.profiles.contains_key(&c.user)).map(profile).collect();
+        self.set_profiles(&new);
+        let mut all = self.profiles.clone();
+        std::mem::swap(&mut all, &mut self.profiles);
+        self.set_profiles(&joins.clone().map(profile).collect::<Vec<_>>());
+        std::mem::swap(&mut all, &mut self.profiles);
+        if all == self.profiles {
+            return Vec::new();
+        }
+        let owned = |c: &&Command| self.owners.get(&c.session).is_none_or(|owner| *owner == c.user);
+        joins.filter(owned).map(profile).collect()
     }
 
     fn answer(&mut self, command: &Command, log: &mut Changes) -> Answer {

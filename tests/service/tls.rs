@@ -51,7 +51,7 @@ impl Secure {
 }
 
 fn request(method: Method, path: &str) -> http::request::Builder {
-    let credential = token("ann", Rights::default());
+    let credential = token("ann", Rights::everywhere());
     Request::builder()
         .method(method)
         .uri(format!("https://first.test{path}"))

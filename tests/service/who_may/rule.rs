@@ -149,8 +149,6 @@ pub fn expected(operation: &Operation, who: Who, place: Place, own: bool) -> Out
         (Who::Ticket, true) => Some((&[Right::Watch][..], Within::Here)),
         (Who::Ticket, false) => return Err((401, "invalid_token")),
         (Who::TokenInAddress, true) => return Err((400, "token_in_url")),
-        // A body without its token does not have the form of a beacon's.
-        (Who::TokenInAddress | Who::Nobody, _) if operation.beacon => return Err((400, "invalid_body")),
         (Who::TokenInAddress, false) | (Who::Nobody, _) => return Err((401, "missing_token")),
         (Who::Refused(code), _) => return Err((401, code)),
     };
