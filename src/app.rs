@@ -16,6 +16,7 @@ use utoipa_actix_web::AppExt;
 
 use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
+use crate::http::connections::Connections;
 use crate::http::limits::Limits;
 use crate::http::operators::Audience;
 use crate::http::problem::{Code, Problem};
@@ -93,6 +94,7 @@ impl Replica {
             let options = listen_database.unwrap_or(database);
             running.spawn(Listener { store: store.clone(), options, hub: hub.clone() }.run());
         }
+        let connections = Connections::new(&tuning.limits);
         let service = web::Data::new(Service {
             commands,
             hub,
@@ -116,7 +118,8 @@ impl Replica {
         }
         let apart = tuning.operator_listen.is_some();
         let audience = if apart { Audience::Clients } else { Audience::Everybody };
-        let front = Front { certificate, workers: tuning.workers, origins: tuning.cors_origins, audience };
+        let (workers, origins) = (tuning.workers, tuning.cors_origins);
+        let front = Front { certificate, connections, workers, origins, audience };
         let server = serve(socket, service.clone(), front)?;
         if let Some(listen) = tuning.operator_listen {
             let server = serve_operators(listen, service.clone())?;
@@ -154,6 +157,7 @@ fn replica_name(address: SocketAddr) -> String {
 /// What clients meet.
 struct Front {
     certificate: Option<Arc<Certificate>>,
+    connections: Connections,
     workers: Option<u16>,
     origins: Vec<String>,
     audience: Audience,
@@ -164,7 +168,7 @@ fn serve(
     service: web::Data<Service>,
     front: Front,
 ) -> std::io::Result<actix_web::dev::Server> {
-    let Front { certificate, workers, origins, audience } = front;
+    let Front { certificate, connections, workers, origins, audience } = front;
     let mut server = HttpServer::new(move || {
         let fan = Fan::start(service.hub.clone());
         App::new()
@@ -185,7 +189,7 @@ fn serve(
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(STOP_MAX.as_secs() - 1)
     .max_connection_rate(HANDSHAKES_MAX)
-    .on_connect(crate::http::socket_options);
+    .on_connect(move |connection, extensions| connections.accept(connection, extensions));
     if let Some(workers) = workers {
         server = server.workers(workers.into());
     }

@@ -218,7 +218,8 @@ fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 fn log(tuning: &Tuning) {
-    let filter = tracing_subscriber::EnvFilter::new(&tuning.log);
+    // Whoever sends garbage must not fill the log: actix reports each as an error.
+    let filter = tracing_subscriber::EnvFilter::new(format!("actix_http=off,{}", tuning.log));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -202,9 +202,8 @@ pub struct Tuning {
     /// Database connections, beside one for heartbeats and one to listen [2 to 100]
     #[arg(long, env = "HEADCOUNT_DATABASE_CONNECTIONS", default_value = "8", value_parser = clap::value_parser!(u32).range(2..=100))]
     pub database_connections: u32,
-    /// What to log: a level, or `target=level` pairs. Whoever sends garbage must not fill the log, so actix's own reports
-    /// of that are off
-    #[arg(long, env = "HEADCOUNT_LOG", default_value = "info,actix_server=warn,actix_http=off")]
+    /// What to log: a level, or `target=level` pairs; requests that are not HTTP only where `actix_http` is named
+    #[arg(long, env = "HEADCOUNT_LOG", default_value = "info,actix_server=warn")]
     pub log: String,
     /// How to log
     #[arg(long, env = "HEADCOUNT_LOG_FORMAT", default_value = "pretty")]

@@ -5,6 +5,7 @@ mod body;
 pub mod browser;
 mod caller;
 mod client;
+pub mod connections;
 mod dev;
 mod diagnostics;
 mod docs;
@@ -28,17 +29,12 @@ pub mod tls;
 mod update;
 mod users;
 
-use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::dev::Extensions;
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::rt::net::TcpStream;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use problem::{Code, Problem};
-use socket2::SockRef;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 pub use docs::document;
@@ -47,12 +43,6 @@ use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::hub::Hub;
 use crate::store::Store;
-
-/// The kernel doubles this for its own use.
-const SEND_BUFFER: usize = 32 * 1024;
-
-/// Data that a peer has not acknowledged, or has no room for, after this long means that it is gone.
-const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the handlers work with.
 pub struct Service {
@@ -139,16 +129,4 @@ pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
         response.headers_mut().insert(ALLOW, methods);
     }
     response
-}
-
-/// Options of accepted sockets: a small send buffer, so that a slow reader holds tens of kilobytes and not
-/// megabytes; and an end to peers that neither read nor acknowledge.
-pub fn socket_options(connection: &dyn Any, _: &mut Extensions) {
-    let encrypted = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
-    if let Some(stream) = connection.downcast_ref::<TcpStream>().or_else(encrypted) {
-        let socket = SockRef::from(stream);
-        let _ = socket.set_send_buffer_size(SEND_BUFFER); // an option that cannot be set leaves the system's default
-        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
-        let _ = socket.set_tcp_nodelay(true);
-    }
 }

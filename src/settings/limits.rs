@@ -35,6 +35,10 @@ pub struct LimitSettings {
     /// Open streams from one address on a replica; off unless set
     #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS_ADDRESS", default_value = "0")]
     pub streams_per_address: usize,
+    /// Open connections from one address to a replica, trusted proxies apart; off unless set, because behind a proxy that
+    /// is not named as trusted everybody has the proxy's address
+    #[arg(long, env = "HEADCOUNT_LIMIT_CONNECTIONS_ADDRESS", default_value = "0")]
+    pub connections_per_address: usize,
     /// Open streams on a replica; each needs a file descriptor; 0 leaves it to them
     #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS", default_value = "18000")]
     pub streams_per_replica: usize,

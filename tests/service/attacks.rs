@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::deployment::{Client, PATIENCE, start};
+use crate::deployment::{Client, PATIENCE, start, start_with, tuning};
 
 /// A connection on which everything is said by hand.
 async fn connect(client: &Client) -> TcpStream {
@@ -104,4 +104,47 @@ async fn requests_in_one_packet_are_answered_one_after_the_other() {
     assert_eq!(answers.matches(r#""created":true"#).count(), 1);
     assert!(answers.ends_with("\r\n\r\nok"), "{answers}");
     assert_eq!(deployment.log("lobby").await, ["joined ann"]);
+}
+
+/// Whether the service answers on this connection, which then stays open.
+async fn is_served(socket: &mut TcpStream) -> bool {
+    let asked = socket.write_all(b"GET /livez HTTP/1.1\r\nhost: headcount\r\n\r\n").await;
+    let mut answer = Vec::new();
+    while asked.is_ok() && !answer.ends_with(b"\r\n\r\nok") {
+        match socket.read_buf(&mut answer).await {
+            Ok(read) if read > 0 => {}
+            _ => return false,
+        }
+    }
+    asked.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_so_many_connections_and_no_more() {
+    let mut tuning = tuning();
+    tuning.limits.connections_per_address = 3;
+    let mut deployment = start_with(1, tuning.clone()).await;
+    let ann = deployment.user("ann");
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut socket = connect(&ann).await;
+        assert!(is_served(&mut socket).await);
+        open.push(socket);
+    }
+    assert!(!is_served(&mut connect(&ann).await).await, "one more is closed");
+    assert!(is_served(&mut open[0]).await, "what is open stays");
+    drop(open.pop());
+    // The service has to notice that it is gone.
+    let again = async { while !is_served(&mut connect(&ann).await).await {} };
+    tokio::time::timeout(PATIENCE, again).await.expect("its place is given back");
+    // A proxy of ours stands for many.
+    tuning.limits.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    deployment.add(tuning);
+    let ann = deployment.user_at(1, "ann");
+    let mut many = Vec::new();
+    for _ in 0..5 {
+        let mut socket = connect(&ann).await;
+        assert!(is_served(&mut socket).await);
+        many.push(socket);
+    }
 }

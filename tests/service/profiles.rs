@@ -126,8 +126,9 @@ async fn erasing_a_user_ends_their_presence_and_leaves_nothing_of_them() {
     let (ann, server) = (deployment.user("ann"), deployment.server());
     ann.join_with("lobby", json!({"state": {"phone": "555"}})).await.ok();
     ann.update("lobby", json!({"state": {"phone": "556"}})).await.ok();
-    ann.tab().join("kitchen").await;
-    ann.leave("kitchen").await;
+    let tab = ann.tab();
+    tab.join("kitchen").await;
+    tab.leave("kitchen").await;
     deployment.user("bob").join("lobby").await;
     assert_eq!(server.request(Method::DELETE, "/v1/users/ann").send().await.unwrap().status(), 204);
     let log = deployment.log("lobby").await;

@@ -1,0 +1,93 @@
+//! How many connections one address may have open, so that one address cannot take all the sockets that a process may
+//! hold. One more is closed at once, before anything of it is read; what is open stays.
+//!
+//! Bounded: it holds addresses that have a connection open.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::dev::Extensions;
+use actix_web::rt::net::TcpStream;
+use ipnet::IpNet;
+use socket2::SockRef;
+
+use crate::settings::LimitSettings;
+
+/// The kernel doubles this for its own use.
+const SEND_BUFFER: usize = 32 * 1024;
+
+/// Data that a peer has not acknowledged, or has no room for, after this long means that it is gone.
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+type Open = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// The open connections of a replica. Cheap to clone.
+#[derive(Clone)]
+pub struct Connections {
+    most: usize,
+    proxies: Vec<IpNet>,
+    open: Open,
+}
+
+impl Connections {
+    /// From the settings.
+    pub fn new(settings: &LimitSettings) -> Self {
+        let most = settings.connections_per_address;
+        Self { most, proxies: settings.trusted_proxies.clone(), open: Open::default() }
+    }
+
+    /// For every accepted connection: sets its options, and closes it if its address has too many.
+    pub fn accept(&self, connection: &dyn Any, extensions: &mut Extensions) {
+        let encrypted = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
+        let Some(stream) = connection.downcast_ref::<TcpStream>().or_else(encrypted) else { return };
+        set_options(stream);
+        let Ok(peer) = stream.peer_addr() else { return }; // gone already
+        match self.place(peer.ip()) {
+            Some(place) => drop(extensions.insert(place)), // for as long as the connection lasts
+            None => drop(SockRef::from(stream).shutdown(std::net::Shutdown::Both)),
+        }
+    }
+
+    fn place(&self, address: IpAddr) -> Option<Place> {
+        let counted = self.most > 0 && !self.proxies.iter().any(|net| net.contains(&address));
+        if !counted {
+            return Some(Place(None));
+        }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(address).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Place(Some((self.open.clone(), address))))
+    }
+}
+
+/// A connection's place; given back when dropped. None for one that is not counted.
+struct Place(Option<(Open, IpAddr)>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((open, address)) = self.0.take() else { return };
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&address);
+            }
+        }
+    }
+}
+
+/// A small send buffer, so that a slow reader holds tens of kilobytes and not megabytes; and an end to peers that
+/// neither read nor acknowledge.
+fn set_options(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let _ = socket.set_send_buffer_size(SEND_BUFFER); // an option that cannot be set leaves the system's default
+    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let _ = socket.set_tcp_nodelay(true);
+}
