@@ -122,6 +122,11 @@ bench: ## Measures speed beside raw limits and peers of the same run; writes tar
 	$(tools) cargo bench $(locked) --bench load -- $(ARGS)
 	@echo 'what was measured is in target/bench/summary.json, a picture of it in target/bench/summary.svg'
 
+.PHONY: attack
+attack: ## Measures what attackers cost others, against the calm of the same run; writes target/bench/attack.json
+	@scripts/bootstrap postgres
+	$(tools) cargo bench $(locked) --bench attack
+
 # As root, or some scenarios say that they are skipped. The random seeds are printed; HEADCOUNT_FAULTS_SEED repeats one.
 SEEDS ?= 3
 .PHONY: faults

@@ -1,0 +1,58 @@
+//! Who is attacked: a real `headcount serve` with one worker, on a private Postgres.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use headcount::auth::{Claims, Rights, TokenKey};
+use headcount::domain::id::UserId;
+use headcount::store::embedded::{Durability, EmbeddedOptions, EmbeddedPostgres};
+
+const SECRET: &str = "a secret of this bench that is long enough";
+
+/// Postgres and one replica on it.
+pub struct Stage {
+    postgres: EmbeddedPostgres,
+    pub address: SocketAddr,
+    process: Child,
+    _data: tempfile::TempDir,
+}
+
+impl Stage {
+    /// A fresh cluster with fsync on, as in production.
+    pub async fn set() -> Self {
+        let data = tempfile::Builder::new().prefix("headcount-attack").tempdir().expect("a temporary folder");
+        let data_dir = data.path().join("data");
+        let options = EmbeddedOptions { data_dir, durability: Durability::Full, max_connections: 100 };
+        let postgres = EmbeddedPostgres::start(options).await.expect("Postgres starts");
+        postgres.ensure_database("bench").await.expect("a database can be made");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_headcount"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--log", "error"])
+            .args(["--writes-per-user", "0", "--heartbeats-per-user", "0"])
+            .env("DATABASE_URL", postgres.database_url("bench"))
+            .env("HEADCOUNT_JWT_SECRET", SECRET)
+            .env("HEADCOUNT_SERVER_KEY", SECRET)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("headcount starts");
+        let lines = BufReader::new(process.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
+        let ready =
+            lines.filter_map(|l| l.strip_prefix("headcount ready on http://").map(str::to_owned)).next();
+        let address = ready.and_then(|a| a.parse().ok()).expect("it says where it listens");
+        Self { postgres, address, process, _data: data }
+    }
+
+    /// Ends everything that was started.
+    pub async fn clear(mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = self.postgres.stop().await;
+    }
+}
+
+/// A token of a user.
+pub fn token(user: &str) -> String {
+    let sub = UserId::parse(user).expect("a bench's user");
+    let claims = Claims { sub, exp: 4_000_000_000, name: None, avatar_url: None, rooms: Rights::default() };
+    TokenKey::new(SECRET.to_owned().into()).mint(&claims)
+}
