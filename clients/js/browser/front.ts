@@ -24,7 +24,7 @@ export function recipe(language: string): string {
 
 export function token(user: string, seconds = 3600): string {
   const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const claims = { sub: user, name: user, exp: Math.floor(Date.now() / 1000) + seconds };
+  const claims = { sub: user, name: user, rooms: ["*"], exp: Math.floor(Date.now() / 1000) + seconds };
   const signed = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(claims)}`;
   return `${signed}.${createHmac("sha256", JWT_SECRET).update(signed).digest("base64url")}`;
 }
@@ -36,6 +36,8 @@ export class Front {
   /** Answers 502 instead of passing on, and how often it did. */
   bad = false;
   refused = 0;
+  /** How long its tokens are good for. */
+  tokenSeconds = 3600;
   private constructor(private readonly server: Server, private readonly service: Service) {}
 
   static async start(ends: Ends, service: Service): Promise<Front> {
@@ -77,7 +79,7 @@ export class Front {
     } else if (pathname === "/elsewhere") {
       answer.writeHead(200, { "Content-Type": "text/html" }).end("<title>elsewhere</title>");
     } else if (pathname === "/token") {
-      answer.writeHead(200, { "Content-Type": "text/plain" }).end(token(searchParams.get("user")!));
+      answer.writeHead(200, { "Content-Type": "text/plain" }).end(token(searchParams.get("user")!, this.tokenSeconds));
     } else if (this.bad) {
       this.refused++;
       answer.writeHead(502, { "Content-Type": "text/html" }).end("<h1>Bad Gateway</h1>");

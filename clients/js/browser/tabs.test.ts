@@ -76,3 +76,27 @@ test("eight tabs over HTTP/1.1 all load, on one stream, and go on when the tab t
   await stage.join("cho", "eight");
   for (const page of pages) await sees(page, "ann", "bob", "cho");
 });
+
+test("where fetch cannot stream, a ticket and EventSource do", async () => {
+  const page = await stage.browser.newPage();
+  await page.addInitScript("delete Response.prototype.body");
+  await page.goto(`${stage.front.url}/page?user=ann&room=tickets`);
+  await sees(page, "ann");
+  expect([...stage.front.streams].map(({ req }) => req.url)).toEqual([expect.stringContaining("ticket=")]);
+  await stage.join("bob", "tickets");
+  await sees(page, "ann", "bob");
+  stage.front.cut();
+  await fact(() => stage.front.streams.size).toBe(1);
+  await stage.join("cho", "tickets");
+  await sees(page, "ann", "bob", "cho");
+});
+
+test("a stream that ends with its token goes on with a new one", async () => {
+  stage.front.tokenSeconds = 3;
+  const page = await stage.tab("ann", "expiry");
+  const opened = stage.front.opened;
+  await fact(() => stage.front.opened, 30_000).toBeGreaterThan(opened);
+  await stage.join("bob", "expiry");
+  await sees(page, "ann", "bob");
+  expect(await stage.log("expiry")).toEqual(["joined ann", "joined bob"]);
+});
