@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 const DEPENDENCIES: &[&str] = &[
     "chrono = { version = \"0.4\", default-features = false, features = [\"serde\"] }",
     "progenitor-client = \"0.15\"",
+    "regress = \"0.12\"",
     "reqwest = { version = \"0.13\", default-features = false, features = [\"json\", \"query\", \"stream\"] }",
     "serde = { version = \"1\", features = [\"derive\"] }",
     "serde_json = \"1\"",
