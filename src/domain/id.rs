@@ -99,7 +99,8 @@ macro_rules! text_id {
         }
     };
 }
-text_id!(RoomId, "^[A-Za-z0-9_.:~-]*$", "lobby");
+// Neither `.` nor `..`, without looking ahead, which not every reader of patterns can.
+text_id!(RoomId, r"^(\.*[A-Za-z0-9_:~-][A-Za-z0-9_.:~-]*|\.{3,})$", "lobby");
 text_id!(UserId, r"^[^\u0000-\u001f\u007f-\u009f]*$", "ann");
 
 impl fmt::Display for SessionId {
