@@ -82,7 +82,9 @@ test("where fetch cannot stream, a ticket and EventSource do", async () => {
   await page.addInitScript("delete Response.prototype.body");
   await page.goto(`${stage.front.url}/page?user=ann&room=tickets`);
   await sees(page, "ann");
-  expect([...stage.front.streams].map(({ req }) => req.url)).toEqual([expect.stringContaining("ticket=")]);
+  // Streams of pages before may not be closed yet.
+  const streams = [...stage.front.streams].map(({ req }) => req.url).filter((url) => url?.includes("tickets"));
+  expect(streams).toEqual([expect.stringContaining("ticket=")]);
   await stage.join("bob", "tickets");
   await sees(page, "ann", "bob");
   stage.front.cut();
