@@ -28,7 +28,16 @@ impl Stage {
         postgres.ensure_database("bench").await.expect("a database can be made");
         let mut process = Command::new(env!("CARGO_BIN_EXE_headcount"))
             .args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--log", "error"])
-            .args(["--writes-per-user", "0", "--heartbeats-per-user", "0"])
+            .args([
+                "--writes-per-user",
+                "0",
+                "--heartbeats-per-user",
+                "0",
+                "--writes-per-session",
+                "0",
+                "--heartbeats-per-session",
+                "0",
+            ])
             .env("DATABASE_URL", postgres.database_url("bench"))
             .env("HEADCOUNT_JWT_SECRET", SECRET)
             .env("HEADCOUNT_SERVER_KEY", SECRET)
@@ -53,6 +62,7 @@ impl Stage {
 /// A token of a user.
 pub fn token(user: &str) -> String {
     let sub = UserId::parse(user).expect("a bench's user");
-    let claims = Claims { sub, exp: 4_000_000_000, name: None, avatar_url: None, rooms: Rights::default() };
+    let claims =
+        Claims { sub, exp: 4_000_000_000, name: None, avatar_url: None, rooms: Rights::everywhere() };
     TokenKey::new(SECRET.to_owned().into()).mint(&claims)
 }

@@ -169,6 +169,7 @@ impl Database {
         let mut launch = Launch::new(env!("CARGO_BIN_EXE_headcount"), setup.pinned.then_some(SERVER_CORE))
             .args(["serve", "--listen", &format!("127.0.0.1:{}", setup.port), "--log", "error"])
             .args(["--writes-per-user", "0", "--heartbeats-per-user", "0", "--streams-per-user", "0"])
+            .args(["--writes-per-session", "0", "--heartbeats-per-session", "0"])
             .args(["--max-stream-age", "24h"])
             .log(&self.logs.join(format!("{}.log", self.name)))
             .env("DATABASE_URL", &self.url)
