@@ -110,9 +110,7 @@ impl Replica {
         if service.keys.verifier().has_files() {
             running.spawn(tasks::run(ReadKeys { service: service.clone() }));
         }
-        if service.keys.verifier().remote().is_some() {
-            running.spawn(fetch_keys(service.clone()));
-        }
+        running.spawn(fetch_keys(service.clone()));
         if let Some(certificate) = certificate.clone() {
             running.spawn(tasks::run(ReadCertificate { certificate }));
         }
@@ -259,7 +257,7 @@ impl tasks::Periodic for ReadKeys {
     }
 }
 
-/// Fetches keys, so that they rotate without a restart.
+/// Fetches keys, where they come from a URL, so that they rotate without a restart.
 async fn fetch_keys(service: web::Data<Service>) {
     if let Some(remote) = service.keys.verifier().remote() {
         remote.run().await;

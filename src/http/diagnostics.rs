@@ -5,11 +5,10 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::rt::time::{Instant, sleep_until};
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::stream::unfold;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,6 +16,7 @@ use super::Service;
 use super::caller::Caller;
 use super::docs::problems;
 use super::problem::{Code, Problem};
+use super::stream;
 
 /// Ticks that are sent one after the other before the silence.
 const TICKS: u32 = 5;
@@ -87,16 +87,12 @@ pub(super) async fn diagnostics_stream(
     }
     let place = service.limits.stream(&request, &caller)?;
     let began = Instant::now();
-    let body = stream::unfold((0, place), move |(n, place)| async move {
+    let body = unfold((0, place), move |(n, place)| async move {
         let due = due(n, silence)?;
         sleep_until(began + due).await;
         Some((Ok::<_, actix_web::Error>(frame(n, began)), (n + 1, place)))
     });
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header(("x-accel-buffering", "no")) // as the streams of rooms
-        .streaming(body))
+    Ok(stream::head().streaming(body))
 }
 
 /// When a frame is due; none after the last.

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use futures_util::future::try_join_all;
 use serde::Deserialize;
@@ -13,7 +12,7 @@ use super::Service;
 use super::caller::Caller;
 use super::docs::problems;
 use super::problem::{Code, Problem};
-use super::stream::{Ends, EventStream, max_age};
+use super::stream::{Ends, EventStream, head, max_age};
 use crate::auth::Right;
 use crate::domain::cursor::{Cursor, Epoch, parse_joined};
 use crate::domain::id::RoomId;
@@ -146,11 +145,7 @@ async fn open(
     let watched = try_join_all(watches).await?;
     let expires = caller.claims().map(|claims| SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp));
     let ends = Ends { max_age: max_age(service.max_stream_age), expires };
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header(("x-accel-buffering", "no")) // nginx would hold frames back
-        .body(EventStream::new(fan.clone(), watched, ends, place)))
+    Ok(head().body(EventStream::new(fan.clone(), watched, ends, place)))
 }
 
 /// One per room. What is not a cursor of this stream is one of another history: a browser would never come back

@@ -10,11 +10,22 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 
 use super::limits::Place;
 use crate::hub::frame::{ByeReason, Wire, bye, sync};
 use crate::hub::{Fan, Next, ROUND, Turn, Watch};
+
+/// The head of every event stream.
+pub fn head() -> HttpResponseBuilder {
+    let mut head = HttpResponse::Ok();
+    head.insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header(("x-accel-buffering", "no")); // nginx would hold frames back
+    head
+}
 
 /// When a stream ends by itself.
 pub struct Ends {

@@ -35,12 +35,30 @@ pub const CALL_MAX: Duration = Duration::from_secs(2);
 const ACQUIRE_MAX: Duration = Duration::from_secs(1);
 
 /// What the server is told, so that it gives up before we do; about a held room before callers do (`commands::writer`).
-const SESSION_SETTINGS: &str = "set statement_timeout = '1800ms'; set lock_timeout = '250ms'; \
-     set idle_in_transaction_session_timeout = '5s'; set timezone = 'UTC'";
+macro_rules! settings {
+    ($before:literal, $scope:literal) => {
+        concat!(
+            $before,
+            "set ",
+            $scope,
+            " statement_timeout = '1800ms'; ",
+            "set ",
+            $scope,
+            " lock_timeout = '250ms'; ",
+            "set ",
+            $scope,
+            " idle_in_transaction_session_timeout = '5s'; ",
+            "set ",
+            $scope,
+            " timezone = 'UTC'"
+        )
+    };
+}
 
-/// The same for one transaction.
-const BEGIN: &str = "begin; set local statement_timeout = '1800ms'; set local lock_timeout = '250ms'; \
-     set local idle_in_transaction_session_timeout = '5s'; set local timezone = 'UTC'";
+const SESSION_SETTINGS: &str = settings!("", "session");
+
+/// Begins a transaction with the same.
+const BEGIN: &str = settings!("begin; ", "local");
 
 /// How the database is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

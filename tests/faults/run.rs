@@ -241,7 +241,7 @@ impl Run {
             .await;
         self.recorder = Recorder::new();
         let bases = self.replicas.iter().map(Replica::base).collect();
-        self.fleet = Fleet::start(self.recorder.clone(), bases, self.plan.size, rand::random());
+        self.fleet = Fleet::start(self.recorder.clone(), bases, self.plan.size, self.seed);
     }
 
     async fn finish(mut self) {

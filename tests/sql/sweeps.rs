@@ -154,3 +154,25 @@ async fn sweeps_of_several_replicas_take_turns() {
     assert_eq!(count(&mut other, "select count(*) from headcount.events where kind = 'left'").await, 1);
     assert_lawful(&mut other).await;
 }
+
+#[tokio::test]
+async fn after_an_outage_those_who_leave_and_those_who_expire_share_one_limit() {
+    let database = support::database().await;
+    let mut connection = database.connect().await;
+    for n in 0..60 {
+        let user = format!("{}-{n}", if n < 30 { "leaving" } else { "silent" });
+        join(&mut connection, "room", &user, n).await;
+    }
+    let due = "update headcount.memberships set leaving_at = now() where user_id like 'leaving%'; \
+         update headcount.presence set last_seen = now() - interval '1 h' where user_id like 'silent%'; \
+         update headcount.sweep_state set recovering = true, leases_from = '-infinity', \
+             last_sweep_at = clock_timestamp() - interval '1 s'";
+    run(&mut connection, due).await;
+    run(&mut connection, "select headcount.sweep('1 s', '45 s', 1000, 20)").await;
+    for of in [
+        "select count(*) from headcount.events where reason = 'left'",
+        "select count(*) from headcount.events where reason = 'expired'",
+    ] {
+        assert_eq!(count(&mut connection, of).await, 10, "{of}");
+    }
+}
