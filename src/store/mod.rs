@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::{Query, QueryAs};
-use sqlx::{Executor, FromRow, Postgres, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, Executor, FromRow, Postgres, pool::PoolConnection};
 use tokio::runtime::Handle;
 
 pub use error::StoreError;
@@ -35,30 +35,17 @@ pub const CALL_MAX: Duration = Duration::from_secs(2);
 const ACQUIRE_MAX: Duration = Duration::from_secs(1);
 
 /// What the server is told, so that it gives up before we do; about a held room before callers do (`commands::writer`).
-macro_rules! settings {
-    ($before:literal, $scope:literal) => {
-        concat!(
-            $before,
-            "set ",
-            $scope,
-            " statement_timeout = '1800ms'; ",
-            "set ",
-            $scope,
-            " lock_timeout = '250ms'; ",
-            "set ",
-            $scope,
-            " idle_in_transaction_session_timeout = '5s'; ",
-            "set ",
-            $scope,
-            " timezone = 'UTC'"
-        )
-    };
+const SETTINGS: [&str; 4] = [
+    "statement_timeout = '1800ms'",
+    "lock_timeout = '250ms'",
+    "idle_in_transaction_session_timeout = '5s'",
+    "timezone = 'UTC'",
+];
+
+/// Sets them, for a `session` or `local` to a transaction.
+fn settings(scope: &str) -> String {
+    SETTINGS.map(|setting| format!("set {scope} {setting}")).join("; ")
 }
-
-const SESSION_SETTINGS: &str = settings!("", "session");
-
-/// Begins a transaction with the same.
-const BEGIN: &str = settings!("begin; ", "local");
 
 /// How the database is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +81,9 @@ impl Store {
                 .after_connect(move |connection, _| {
                     Box::pin(async move {
                         match way {
-                            Way::Direct => connection.execute(SESSION_SETTINGS).await.map(drop),
+                            Way::Direct => {
+                                connection.execute(AssertSqlSafe(settings("session"))).await.map(drop)
+                            }
                             Way::Pooled => Ok(()), // they would be somebody else's
                         }
                     })
@@ -154,7 +143,8 @@ impl Lease {
     async fn of(pool: &PgPool, way: Way) -> Result<Self, StoreError> {
         let mut lease = Self { connection: Some(pool.acquire().await?), way };
         if way == Way::Pooled {
-            lease.connection().execute(BEGIN).await?;
+            let begin = AssertSqlSafe(format!("begin; {}", settings("local")));
+            lease.connection().execute(begin).await?;
         }
         Ok(lease)
     }
