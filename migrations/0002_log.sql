@@ -11,13 +11,20 @@
 -- An epoch names a history whose versions are comparable. Its first 8 characters change with the database,
 -- the cluster, or the timeline (failover, point-in-time restore); the rest is the generation in which the
 -- room was created, so that a room which was forgotten and created again never repeats a version.
-create function headcount.lineage() returns text language sql stable as $$
-    select left(md5(l.salt::text || c.system_identifier || left(pg_walfile_name(pg_current_wal_lsn()), 8)), 8)
-    from headcount.lineage l, pg_control_system() c
+-- plpgsql where plain SQL would do, here and below: it keeps its plans, and an SQL function is planned at every call.
+create function headcount.lineage() returns text language plpgsql stable as $$
+begin
+    return (
+        select left(md5(l.salt::text || c.system_identifier || left(pg_walfile_name(pg_current_wal_lsn()), 8)), 8)
+        from headcount.lineage l, pg_control_system() c
+    );
+end
 $$;
 
-create function headcount.epoch() returns text language sql stable as $$
-    select headcount.lineage() || to_hex(l.generation) from headcount.lineage l
+create function headcount.epoch() returns text language plpgsql stable as $$
+begin
+    return (select headcount.lineage() || to_hex(l.generation) from headcount.lineage l);
+end
 $$;
 comment on function headcount.epoch is 'The epoch of a room created now.';
 
@@ -51,7 +58,7 @@ select
 from headcount.memberships m
 join headcount.presence p on p.session_id = any (array[m.session_id])
 join headcount.users u on u.user_id = any (array[m.user_id])
-group by m.room_id, m.user_id, m.invisible, u.name, u.avatar_url;
+group by m.room_id, m.user_id, m.invisible, u.user_id; -- the key of users: names need no comparing
 comment on view headcount.sightings is
     'Who is in every room, also invisible ones. A user with visible and invisible sessions there has a row for each kind.';
 
@@ -141,37 +148,41 @@ $$;
 create function headcount.lock_rooms(p_rooms text[], p_create text[] default '{}', p_wait boolean default true)
 returns headcount.room_version[] language plpgsql as $$
 declare
-    v_locked text[];
+    v_given  text[] := array(select distinct unnest(p_rooms));
+    v_locked headcount.room_version[];
     v_new    text[];
 begin
     if p_wait then
-        v_locked := array(
+        v_new := array(
             select unnest(p_create)
             union
-            select r.room_id from headcount.rooms r where r.room_id = any (p_rooms)
+            select r.room_id from headcount.rooms r where r.room_id = any (v_given)
         );
-        perform headcount.create_rooms(v_locked);
+        perform headcount.create_rooms(v_new);
     else
         v_locked := array(
-            select r.room_id
-            from (select distinct unnest(p_rooms) collate "C" as room_id order by room_id) given
+            select (r.room_id, r.version)::headcount.room_version
+            from (select unnest(v_given) collate "C" as room_id order by room_id) given
             cross join lateral (
-                select r.room_id from headcount.rooms r where r.room_id = given.room_id for update skip locked
+                select r.room_id, r.version from headcount.rooms r
+                where r.room_id = given.room_id
+                for update skip locked
             ) r
         );
+        if cardinality(v_locked) = cardinality(v_given) then
+            return v_locked; -- nearly always
+        end if;
         v_new := array(
             select unnest(p_create)
             except
             select r.room_id from headcount.rooms r where r.room_id = any (p_create)
         );
-        if v_new <> '{}' and headcount.try_create_rooms(v_new) then
-            v_locked := v_locked || v_new;
+        if v_new = '{}' or not headcount.try_create_rooms(v_new) then
+            return v_locked;
         end if;
     end if;
-    return array(
-        select (r.room_id, r.version)::headcount.room_version
-        from headcount.rooms r
-        where r.room_id = any (v_locked)
+    return v_locked || array(
+        select (r.room_id, r.version)::headcount.room_version from headcount.rooms r where r.room_id = any (v_new)
     );
 end
 $$;
@@ -197,9 +208,9 @@ end
 $$;
 
 -- A member whose row a command is about to change: what it was before, null for nobody (which is what an invisible
--- one is, here and in the log), and the last sign of life then.
+-- one is, here and in the log), the last sign of life then, and what it will be, where that is known already.
 create type headcount.touched as (
-    ord integer, room_id text, user_id text, before jsonb, reason text, last_seen timestamptz
+    ord integer, room_id text, user_id text, before jsonb, reason text, last_seen timestamptz, after jsonb
 );
 
 create type headcount.touch as (ord integer, room_id text, user_id text, reason text);
@@ -210,7 +221,7 @@ create function headcount.remember(p_touches headcount.touch[]) returns headcoun
 language plpgsql stable as $$
 begin
     return (
-        select array_agg((t.ord, t.room_id, t.user_id, m.member, t.reason, m.last_seen)::headcount.touched)
+        select array_agg((t.ord, t.room_id, t.user_id, m.member, t.reason, m.last_seen, null)::headcount.touched)
         from unnest(p_touches) t
         left join lateral (
             select headcount.member(r) as member, r.last_seen
@@ -225,8 +236,6 @@ $$;
 -- Compares what was remembered with what is now, and logs each difference as one event.
 -- needs: the rooms locked, and the users of those who leave. Gives every touched member as they see themselves now,
 -- null for nobody.
---
--- plpgsql, here and above, because it keeps its plans.
 create function headcount.log_changes(p_touched headcount.touched[])
 returns table (ord integer, room_id text, created boolean, member jsonb)
 language plpgsql as $$
@@ -234,12 +243,12 @@ language plpgsql as $$
 begin
     return query
     with compared as materialized (
-        select t.ord, t.room_id, t.user_id, t.before, t.reason, t.last_seen, m.member as after
+        select t.ord, t.room_id, t.user_id, t.before, t.reason, t.last_seen, coalesce(t.after, m.member) as after
         from unnest(p_touched) t
         left join lateral (
             select headcount.member(r) as member
             from headcount.rosters r
-            where r.room_id = t.room_id and r.user_id = t.user_id
+            where t.after is null and r.room_id = t.room_id and r.user_id = t.user_id
             offset 0
         ) m on true
     ), change as materialized (
@@ -248,7 +257,10 @@ begin
             case when c.before is null then 'joined' when c.after is null then 'left' else 'updated' end as kind,
             row_number() over (partition by c.room_id order by c.ord) as n
         from compared c
-        where c.before - '{sessions,joined_at}'::text[] is distinct from c.after - '{sessions,joined_at}'::text[]
+        where case
+            when c.before is null or c.after is null then c.before is distinct from c.after
+            else c.before - '{sessions,joined_at}'::text[] <> c.after - '{sessions,joined_at}'::text[]
+        end
     ), logged as (
         insert into headcount.events (room_id, version, kind, user_id, member, reason)
         select c.room_id, r.version + c.n, c.kind, c.user_id, c.after, case when c.kind = 'left' then c.reason end

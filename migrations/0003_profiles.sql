@@ -5,17 +5,23 @@ comment on type headcount.profile is 'A null keeps what is stored; an empty avat
 
 -- One profile for each user: the last name and the last avatar that were given.
 create function headcount.merge_profiles(p_profiles headcount.profile[])
-returns headcount.profile[] language sql immutable as $$
-    select array(
+returns headcount.profile[] language plpgsql immutable as $$
+begin
+    return array(
         select (
             p.user_id,
-            (array_agg(p.name order by p.n desc) filter (where p.name is not null))[1],
-            (array_agg(p.avatar_url order by p.n desc) filter (where p.avatar_url is not null))[1],
-            (array_agg(p.show_last_seen order by p.n desc) filter (where p.show_last_seen is not null))[1]
+            (array_agg(p.name) filter (where p.name is not null))[1],
+            (array_agg(p.avatar_url) filter (where p.avatar_url is not null))[1],
+            (array_agg(p.show_last_seen) filter (where p.show_last_seen is not null))[1]
         )::headcount.profile
-        from unnest(p_profiles) with ordinality p (user_id, name, avatar_url, show_last_seen, n)
+        from (
+            select p.*
+            from unnest(p_profiles) with ordinality p (user_id, name, avatar_url, show_last_seen, n)
+            order by p.user_id, p.n desc
+        ) p
         group by p.user_id
-    )
+    );
+end
 $$;
 
 -- locks: users by key, creating those of the profiles, one each, that are new.
@@ -64,7 +70,7 @@ $$;
 
 -- locks: users by key, creating those of the profiles, one each, that are new.
 -- While a user is locked nobody can join as them, so the set of their rooms cannot grow.
--- Without p_wait users whom somebody holds are left out. Gives those.
+-- Without p_wait users whom somebody holds are left out. Gives those. p_users are each there once.
 create function headcount.lock_users(
     p_users text[], p_profiles headcount.profile[] default '{}', p_wait boolean default true
 )
@@ -85,6 +91,9 @@ begin
             select u.user_id from headcount.users u where u.user_id = given.user_id for no key update skip locked
         ) u
     );
+    if cardinality(v_locked) = cardinality(p_users) then
+        return '{}'; -- nearly always
+    end if;
     v_held := array(
         select u.user_id from headcount.users u where u.user_id = any (p_users)
         except
@@ -102,18 +111,22 @@ end
 $$;
 
 -- Whose profile these change. needs: the users locked.
-create function headcount.changed_by(p_profiles headcount.profile[]) returns text[] language sql stable as $$
-    select array(
+create function headcount.changed_by(p_profiles headcount.profile[]) returns text[] language plpgsql stable as $$
+begin
+    return array(
         select u.user_id
         from unnest(p_profiles) p
         join headcount.users u on u.user_id = any (array[p.user_id])
         where u.name <> coalesce(p.name, u.name)
            or nullif(p.avatar_url, '') is distinct from u.avatar_url and p.avatar_url is not null
-    )
+    );
+end
 $$;
 
-create function headcount.rooms_of(p_users text[]) returns text[] language sql stable as $$
-    select array(select m.room_id from headcount.memberships m where m.user_id = any (p_users))
+create function headcount.rooms_of(p_users text[]) returns text[] language plpgsql stable as $$
+begin
+    return array(select m.room_id from headcount.memberships m where m.user_id = any (p_users));
+end
 $$;
 
 -- needs: the users in p_changed and all their rooms locked.

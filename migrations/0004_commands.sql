@@ -17,11 +17,13 @@ create type headcount.command as (
     lease        interval, -- of a visible session, and of a hidden one
     lease_hidden interval,
     grace        interval, -- leave: wait this long for a join of the same user
+    limited      boolean,  -- join: refused where it would give its user more than they may have
     wave         integer,
     outcome      text,     -- and what was found when it was decided:
     known        boolean,  -- the session is in the room
     company      boolean,  -- the user is, with some session
     seen_from    timestamptz, -- since when others see the user there
+    idle         boolean,  -- the session is
     renews       boolean   -- the session is renewed by it
 );
 
@@ -38,7 +40,7 @@ begin
     return (
         select array_agg((
             c.ord, c.op, c.room_id, c.user_id, c.session_id, c.seq, c.name, c.avatar_url, c.status, c.state,
-            c.visible, c.invisible, c.lease, c.lease_hidden, c.grace, c.wave,
+            c.visible, c.invisible, c.lease, c.lease_hidden, c.grace, c.limited, c.wave,
             case
                 when c.op = 'kick' then 'ok'
                 -- A session that is gone is still its first user's, whichever room they left.
@@ -51,7 +53,7 @@ begin
                 when m.known is not true and c.op <> 'join' then 'absent'
                 else 'ok'
             end,
-            coalesce(m.known, false), m.company, m.seen_from,
+            coalesce(m.known, false), m.company, m.seen_from, p.idle,
             -- Sessions made by this batch are renewed already, and visible.
             p.last_seen <> p_now or p.visible <> c.visible
         )::headcount.command order by c.ord)
@@ -183,8 +185,20 @@ declare
         from unnest(p_wave) c
         where c.outcome in ('ok', 'stale') and c.company
     )) || array(
-        -- Of who was not there is nothing to remember.
-        select (c.ord, c.room_id, c.user_id, null, 'left', null)::headcount.touched
+        -- Of who was not there is nothing to remember; and what they are once they have joined is known.
+        select (
+            c.ord, c.room_id, c.user_id, null, 'left', null,
+            case when c.op = 'join' and c.outcome = 'ok' and c.invisible is not true then (
+                select headcount.member((
+                    c.room_id, c.user_id, u.name, u.avatar_url,
+                    case when c.status is distinct from 'dnd' and c.idle then 'idle' else coalesce(c.status, 'online') end,
+                    coalesce(c.state, '{}'), 1, p_now, p_now
+                )::headcount.rosters)
+                from headcount.users u
+                where u.user_id = c.user_id
+                offset 0
+            ) end
+        )::headcount.touched
         from unnest(p_wave) c
         where c.outcome in ('ok', 'stale') and not c.company
     );
@@ -202,13 +216,15 @@ end
 $$;
 
 create function headcount.joined_profiles(p_commands headcount.command[])
-returns headcount.profile[] language sql immutable as $$
-    select headcount.merge_profiles(array(
+returns headcount.profile[] language plpgsql immutable as $$
+begin
+    return headcount.merge_profiles(array(
         select (c.user_id, c.name, c.avatar_url, null)::headcount.profile
         from unnest(p_commands) c
         where c.op = 'join'
         order by c.ord
-    ))
+    ));
+end
 $$;
 comment on function headcount.joined_profiles is 'What the joins of a batch say of their users.';
 
@@ -226,7 +242,7 @@ declare
     v_suspects text[] := array(
         select u.user_id
         from (
-            select c.user_id, count(*) as joins from unnest(p_commands) c where c.op = 'join' group by c.user_id
+            select c.user_id, count(*) as joins from unnest(p_commands) c where c.limited group by c.user_id
         ) u
         cross join lateral (
             select count(*) as places
@@ -273,7 +289,7 @@ begin
                     ) m
                     offset 0
                 ) h
-                where c.op = 'join' and c.user_id = any (v_suspects) and not exists (
+                where c.limited and c.user_id = any (v_suspects) and not exists (
                     select from headcount.memberships m
                     where m.room_id = c.room_id and m.user_id = c.user_id and m.session_id = c.session_id
                     offset 0
@@ -294,10 +310,10 @@ $$;
 -- Without p_wait, commands that need a room or a user which somebody holds are answered `busy` and nothing is
 -- done for them: one held room must not stop the others in the batch.
 --
--- Of the joins in p_limited, those are refused that would give their user more rooms or sessions than these.
+-- Of the joins that are `limited`, those are refused that would give their user more rooms or sessions than these.
 create function headcount.apply(
     p_commands jsonb, p_wait boolean default true,
-    p_rooms_max integer default null, p_sessions_max integer default null, p_limited integer[] default '{}'
+    p_rooms_max integer default null, p_sessions_max integer default null
 )
 returns table (ord integer, outcome text, epoch text, version bigint, created boolean, member jsonb)
 language plpgsql
@@ -311,7 +327,6 @@ as $$
 #variable_conflict use_column
 declare
     v_now      timestamptz;
-    v_lineage  text := headcount.lineage();
     v_epoch    text := headcount.epoch();
     v_commands headcount.command[];
     v_profiles headcount.profile[];
@@ -331,17 +346,15 @@ begin
         select (
             c.ord, c.op, c.room_id, c.user_id, c.session_id, c.seq, c.name, c.avatar_url, c.status, c.state,
             c.visible, c.invisible,
-            coalesce(c.lease, '45 s'), coalesce(c.lease_hidden, '150 s'), coalesce(c.grace, '0'),
-            row_number() over (partition by c.room_id, c.user_id order by c.ord), null, null, null, null, null
+            coalesce(c.lease, '45 s'), coalesce(c.lease_hidden, '150 s'), coalesce(c.grace, '0'), c.limited,
+            row_number() over (partition by c.room_id, c.user_id order by c.ord), null, null, null, null, null, null
         )::headcount.command
         from jsonb_populate_recordset(null::headcount.command, p_commands) c
     );
     v_profiles := headcount.joined_profiles(v_commands);
     v_held := headcount.lock_users(array(select distinct c.user_id from unnest(v_commands) c), v_profiles, p_wait);
-    if p_limited <> '{}' then
-        v_answers := headcount.over_limit(
-            array(select c from unnest(v_commands) c where c.ord = any (p_limited)), p_rooms_max, p_sessions_max
-        );
+    if coalesce(p_rooms_max, p_sessions_max) is not null then
+        v_answers := headcount.over_limit(v_commands, p_rooms_max, p_sessions_max);
         if v_answers <> '{}' then
             v_commands := array(
                 select c from unnest(v_commands) c
@@ -382,7 +395,7 @@ begin
         v_rooms := v_rooms || headcount.rooms_of(v_changed);
     end if;
     v_locked := headcount.lock_rooms(v_rooms, v_joined, p_wait);
-    if not p_wait then
+    if v_held <> '{}' or not p_wait and cardinality(v_locked) < cardinality(v_rooms) then
         v_busy := array(
             (select unnest(v_joined) union select r.room_id from headcount.rooms r where r.room_id = any (v_rooms))
             except
@@ -465,7 +478,7 @@ begin
     return query
     select
         a.ord, a.outcome,
-        coalesce(v_lineage || substr(r.epoch, 9), v_epoch), coalesce(r.version, 0),
+        coalesce(left(v_epoch, 8) || substr(r.epoch, 9), v_epoch), coalesce(r.version, 0),
         a.created, a.member
     from unnest(v_answers) a
     left join headcount.rooms r on r.room_id = any (array[a.room_id]);

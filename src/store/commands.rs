@@ -47,7 +47,6 @@ pub struct Command {
     #[serde(serialize_with = "interval")]
     pub lease_hidden: Duration,
     /// A join that [`Crowd`] limits.
-    #[serde(skip)]
     pub limited: bool,
 }
 
@@ -58,12 +57,6 @@ pub struct Crowd {
     pub rooms_max: Option<i32>,
     /// Sessions.
     pub sessions_max: Option<i32>,
-}
-
-impl Crowd {
-    fn limits(&self) -> bool {
-        self.rooms_max.is_some() || self.sessions_max.is_some()
-    }
 }
 
 /// What a command does.
@@ -143,17 +136,14 @@ impl Store {
     ) -> Result<Vec<Answer>, StoreError> {
         let numbered: Vec<_> =
             commands.iter().enumerate().map(|(ord, command)| Numbered { ord, command }).collect();
-        let limited = (0..).zip(commands).filter(|(_, command)| command.limited && crowd.limits());
-        let limited: Vec<i32> = limited.map(|(ord, _)| ord).collect();
         let mut lease = self.connection().await?;
         let mut rows: Vec<Row> = lease.ask(
-            "select ord, outcome, epoch, version, created, member from headcount.apply($1, $2, $3, $4, $5)",
+            "select ord, outcome, epoch, version, created, member from headcount.apply($1, $2, $3, $4)",
         )
         .bind(Json(numbered))
         .bind(held == Held::Wait)
         .bind(crowd.rooms_max)
         .bind(crowd.sessions_max)
-        .bind(limited)
         .fetch_all(lease.connection())
         .await?;
         lease.done().await?;
