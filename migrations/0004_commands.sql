@@ -100,57 +100,73 @@ begin
 end
 $$;
 
--- Carries out the `ok` commands of a wave, in which no two are about the same user in the same room.
+-- Carries out the `ok` commands of a wave, in which no two are about the same user in the same room. A statement that
+-- would do nothing is not begun: that alone is dearer than what it would do for one command.
 -- needs: users, rooms and sessions locked.
 create function headcount.carry_out(p_wave headcount.command[], p_now timestamptz)
 returns void language plpgsql as $$
+declare
+    v_any record;
 begin
-    update headcount.memberships m
-    set status = coalesce(c.status, m.status),
-        state = coalesce(c.state, m.state),
-        changed_at = case when c.state is null then m.changed_at else clock_timestamp() end,
-        invisible = coalesce(c.invisible, m.invisible),
-        -- Who shows themselves joins now: since when they were there unseen is not told.
-        joined_at = case
-            when m.invisible and not c.invisible then coalesce(c.seen_from, p_now)
-            else m.joined_at
-        end,
-        seq = greatest(m.seq, c.seq),
-        leaving_at = case c.op when 'leave' then p_now + c.grace when 'join' then null else m.leaving_at end
-    from unnest(p_wave) c
-    where m.room_id = any (array[c.room_id]) and m.user_id = any (array[c.user_id])
-      and m.session_id = any (array[c.session_id])
-      and c.known and c.outcome = 'ok' and (c.op in ('join', 'update') or c.op = 'leave' and c.grace > '0');
-
-    insert into headcount.memberships
-        (room_id, user_id, session_id, status, state, invisible, seq, joined_at, changed_at)
     select
-        c.room_id, c.user_id, c.session_id, coalesce(c.status, 'online'), c.state, coalesce(c.invisible, false),
-        coalesce(c.seq, 0),
-        coalesce(case when c.invisible is not true then c.seen_from end, p_now),
-        clock_timestamp()
-    from unnest(p_wave) c
-    where c.op = 'join' and c.outcome = 'ok' and not c.known
-    order by c.room_id, c.user_id, c.session_id;
+        bool_or(c.known and c.outcome = 'ok' and (c.op in ('join', 'update') or c.op = 'leave' and c.grace > '0')) as kept,
+        bool_or(c.op = 'join' and c.outcome = 'ok' and not c.known) as added,
+        bool_or(c.op in ('leave', 'kick')) as ended
+    into v_any
+    from unnest(p_wave) c;
 
-    with departed as (
-        delete from headcount.memberships m
-        using unnest(p_wave) c
-        where m.room_id = any (array[c.room_id]) and m.user_id = any (array[c.user_id]) and c.outcome = 'ok'
-          and (c.op = 'kick' or c.op = 'leave' and c.grace <= '0' and m.session_id = c.session_id)
-        returning m.session_id, m.room_id, m.user_id, greatest(m.seq, c.seq) as seq, c.op = 'kick' as kicked
-    ), early as (
-        -- A leave that overtook its join is remembered, so that the join is ignored when it comes. Once for a
-        -- session that several users claim, or the insert would fail, and the whole batch with it.
-        select distinct on (c.session_id, c.room_id) c.session_id, c.room_id, c.user_id, c.seq, false
+    if v_any.kept then
+        update headcount.memberships m
+        set status = coalesce(c.status, m.status),
+            state = coalesce(c.state, m.state),
+            changed_at = case when c.state is null then m.changed_at else clock_timestamp() end,
+            invisible = coalesce(c.invisible, m.invisible),
+            -- Who shows themselves joins now: since when they were there unseen is not told.
+            joined_at = case
+                when m.invisible and not c.invisible then coalesce(c.seen_from, p_now)
+                else m.joined_at
+            end,
+            seq = greatest(m.seq, c.seq),
+            leaving_at = case c.op when 'leave' then p_now + c.grace when 'join' then null else m.leaving_at end
         from unnest(p_wave) c
-        where c.op = 'leave' and c.outcome = 'absent' and c.seq is not null
-        order by c.session_id, c.room_id, c.ord
-    )
-    insert into headcount.departures as d (session_id, room_id, user_id, seq, kicked)
-    select * from departed union all select * from early
-    on conflict (session_id, room_id) do update
-    set seq = greatest(d.seq, excluded.seq), kicked = excluded.kicked, left_at = excluded.left_at;
+        where m.room_id = any (array[c.room_id]) and m.user_id = any (array[c.user_id])
+          and m.session_id = any (array[c.session_id])
+          and c.known and c.outcome = 'ok' and (c.op in ('join', 'update') or c.op = 'leave' and c.grace > '0');
+    end if;
+
+    if v_any.added then
+        insert into headcount.memberships
+            (room_id, user_id, session_id, status, state, invisible, seq, joined_at, changed_at)
+        select
+            c.room_id, c.user_id, c.session_id, coalesce(c.status, 'online'), c.state, coalesce(c.invisible, false),
+            coalesce(c.seq, 0),
+            coalesce(case when c.invisible is not true then c.seen_from end, p_now),
+            clock_timestamp()
+        from unnest(p_wave) c
+        where c.op = 'join' and c.outcome = 'ok' and not c.known
+        order by c.room_id, c.user_id, c.session_id;
+    end if;
+
+    if v_any.ended then
+        with departed as (
+            delete from headcount.memberships m
+            using unnest(p_wave) c
+            where m.room_id = any (array[c.room_id]) and m.user_id = any (array[c.user_id]) and c.outcome = 'ok'
+              and (c.op = 'kick' or c.op = 'leave' and c.grace <= '0' and m.session_id = c.session_id)
+            returning m.session_id, m.room_id, m.user_id, greatest(m.seq, c.seq) as seq, c.op = 'kick' as kicked
+        ), early as (
+            -- A leave that overtook its join is remembered, so that the join is ignored when it comes. Once for a
+            -- session that several users claim, or the insert would fail, and the whole batch with it.
+            select distinct on (c.session_id, c.room_id) c.session_id, c.room_id, c.user_id, c.seq, false
+            from unnest(p_wave) c
+            where c.op = 'leave' and c.outcome = 'absent' and c.seq is not null
+            order by c.session_id, c.room_id, c.ord
+        )
+        insert into headcount.departures as d (session_id, room_id, user_id, seq, kicked)
+        select * from departed union all select * from early
+        on conflict (session_id, room_id) do update
+        set seq = greatest(d.seq, excluded.seq), kicked = excluded.kicked, left_at = excluded.left_at;
+    end if;
 end
 $$;
 
@@ -338,6 +354,7 @@ declare
     v_sessions uuid[];
     v_created  uuid[];
     v_locked   headcount.room_version[];
+    v_waves    integer;
     v_wave     headcount.command[];
     v_decided  headcount.command[] := '{}';
     v_answers  headcount.answer[] := '{}';
@@ -462,15 +479,19 @@ begin
         select from headcount.presence p where p.session_id = given.session_id for update
     ) p;
 
-    for v_number in 1 .. (select coalesce(max(c.wave), 0) from unnest(v_commands) c) loop
-        v_wave := headcount.decide(array(select c from unnest(v_commands) c where c.wave = v_number), v_now);
+    v_waves := (select max(c.wave) from unnest(v_commands) c);
+    for v_number in 1 .. coalesce(v_waves, 0) loop
+        v_wave := case when v_waves = 1 then v_commands else array(
+            select c from unnest(v_commands) c where c.wave = v_number
+        ) end;
+        v_wave := headcount.decide(v_wave, v_now);
         v_decided := v_decided || v_wave;
         v_answers := v_answers || headcount.apply_wave(v_wave, v_now);
     end loop;
-    perform headcount.renew_sessions(v_decided, v_now);
-
-    if exists (select from unnest(v_commands) c where c.op <> 'join')
-       or exists (select from unnest(v_answers) a where a.outcome <> 'ok') then
+    if exists (select from unnest(v_decided) c where c.renews and c.outcome = 'ok' and c.op in ('join', 'update')) then
+        perform headcount.renew_sessions(v_decided, v_now);
+    end if;
+    if exists (select from unnest(v_decided) c where c.op <> 'join' or c.outcome <> 'ok') then
         perform headcount.end_sessions(v_sessions);
     end if;
     perform headcount.announce(v_locked);

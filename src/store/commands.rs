@@ -137,15 +137,14 @@ impl Store {
         let numbered: Vec<_> =
             commands.iter().enumerate().map(|(ord, command)| Numbered { ord, command }).collect();
         let mut lease = self.connection().await?;
-        let mut rows: Vec<Row> = lease.ask(
-            "select ord, outcome, epoch, version, created, member from headcount.apply($1, $2, $3, $4)",
-        )
-        .bind(Json(numbered))
-        .bind(held == Held::Wait)
-        .bind(crowd.rooms_max)
-        .bind(crowd.sessions_max)
-        .fetch_all(lease.connection())
-        .await?;
+        let mut rows: Vec<Row> = lease
+            .ask("select ord, outcome, epoch, version, created, member from headcount.apply($1, $2, $3, $4)")
+            .bind(Json(numbered))
+            .bind(held == Held::Wait)
+            .bind(crowd.rooms_max)
+            .bind(crowd.sessions_max)
+            .fetch_all(lease.connection())
+            .await?;
         lease.done().await?;
         rows.sort_unstable_by_key(|row| row.0);
         rows.into_iter().map(answer).collect()
