@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::deployment::start;
+use crate::deployment::{start, start_with, tuning};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changing_a_profile_is_an_update_in_every_room_of_the_user() {
@@ -184,4 +184,30 @@ async fn a_roster_comes_in_pages_and_not_at_all_when_it_has_not_changed() {
     let changed =
         ann.request(Method::GET, "/v1/rooms/lobby").header("if-none-match", &tag).send().await.unwrap();
     assert_eq!(changed.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_changed_by_plain_sql_reaches_every_open_list() {
+    let deployment = start_with(2, tuning()).await;
+    let ann = deployment.user_at(0, "ann");
+    let mut watchers = Vec::new();
+    for room in ["a", "b"] {
+        ann.join(room).await;
+        for replica in [0, 1] {
+            let mut watcher = deployment.user_at(replica, "eve").watch(room).await;
+            watcher.until_event("snapshot").await;
+            watchers.push(watcher);
+        }
+    }
+    deployment.execute("update headcount.users set name = 'Ann by hand' where user_id = 'ann'").await;
+    for watcher in &mut watchers {
+        let diff = watcher.until_event("diff").await.data;
+        assert_eq!(diff["updated"][0]["name"], "Ann by hand");
+    }
+    deployment.execute("delete from headcount.users where user_id = 'ann'").await;
+    for watcher in &mut watchers {
+        let diff = watcher.until_event("diff").await.data;
+        assert_eq!((&diff["left"][0]["id"], &diff["count"]), (&json!("ann"), &json!(0)));
+    }
+    assert_eq!(ann.beat(json!({})).await, "gone");
 }

@@ -14,4 +14,5 @@ mod rights;
 mod support;
 mod sweeps;
 mod transactions;
+mod triggers;
 mod trims;
