@@ -25,7 +25,9 @@ use crate::http::{Service, browser};
 use crate::hub::{Fan, Hub};
 use crate::settings::{Switch, Tuning};
 use crate::store::{Store, StoreError, Way};
-use crate::tasks::{self, idle::Idle, listener::Listener, sweeper::Sweeper, trimmer::Trimmer};
+use crate::tasks::{
+    self, idle::Idle, listener::Listener, settings::Settings, sweeper::Sweeper, trimmer::Trimmer,
+};
 
 /// From the signal to the end of the process, at most; what still runs then is cut.
 const STOP_MAX: Duration = Duration::from_secs(4);
@@ -87,7 +89,8 @@ impl Replica {
         );
         let mut running = JoinSet::new();
         let (interval, lease) = (tuning.sweep_interval, tuning.lease);
-        running.spawn(tasks::run(Sweeper { store: store.clone(), interval, lease }));
+        running.spawn(tasks::run(Settings { store: store.clone(), hub: hub.clone() }));
+        running.spawn(tasks::run(Sweeper { store: store.clone(), interval, lease, hub: hub.clone() }));
         running.spawn(tasks::run(Trimmer { store: store.clone(), retention: tuning.retention }));
         running.spawn(tasks::run(Idle { store: store.clone(), idle_after: tuning.idle_after, waiting }));
         if tuning.listener == Switch::On {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::id::RoomId;
+use crate::domain::pattern::{can_match, matches};
 use crate::domain::range::KeyRange;
 
 /// Something one may do in a room. Each is separate: watching is not joining, listing is not watching.
@@ -134,17 +135,6 @@ impl Rights {
 
     fn grants(&self) -> &[Grant] {
         self.0.as_deref().unwrap_or_default()
-    }
-}
-
-fn can_match(pattern: &str) -> bool {
-    pattern == "*" || RoomId::parse(pattern.strip_suffix('*').unwrap_or(pattern)).is_ok()
-}
-
-fn matches(pattern: &str, room: &RoomId) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(prefix) => room.as_str().starts_with(prefix),
-        None => room.as_str() == pattern,
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Failure, Stirred, Timing};
 use crate::domain::id::SessionId;
+use crate::store::commands::Leased;
 use crate::store::heartbeats::{Alive, Heartbeat};
 use crate::store::{Store, StoreError, bounded};
 
@@ -27,7 +28,7 @@ const ANSWER_MAX: Duration = Duration::from_millis(900);
 struct Queued {
     beats: Vec<Heartbeat>,
     since: Instant,
-    reply: oneshot::Sender<Result<Vec<Option<bool>>, Failure>>,
+    reply: oneshot::Sender<Result<Vec<Option<Leased>>, Failure>>,
 }
 
 /// Where heartbeats are handed in. Cheap to clone; the task ends when the last clone is gone.
@@ -44,9 +45,9 @@ impl Beats {
         Self { queue }
     }
 
-    /// Hands heartbeats in and waits for their commit. Gives for each whether the session counts as visible, and
-    /// none for a session that does not live.
-    pub async fn submit(&self, beats: Vec<Heartbeat>) -> Result<Vec<Option<bool>>, Failure> {
+    /// Hands heartbeats in and waits for their commit. Gives for each the session's lease, and none for a session that
+    /// does not live.
+    pub async fn submit(&self, beats: Vec<Heartbeat>) -> Result<Vec<Option<Leased>>, Failure> {
         let (reply, answer) = oneshot::channel();
         let queued = Queued { beats, since: Instant::now(), reply };
         self.queue.try_send(queued).map_err(|_| Failure::Overloaded)?;
@@ -115,7 +116,7 @@ fn answer(queued: &mut Vec<Queued>, alive: &[Alive], stirred: &Stirred) {
         let own = |beat: &Heartbeat| {
             let alive = found.get(&beat.session)?;
             let may = beat.user.as_ref().is_none_or(|user| user.as_str() == alive.user_id);
-            may.then_some(alive.visible)
+            may.then(|| alive.leased())
         };
         let _ = reply.send(Ok(beats.iter().map(own).collect())); // the caller may be gone
     }

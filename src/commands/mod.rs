@@ -46,6 +46,9 @@ pub enum Failure {
     /// The user has as many sessions as they may have. Nothing was done.
     #[error("too many sessions")]
     TooManySessions,
+    /// The room has as many members as it takes. Nothing was done.
+    #[error("the room is full")]
+    RoomFull,
     /// The session is unknown, somebody else's, or not in that room. Nothing was done.
     #[error("no such session in that room")]
     NoSession,

@@ -128,6 +128,7 @@ impl Writer {
             Outcome::Foreign => Err(Failure::NoSession),
             Outcome::RoomsFull => Err(Failure::TooManyRooms),
             Outcome::SessionsFull => Err(Failure::TooManySessions),
+            Outcome::RoomFull => Err(Failure::RoomFull),
             Outcome::Ok | Outcome::Absent | Outcome::Busy => Ok(answer),
         }
     }

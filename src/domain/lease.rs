@@ -25,11 +25,14 @@ pub struct Advice {
 }
 
 impl Pace {
-    /// The advice for a visible or a hidden session. `spread` in -1.0..=1.0 moves the heartbeat by up to 10 %,
+    /// The advice for a visible or a hidden session, which may have a lease of its own: then it beats as often in one as
+    /// others do in theirs. `spread` in -1.0..=1.0 moves the heartbeat by up to 10 %,
     /// so that the sessions of a page that everybody opened at once do not beat at once for ever.
-    pub fn advise(&self, visible: bool, spread: f64) -> Advice {
-        let (heartbeat, lease) =
+    pub fn advise(&self, visible: bool, own: Option<Duration>, spread: f64) -> Advice {
+        let (heartbeat, usual) =
             if visible { (self.heartbeat, self.lease) } else { (self.heartbeat_hidden, self.lease_hidden) };
+        let lease = own.unwrap_or(usual);
+        let heartbeat = heartbeat.mul_f64(lease.as_secs_f64() / usual.as_secs_f64());
         Advice { heartbeat: heartbeat.mul_f64(1.0 + 0.1 * spread.clamp(-1.0, 1.0)), lease }
     }
 }
@@ -47,8 +50,14 @@ mod tests {
             heartbeat_hidden: 60 * second,
             lease_hidden: 150 * second,
         };
-        assert_eq!(pace.advise(true, -1.0).heartbeat, Duration::from_millis(13_500));
-        assert_eq!(pace.advise(true, 7.0).heartbeat, Duration::from_millis(16_500));
-        assert_eq!(pace.advise(false, 1.0), Advice { heartbeat: 66 * second, lease: 150 * second });
+        assert_eq!(pace.advise(true, None, -1.0).heartbeat, Duration::from_millis(13_500));
+        assert_eq!(pace.advise(true, None, 7.0).heartbeat, Duration::from_millis(16_500));
+        assert_eq!(pace.advise(false, None, 1.0), Advice { heartbeat: 66 * second, lease: 150 * second });
+        let own = |secs| Some(second * secs);
+        assert_eq!(pace.advise(true, own(9), 0.0), Advice { heartbeat: 3 * second, lease: 9 * second });
+        assert_eq!(
+            pace.advise(false, own(300), 0.0),
+            Advice { heartbeat: 120 * second, lease: 300 * second }
+        );
     }
 }

@@ -17,6 +17,8 @@ pub enum SnapshotReason {
     TooOld,
     /// The watcher fell behind what is kept for it.
     Slow,
+    /// The room is too large to list, and more changed at once than a frame lists.
+    TooMuch,
 }
 
 /// What to send first.

@@ -14,6 +14,8 @@ use super::docs::problems;
 use super::join::{millis, spread};
 use super::problem::{Code, Problem};
 use crate::domain::id::SessionId;
+use crate::domain::lease::{Advice, Pace};
+use crate::store::commands::Leased;
 use crate::store::heartbeats::Heartbeat;
 
 /// Heartbeats in one request, at most.
@@ -120,10 +122,9 @@ pub(super) async fn heartbeats(
         seq: beat.seq,
     });
     let found = service.commands.heartbeat(beats.collect()).await?;
-    let all_hidden = !found.is_empty() && found.iter().all(|visible| *visible == Some(false));
-    let advice = service.commands.pace().advise(!all_hidden, spread());
-    let life = |visible: Option<bool>| {
-        if visible.is_some() { Life::Alive } else { Life::Gone }
+    let advice = advise(service.commands.pace(), &found);
+    let life = |found: Option<Leased>| {
+        if found.is_some() { Life::Alive } else { Life::Gone }
     };
     let mut kicked = kicked(&service, &caller, &sessions, &found).await;
     let answers = sessions.into_iter().zip(found).map(|(session, found)| BeatAnswer {
@@ -138,14 +139,29 @@ pub(super) async fn heartbeats(
     }))
 }
 
+/// For the session that needs most; one that is gone joins again, visible for all that is known.
+fn advise(pace: &Pace, found: &[Option<Leased>]) -> Advice {
+    let spread = spread();
+    let of = |found: &Option<Leased>| match found {
+        Some(session) => pace.advise(session.visible, Some(session.lease), spread),
+        None => pace.advise(true, None, spread),
+    };
+    let advices = || found.iter().map(of);
+    let usual = pace.advise(true, None, spread);
+    Advice {
+        heartbeat: advices().map(|advice| advice.heartbeat).min().unwrap_or(usual.heartbeat),
+        lease: advices().map(|advice| advice.lease).min().unwrap_or(usual.lease),
+    }
+}
+
 /// Rooms that the sessions which are gone were kicked out of. If that cannot be read, they join again and see.
 async fn kicked(
     service: &Service,
     caller: &Caller,
     sessions: &[SessionId],
-    found: &[Option<bool>],
+    found: &[Option<Leased>],
 ) -> HashMap<SessionId, Vec<String>> {
-    let gone = |(session, found): (&SessionId, &Option<bool>)| found.is_none().then_some(*session);
+    let gone = |(session, found): (&SessionId, &Option<Leased>)| found.is_none().then_some(*session);
     let gone: Vec<SessionId> = sessions.iter().zip(found).filter_map(gone).collect();
     let mut rooms = HashMap::<SessionId, Vec<String>>::new();
     if gone.is_empty() {

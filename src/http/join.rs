@@ -63,7 +63,7 @@ pub struct Joined {
 
 problems!(JoinProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
     ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
-    TooManyWrites TooManySessionWrites TooManyRooms TooManySessions RoomBusy Overloaded Unavailable OutcomeUnknown);
+    TooManyWrites TooManySessionWrites TooManyRooms TooManySessions RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Be present in a room
 ///
@@ -108,7 +108,9 @@ pub(super) async fn join(
             invisible: body.invisible,
         })
         .await?;
-    let advice = service.commands.pace().advise(body.visible.unwrap_or(true), spread());
+    let visible = answer.session.map_or(body.visible.unwrap_or(true), |session| session.visible);
+    let own = answer.session.map(|session| session.lease);
+    let advice = service.commands.pace().advise(visible, own, spread());
     Ok(web::Json(Joined {
         cursor: answer.cursor.to_string(),
         created: answer.created,

@@ -20,6 +20,7 @@ mod overview;
 mod page;
 mod presence;
 pub mod problem;
+mod room_settings;
 mod rooms;
 mod roster;
 mod state;
@@ -95,6 +96,9 @@ pub fn api(config: &mut ServiceConfig<'_>) {
         .service(users::erase_user)
         .service(overview::overview)
         .service(overview::search_users)
+        .service(room_settings::list_settings)
+        .service(room_settings::put_settings)
+        .service(room_settings::remove_settings)
         .service(operators::livez)
         .service(operators::readyz)
         .service(operators::metrics_text);

@@ -57,6 +57,7 @@ codes! {
     InvalidBody       "invalid_body"         400 0 "The body does not have the documented form.";
     InvalidQuery      "invalid_query"        400 0 "The query does not have the documented form.";
     InvalidRoom       "invalid_room"         400 0 "A room is 1 to 128 characters of A-Z a-z 0-9 _ . : ~ - and neither . nor ..";
+    InvalidPattern    "invalid_pattern"      400 0 "A pattern is a room, or the beginning of rooms with * after it.";
     InvalidUser       "invalid_user"         400 0 "A user id is 1 to 128 characters without control characters.";
     InvalidState      "invalid_state"        400 0 "The state holds something that cannot be stored.";
     UserRequired      "user_required"        400 0 "Under the server key, the body must name the user.";
@@ -82,6 +83,8 @@ codes! {
     TooManySessionHeartbeats "too_many_session_heartbeats" 429 1 "This session sends heartbeats too often.";
     TooManyRooms      "too_many_rooms"       429 30 "This user is in as many rooms as one may be; leave one.";
     TooManySessions   "too_many_sessions"    429 30 "This user has as many sessions as one may have; end one.";
+    RoomFull          "room_full"            409 5 "The room has as many members as it takes.";
+    TooManySettings   "too_many_settings"    409 0 "There are as many patterns as there may be; remove one.";
     TooManyRequests   "too_many_requests"    429 1 "This address sends requests too often.";
     TooManyStreams    "too_many_streams"     429 30 "This user or address has too many open streams.";
     ReplicaFull       "replica_full"         503 5 "This replica has too many open streams; another may have room.";
@@ -143,6 +146,15 @@ impl Problem {
     /// With what was wrong with this request.
     pub fn with(code: Code, detail: impl Into<String>) -> Self {
         Self { detail: Some(detail.into()), ..code.into() }
+    }
+
+    /// A write of one statement that failed.
+    pub(super) fn of_write(error: &StoreError) -> Self {
+        tracing::warn!(%error, "a write failed");
+        match Failure::from(error) {
+            Failure::Busy => Code::Unavailable.into(),
+            failure => failure.into(),
+        }
     }
 
     /// Its code.
@@ -217,6 +229,7 @@ impl From<Failure> for Problem {
             Failure::Busy => Code::RoomBusy,
             Failure::TooManyRooms => Code::TooManyRooms,
             Failure::TooManySessions => Code::TooManySessions,
+            Failure::RoomFull => Code::RoomFull,
             Failure::NoSession => Code::SessionNotFound,
             Failure::Refused => Code::InvalidState,
             Failure::Internal => Code::Internal,

@@ -51,7 +51,7 @@ pub struct Updated {
 
 problems!(UpdateProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
     ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
-    TooManyWrites TooManySessionWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
+    TooManyWrites TooManySessionWrites RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Change status or state
 ///

@@ -118,7 +118,9 @@ impl Feed {
             Request::Watch { worker, room, mode, last, reply } => {
                 let now = Instant::now();
                 let waiting = Waiting { mode, last, since: now, reply };
-                let watched = self.rooms.entry(room.clone()).or_insert_with(|| Room::new(room.clone(), now));
+                let settings = self.shared.settings.of(&room);
+                let watched =
+                    self.rooms.entry(room.clone()).or_insert_with(|| Room::new(room.clone(), settings, now));
                 watched.wait(worker, waiting);
                 self.dirty.insert(room);
             }
@@ -179,6 +181,12 @@ impl Feed {
     }
 
     async fn publish(&mut self, due: Vec<RoomId>, read: Read) {
+        let settings = self.shared.settings.all();
+        for id in &due {
+            if let Some(room) = self.rooms.get_mut(id) {
+                room.settings = settings.of(id);
+            }
+        }
         let mut frames: HashMap<RoomId, Frame> = HashMap::new();
         for (id, (cursor, roster)) in read.first {
             if let Some(room) = self.rooms.get_mut(&id) {

@@ -14,6 +14,25 @@ use crate::domain::roster::Roster;
 /// Members that a frame lists at most. Larger rooms are told by the count, and read by pages.
 pub const LISTED_MAX: usize = 1000;
 
+/// A room as frames tell of it.
+pub struct Seen<'a> {
+    /// Where it is.
+    pub cursor: &'a Cursor,
+    /// Who is there.
+    pub roster: &'a Roster,
+    /// Members that a frame lists, at most.
+    pub list_max: usize,
+}
+
+impl Seen<'_> {
+    /// Whether a diff of a room that is too large to list would say more than a page of it does: then the page says it,
+    /// so that no frame costs a watcher more than that, however many come and go.
+    pub fn is_too_much(&self, diff: &Diff) -> bool {
+        let changes = diff.joined.len() + diff.updated.len() + diff.left.len();
+        self.roster.len() > self.list_max && changes > self.list_max
+    }
+}
+
 /// How much a watcher wants to hear.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -38,7 +57,7 @@ pub struct SnapshotFrame<'a> {
     pub cursor: String,
     /// All members of the room.
     pub count: usize,
-    /// Members by id; the first 1000 of a larger room.
+    /// Members by id; of a larger room the first 1000, or as many as is set for the room.
     pub members: Vec<&'a Member>,
     /// Why everything is sent.
     pub reason: SnapshotReason,
@@ -173,37 +192,23 @@ impl Modes {
 
 impl Frame {
     /// A change as a `diff`, a `presence` and a `count`.
-    pub fn diff(room: &RoomId, cursor: &Cursor, roster: &Roster, diff: &Diff, modes: Modes) -> Self {
-        let count = roster.len();
-        let diff = || Wire::new("diff", &DiffFrame { room, cursor: cursor.to_string(), count, diff }, cursor);
-        Self::build(room, cursor, roster, modes, diff)
+    pub fn diff(room: &RoomId, seen: &Seen<'_>, diff: &Diff, modes: Modes) -> Self {
+        Self::build(room, seen, modes, || missed(room, seen, diff))
     }
 
     /// A new start: everything known before is void.
-    pub fn restart(
-        room: &RoomId,
-        cursor: &Cursor,
-        roster: &Roster,
-        reason: SnapshotReason,
-        modes: Modes,
-    ) -> Self {
-        Self::build(room, cursor, roster, modes, || opening(room, cursor, roster, Mode::Diff, reason))
+    pub fn restart(room: &RoomId, seen: &Seen<'_>, reason: SnapshotReason, modes: Modes) -> Self {
+        Self::build(room, seen, modes, || opening(room, seen, Mode::Diff, reason))
     }
 
-    fn build(
-        room: &RoomId,
-        cursor: &Cursor,
-        roster: &Roster,
-        modes: Modes,
-        diff: impl FnOnce() -> Wire,
-    ) -> Self {
-        let plain = |mode| move || opening(room, cursor, roster, mode, SnapshotReason::Initial);
+    fn build(room: &RoomId, seen: &Seen<'_>, modes: Modes, diff: impl FnOnce() -> Wire) -> Self {
+        let plain = |mode| move || opening(room, seen, mode, SnapshotReason::Initial);
         let wires = [
             modes.encode(Mode::Diff, diff),
             modes.encode(Mode::List, plain(Mode::List)),
             modes.encode(Mode::Count, plain(Mode::Count)),
         ];
-        Self { cursor: cursor.clone(), wires }
+        Self { cursor: seen.cursor.clone(), wires }
     }
 
     /// Bytes held.
@@ -218,14 +223,15 @@ impl Frame {
 }
 
 /// The whole state of a room, as a mode shows it.
-pub fn opening(room: &RoomId, cursor: &Cursor, roster: &Roster, mode: Mode, reason: SnapshotReason) -> Wire {
+pub fn opening(room: &RoomId, seen: &Seen<'_>, mode: Mode, reason: SnapshotReason) -> Wire {
+    let Seen { cursor, roster, list_max } = *seen;
     let (text, count) = (cursor.to_string(), roster.len());
     match mode {
         Mode::Diff => {
-            let members = roster.members().take(LISTED_MAX).collect();
+            let members = roster.members().take(list_max).collect();
             Wire::new("snapshot", &SnapshotFrame { room, cursor: text, count, members, reason }, cursor)
         }
-        Mode::List if count <= LISTED_MAX => {
+        Mode::List if count <= list_max => {
             let members = roster.members().collect();
             Wire::new("presence", &PresenceFrame { room, cursor: text, count, members }, cursor)
         }
@@ -234,7 +240,8 @@ pub fn opening(room: &RoomId, cursor: &Cursor, roster: &Roster, mode: Mode, reas
 }
 
 /// What a returning watcher of `mode=diff` missed.
-pub fn missed(room: &RoomId, cursor: &Cursor, count: usize, diff: &Diff) -> Wire {
+pub fn missed(room: &RoomId, seen: &Seen<'_>, diff: &Diff) -> Wire {
+    let (cursor, count) = (seen.cursor, seen.roster.len());
     Wire::new("diff", &DiffFrame { room, cursor: cursor.to_string(), count, diff }, cursor)
 }
 

@@ -9,6 +9,7 @@ mod fan;
 mod feed;
 pub mod frame;
 mod room;
+mod settings;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use fan::{Fan, Next, ROUND, Turn, Watch};
 use frame::{Frame, Mode, Wire};
+pub use settings::Settings;
 
 use crate::domain::cursor::Cursor;
 use crate::domain::hint::Hint;
@@ -101,6 +103,7 @@ struct Shared {
     hints: Mutex<Hints>,
     wake: Notify,
     stale: AtomicBool,
+    settings: Settings,
     watchers: AtomicUsize,
     workers: AtomicUsize,
 }
@@ -120,6 +123,7 @@ impl Hub {
             hints: Mutex::default(),
             wake: Notify::new(),
             stale: AtomicBool::new(false),
+            settings: Settings::default(),
             watchers: AtomicUsize::new(0),
             workers: AtomicUsize::new(0),
         });
@@ -148,6 +152,11 @@ impl Hub {
     /// Whether the last look at the database failed.
     pub fn stale(&self) -> bool {
         self.shared.stale.load(Ordering::Relaxed)
+    }
+
+    /// What is set for rooms.
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
     }
 
     /// Open streams on this replica.

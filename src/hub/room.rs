@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::frame::{self, Frame, Mode, Modes, Wire};
+use super::frame::{self, Frame, LISTED_MAX, Mode, Modes, Seen, Wire};
 use super::{Opening, WorkerId};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::Diff;
 use crate::domain::id::RoomId;
 use crate::domain::resume::{Plan, SnapshotReason, plan};
+use crate::domain::room_settings::RoomSettings;
 use crate::domain::roster::Roster;
 use crate::store::events::Tail;
 
@@ -29,6 +30,16 @@ pub(super) struct Known {
     pub(super) roster: Roster,
 }
 
+impl Known {
+    fn seen(&self, settings: &RoomSettings) -> Seen<'_> {
+        Seen { cursor: &self.cursor, roster: &self.roster, list_max: list_max(settings) }
+    }
+}
+
+fn list_max(settings: &RoomSettings) -> usize {
+    settings.list_max.map_or(LISTED_MAX, |max| max.min(LISTED_MAX))
+}
+
 pub(super) struct Room {
     pub(super) id: RoomId,
     pub(super) known: Option<Known>,
@@ -37,13 +48,14 @@ pub(super) struct Room {
     /// Not before this is the room read and a frame published.
     pub(super) due_at: Instant,
     pub(super) number: u64,
+    pub(super) settings: RoomSettings,
     modes: Modes,
 }
 
 impl Room {
-    pub(super) fn new(id: RoomId, now: Instant) -> Self {
+    pub(super) fn new(id: RoomId, settings: RoomSettings, now: Instant) -> Self {
         let (watchers, modes) = (HashMap::new(), Modes::default());
-        Self { id, known: None, waiting: Vec::new(), watchers, due_at: now, number: 0, modes }
+        Self { id, known: None, waiting: Vec::new(), watchers, due_at: now, number: 0, settings, modes }
     }
 
     pub(super) fn wait(&mut self, worker: WorkerId, waiting: Waiting) {
@@ -86,7 +98,11 @@ impl Room {
         known.cursor = tail.head.clone();
         self.number += 1;
         let diff = Diff::fold(&tail.events);
-        Some(Frame::diff(&self.id, &known.cursor, &known.roster, &diff, self.modes))
+        let seen = Seen { cursor: &known.cursor, roster: &known.roster, list_max: list_max(&self.settings) };
+        if seen.is_too_much(&diff) {
+            return Some(Frame::restart(&self.id, &seen, SnapshotReason::TooMuch, self.modes));
+        }
+        Some(Frame::diff(&self.id, &seen, &diff, self.modes))
     }
 
     /// Replaces what is known.
@@ -97,7 +113,8 @@ impl Room {
             .is_none_or(|k| k.cursor.epoch == cursor.epoch && k.cursor.version <= cursor.version);
         let reason = if same_history { SnapshotReason::TooOld } else { SnapshotReason::Epoch };
         self.number += 1;
-        let frame = Frame::restart(&self.id, &cursor, &roster, reason, self.modes);
+        let seen = Seen { cursor: &cursor, roster: &roster, list_max: list_max(&self.settings) };
+        let frame = Frame::restart(&self.id, &seen, reason, self.modes);
         self.known = Some(Known { cursor, roster });
         frame
     }
@@ -105,12 +122,13 @@ impl Room {
     /// Answers everybody who waits. `replays` holds what came after each cursor of [`Room::replays`].
     pub(super) fn answer_waiting(&mut self, replays: &HashMap<i64, &Tail>) {
         let Some(known) = &self.known else { return };
+        let seen = known.seen(&self.settings);
         let mut encoded: Vec<First> = Vec::new(); // a storm of returning watchers has few different cursors
         for Waiting { mode, last, reply, .. } in self.waiting.drain(..) {
             let wire = match encoded.iter().find(|first| first.mode == mode && first.last == last) {
                 Some(first) => first.wire.clone(),
                 None => {
-                    let wire = first_frame(&self.id, known, mode, last.as_ref(), replays);
+                    let wire = first_frame(&self.id, &seen, mode, last.as_ref(), replays);
                     encoded.push(First { mode, last, wire: wire.clone() });
                     wire
                 }
@@ -124,9 +142,10 @@ impl Room {
     /// exactly there. Whoever would miss something, or has seen more than we have, goes on waiting.
     pub(super) fn answer_stale(&mut self) {
         let Some(known) = &self.known else { return };
+        let seen = known.seen(&self.settings);
         let can = |waiting: &mut Waiting| waiting.last.as_ref().is_none_or(|last| *last == known.cursor);
         for Waiting { mode, last, reply, .. } in self.waiting.extract_if(.., can) {
-            let first = first_frame(&self.id, known, mode, last.as_ref(), &HashMap::new());
+            let first = first_frame(&self.id, &seen, mode, last.as_ref(), &HashMap::new());
             let opening = Opening { first, cursor: known.cursor.clone(), number: self.number };
             let _ = reply.send(opening); // a watcher that went away is forgotten by its fan
         }
@@ -134,11 +153,12 @@ impl Room {
 
     /// Frames of a room are at least this far apart, so that a busy large room costs its watchers a bounded rate.
     pub(super) fn spacing(&self) -> Duration {
-        match self.known.as_ref().map_or(0, |known| known.roster.len()) {
+        let by_size = match self.known.as_ref().map_or(0, |known| known.roster.len()) {
             0..=100 => Duration::from_millis(20),
             101..=1000 => Duration::from_millis(250),
             _ => Duration::from_secs(1),
-        }
+        };
+        self.settings.spacing.unwrap_or(by_size)
     }
 }
 
@@ -151,20 +171,23 @@ struct First {
 
 fn first_frame(
     room: &RoomId,
-    known: &Known,
+    seen: &Seen<'_>,
     mode: Mode,
     last: Option<&Cursor>,
     replays: &HashMap<i64, &Tail>,
 ) -> Option<Wire> {
-    let Known { cursor, roster } = known;
-    let whole = |reason| Some(frame::opening(room, cursor, roster, mode, reason));
-    match plan(last, cursor) {
+    let whole = |reason| Some(frame::opening(room, seen, mode, reason));
+    match plan(last, seen.cursor) {
         Plan::Nothing => None,
         Plan::Snapshot(reason) => whole(reason),
         Plan::Replay if mode != Mode::Diff => whole(SnapshotReason::Initial),
         Plan::Replay => match last.and_then(|last| replays.get(&last.version)) {
-            Some(tail) if tail.complete && tail.head == *cursor => {
-                Some(frame::missed(room, cursor, roster.len(), &Diff::fold(&tail.events)))
+            Some(tail) if tail.complete && tail.head == *seen.cursor => {
+                let diff = Diff::fold(&tail.events);
+                if seen.is_too_much(&diff) {
+                    return whole(SnapshotReason::TooMuch);
+                }
+                Some(frame::missed(room, seen, &diff))
             }
             _ => whole(SnapshotReason::TooOld),
         },

@@ -88,6 +88,8 @@ pub enum Outcome {
     RoomsFull,
     /// The user has as many sessions as they may; nothing was done.
     SessionsFull,
+    /// The room has as many members as it takes; nothing was done.
+    RoomFull,
 }
 
 /// What to do about a room that somebody holds.
@@ -110,6 +112,23 @@ pub struct Answer {
     pub created: bool,
     /// The member afterwards.
     pub member: Option<Member>,
+    /// The session afterwards, where the settings of rooms say something about leases.
+    pub session: Option<Leased>,
+}
+
+/// A session and its lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leased {
+    /// Whether it counts as visible.
+    pub visible: bool,
+    /// How long a heartbeat of it lasts.
+    pub lease: Duration,
+}
+
+impl Leased {
+    pub(super) fn of(visible: bool, lease_ms: i64) -> Self {
+        Self { visible, lease: Duration::from_millis(lease_ms.unsigned_abs()) }
+    }
 }
 
 fn interval<S: serde::Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -123,7 +142,7 @@ struct Numbered<'a> {
     command: &'a Command,
 }
 
-type Row = (i32, String, String, i64, bool, Option<Json<Member>>);
+type Row = (i32, String, String, i64, bool, Option<Json<Member>>, Option<bool>, Option<i64>);
 
 impl Store {
     /// Applies commands in one transaction, in their order, and answers each in that order. Commands for a room
@@ -138,7 +157,11 @@ impl Store {
             commands.iter().enumerate().map(|(ord, command)| Numbered { ord, command }).collect();
         let mut lease = self.connection().await?;
         let mut rows: Vec<Row> = lease
-            .ask("select ord, outcome, epoch, version, created, member from headcount.apply($1, $2, $3, $4)")
+            .ask(
+                "select ord, outcome, epoch, version, created, member, visible, \
+                        (extract(epoch from lease) * 1000)::bigint \
+                 from headcount.apply_with_leases($1, $2, $3, $4)",
+            )
             .bind(Json(numbered))
             .bind(held == Held::Wait)
             .bind(crowd.rooms_max)
@@ -151,17 +174,20 @@ impl Store {
     }
 }
 
-fn answer((_, outcome, epoch, version, created, member): Row) -> Result<Answer, StoreError> {
+fn answer((_, outcome, epoch, version, created, member, visible, lease): Row) -> Result<Answer, StoreError> {
     let outcome = match outcome.as_str() {
         "ok" => Outcome::Ok,
         "absent" => Outcome::Absent,
         "busy" => Outcome::Busy,
         "rooms_full" => Outcome::RoomsFull,
         "sessions_full" => Outcome::SessionsFull,
+        "room_full" => Outcome::RoomFull,
         _ => Outcome::Foreign,
     };
     let epoch = parse_epoch(&epoch)?;
-    Ok(Answer { outcome, cursor: Cursor { epoch, version }, created, member: member.map(|Json(m)| m) })
+    let (cursor, member) = (Cursor { epoch, version }, member.map(|Json(m)| m));
+    let session = visible.zip(lease).map(|(visible, lease)| Leased::of(visible, lease));
+    Ok(Answer { outcome, cursor, created, member, session })
 }
 
 pub(super) fn parse_epoch(text: &str) -> Result<Epoch, StoreError> {

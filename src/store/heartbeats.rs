@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::commands::Leased;
 use super::{Store, StoreError};
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::lease::Pace;
@@ -34,12 +35,22 @@ pub struct Alive {
     pub visible: bool,
     /// Whether rosters should now say something else about idleness.
     pub idle_due: bool,
+    /// How long the heartbeat lasts, in milliseconds.
+    pub lease_ms: i64,
+}
+
+impl Alive {
+    /// What its client must know.
+    pub fn leased(&self) -> Leased {
+        Leased::of(self.visible, self.lease_ms)
+    }
 }
 
 /// `synchronous_commit = off` for this transaction only: a crash of Postgres loses at most some 100 ms of
 /// heartbeats, and a lease has room for two missed ones.
 const BEAT: &str = "with relaxed as materialized (select set_config('synchronous_commit', 'off', true)) \
-     select h.session_id, h.user_id, h.visible, h.idle_due \
+     select h.session_id, h.user_id, h.visible, h.idle_due, \
+            (extract(epoch from h.lease) * 1000)::bigint as lease_ms \
      from relaxed, headcount.heartbeat($1, $2, $3, $4, $5, $6, $7, $8) h";
 
 const KICKED: &str = "select k.session_id, k.room_id from headcount.kicked($1, $2) k";

@@ -12,6 +12,7 @@ pub mod events;
 pub mod heartbeats;
 pub mod listen;
 pub mod overview;
+pub mod room_settings;
 pub mod rooms;
 pub mod rosters;
 pub mod upkeep;

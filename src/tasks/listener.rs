@@ -26,6 +26,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Opening the connection takes this long at most.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
+/// Told when the settings of rooms change. As with a nonce, nobody takes this for a hint.
+const SETTINGS: &str = "!settings";
+
 /// Listens.
 pub struct Listener {
     /// For nonces.
@@ -49,6 +52,7 @@ impl Listener {
         loop {
             if let Ok(Ok(listener)) = timeout(CONNECT_MAX, self.connect()).await {
                 self.hub.resync(); // whatever was notified before is not heard
+                self.hub.settings().nudge();
                 metrics::gauge!("headcount_listening").set(1.0);
                 let gap = self.hear(listener).await;
                 metrics::counter!("headcount_listener_gaps_total").increment(1);
@@ -70,6 +74,7 @@ impl Listener {
             tokio::select! {
                 heard = listener.try_recv() => match heard {
                     Ok(Some(notification)) if notification.payload() == nonce => nonce.clear(),
+                    Ok(Some(notification)) if notification.payload() == SETTINGS => self.hub.settings().nudge(),
                     Ok(Some(notification)) => self.hub.hint(hint::parse(notification.payload())),
                     Ok(None) | Err(_) => return Gap::Connection,
                 },

@@ -4,6 +4,7 @@
 
 pub mod idle;
 pub mod listener;
+pub mod settings;
 pub mod sweeper;
 pub mod trimmer;
 
@@ -21,6 +22,11 @@ pub trait Periodic: Send + 'static {
     /// Between two runs.
     fn period(&self) -> Duration;
 
+    /// Waits for somebody who says that it is worth to run before the period is over. A nudge says look, and not at what.
+    fn nudged(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// One run. Gives a sentence when there is something to tell.
     fn run_once(&mut self) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
 }
@@ -31,7 +37,10 @@ pub async fn run<T: Periodic>(mut task: T) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = task.nudged() => {}
+        }
         let result = task.run_once().await;
         match &result {
             Ok(Some(done)) => tracing::debug!(task = T::NAME, "{done}"),

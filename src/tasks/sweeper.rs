@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Periodic;
+use crate::hub::Hub;
 use crate::store::{Store, StoreError, bounded};
 
 /// Sweeps.
@@ -12,8 +13,10 @@ pub struct Sweeper {
     pub store: Store,
     /// Between sweeps.
     pub interval: Duration,
-    /// The shortest lease in use.
+    /// The shortest lease, but for what is set for rooms.
     pub lease: Duration,
+    /// Knows what is.
+    pub hub: Hub,
 }
 
 impl Periodic for Sweeper {
@@ -25,8 +28,9 @@ impl Periodic for Sweeper {
 
     async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
         let (mut expired, mut departed) = (0, 0);
+        let lease = self.hub.settings().all().lease_min().map_or(self.lease, |set| set.min(self.lease));
         loop {
-            let swept = bounded(self.store.sweep(self.interval, self.lease)).await?;
+            let swept = bounded(self.store.sweep(self.interval, lease)).await?;
             expired += swept.expired;
             departed += swept.departed;
             let progress = swept.expired + swept.departed > 0;

@@ -15,7 +15,7 @@ use headcount::domain::member::Member;
 use headcount::domain::resume::SnapshotReason;
 use headcount::domain::roster::Roster;
 use headcount::http::problem::Code;
-use headcount::hub::frame::{ByeReason, Mode, bye, missed, opening, sync};
+use headcount::hub::frame::{ByeReason, LISTED_MAX, Mode, Seen, bye, missed, opening, sync};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -185,12 +185,13 @@ proptest! {
         let member = member(&id, &name, &format!("[{gap}{}{gap}]", written.unwrap()));
         let (room, cursor) = (RoomId::parse("lobby").unwrap(), Cursor { epoch: Epoch::foreign(), version: 7 });
         let (roster, reason) = (Roster::new([member.clone()]), SnapshotReason::Initial);
+        let seen = Seen { cursor: &cursor, roster: &roster, list_max: LISTED_MAX };
         let diff = Diff { joined: vec![member.clone()], updated: vec![member], left: Vec::new() };
         let wires = [
-            ("snapshot", "members", opening(&room, &cursor, &roster, Mode::Diff, reason).whole()),
-            ("presence", "members", opening(&room, &cursor, &roster, Mode::List, reason).whole()),
-            ("diff", "joined", missed(&room, &cursor, 1, &diff).whole()),
-            ("diff", "updated", missed(&room, &cursor, 1, &diff).whole()),
+            ("snapshot", "members", opening(&room, &seen, Mode::Diff, reason).whole()),
+            ("presence", "members", opening(&room, &seen, Mode::List, reason).whole()),
+            ("diff", "joined", missed(&room, &seen, &diff).whole()),
+            ("diff", "updated", missed(&room, &seen, &diff).whole()),
         ];
         for (event, list, wire) in wires {
             let stream = [wire.as_ref(), &sync("0.7".into(), false), &bye(ByeReason::Slow, 1)].concat();

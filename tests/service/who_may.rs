@@ -29,6 +29,7 @@ const DIGEST: &str = "select md5(concat_ws('|', \
     (select string_agg(t::text, ',' order by t.room_id, t.user_id, t.session_id) from headcount.memberships t), \
     (select string_agg(t::text, ',' order by t.room_id) from headcount.rooms t where t.version > 0), \
     (select string_agg(t::text, ',' order by t.room_id, t.version) from headcount.events t), \
+    (select string_agg(t::text, ',' order by t.pattern) from headcount.room_settings t), \
     (select string_agg(t::text, ',' order by t.session_id, t.room_id) from headcount.departures t)))";
 
 /// Everybody, at one replica.
@@ -71,7 +72,8 @@ impl Callers {
         let (name, who) = *caller;
         let credential = self.credential(name, who);
         let target = USERS[usize::from(!own)];
-        let mut path = operation.path.replace("{room}", room).replace("{id}", target);
+        let mut path =
+            operation.path.replace("{room}", room).replace("{id}", target).replace("{pattern}", "here*");
         if operation.path == "/v1/events" {
             path += &format!("?rooms={room}");
         }
@@ -138,6 +140,8 @@ impl Table {
                 self.server.post(&format!("/v1/rooms/{room}/join"), &join).await.ok();
             }
         }
+        let settings = json!({"coalesce_ms": 50});
+        self.server.send(Method::PUT, "/v1/settings/rooms/here*", &settings).await.ok();
         self.digest = self.digest().await;
     }
 
@@ -231,6 +235,7 @@ fn body(operation: &Operation, who: Who, room: &str, own: bool) -> Value {
         (_, "/v1/tickets") => json!({"rooms": [room]}),
         (_, "/v1/rooms/{room}/kick") => json!({"user": "bob"}),
         (_, "/v1/users/presence") => json!({"ids": [target]}),
+        ("PUT", "/v1/settings/rooms/{pattern}") => json!({"coalesce_ms": 60}),
         ("PUT", "/v1/users") => json!([{"id": target, "name": profile["name"]}]),
         ("PUT", _) => profile,
         _ if operation.about == About::Session => {

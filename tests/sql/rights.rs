@@ -8,14 +8,17 @@ use crate::support::{self, SERVICE_ROLE};
 /// What `headcount serve` calls.
 const CALLED: &[&str] = &[
     "apply",
+    "apply_with_leases",
     "epoch",
     "erase_user",
     "heartbeat",
     "kicked",
     "lineage",
     "member",
+    "put_room_settings",
     "put_users",
     "refresh_idle",
+    "remove_room_settings",
     "sweep",
     "trim",
     "unseen_member",
@@ -24,6 +27,7 @@ const CALLED: &[&str] = &[
 /// Each refused for want of a right: what an attacker who has the service's password would try.
 const REFUSED: &[&str] = &[
     "insert into headcount.users (user_id, name) values ('eve', 'Eve')",
+    "insert into headcount.room_settings (pattern) values ('*')",
     "insert into headcount.rooms (room_id, epoch) values ('lobby', 'a')",
     "update headcount.memberships set user_id = 'eve'",
     "update headcount.presence set last_seen = now()",
@@ -97,7 +101,7 @@ async fn what_runs_with_the_owners_rights_looks_names_up_nowhere_else() {
     assert_eq!(count(&mut database.connect().await, open).await, 0);
     let all =
         "select count(*) from pg_proc p where p.pronamespace = 'headcount'::regnamespace and p.prosecdef";
-    assert_eq!(count(&mut database.connect().await, all).await, 16);
+    assert_eq!(count(&mut database.connect().await, all).await, 20);
 }
 
 #[tokio::test]
