@@ -118,7 +118,7 @@ test-sdks: sdks ## Type-checks them and uses each against a service
 # harness itself. The names are in benches/load/figures/mod.rs.
 .PHONY: bench
 bench: ## Measures speed beside raw limits and peers of the same run; writes target/bench/summary.json
-	@scripts/bootstrap postgres $(if $(filter joins callers sweep size roster storm mixed,$(ARGS)),,peers)
+	@scripts/bootstrap postgres $(if $(filter joins callers large sweep size roster storm mixed,$(ARGS)),,peers)
 	$(tools) cargo bench $(locked) --bench load -- $(ARGS)
 	@echo 'what was measured is in target/bench/summary.json, a picture of it in target/bench/summary.svg'
 

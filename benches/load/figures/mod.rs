@@ -4,6 +4,7 @@ pub mod crowd;
 pub mod fanout;
 pub mod heartbeats;
 pub mod joins;
+pub mod large;
 pub mod memory;
 pub mod mixed;
 pub mod reach;
@@ -17,7 +18,7 @@ use crate::report::Report;
 use crate::stage::Stage;
 
 /// Their names, in the order of measuring: the argument of `make bench ARGS=...` is a part of one.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 15] = [
     "heartbeats",
     "joins",
     "callers",
@@ -27,6 +28,7 @@ pub const NAMES: [&str; 14] = [
     "memory_10000",
     "reach",
     "crowd",
+    "large",
     "mixed",
     "sweep",
     "size",
@@ -46,6 +48,7 @@ pub async fn measure(name: &str, stage: &Stage, report: &mut Report) {
         "memory_10000" => memory::measure(stage, report, 10_000).await,
         "reach" => reach::measure(stage, report).await,
         "crowd" => crowd::measure(stage, report).await,
+        "large" => large::measure(stage, report).await,
         "mixed" => mixed::measure(stage, report).await,
         "sweep" => sweep::measure(stage, report).await,
         "size" => size::measure(stage, report).await,
