@@ -91,13 +91,15 @@ fn finish(document: &mut Document) {
         SecurityScheme::Http(scheme.build())
     };
     // A frame is told apart by the event's name, which is not in its data: any of, not one of.
-    if let Some(RefOr::T(frame @ Schema::OneOf(_))) = components.schemas.get_mut("Frame")
-        && let Schema::OneOf(one_of) = frame
-    {
-        let mut any_of = AnyOf::new();
-        any_of.items = std::mem::take(&mut one_of.items);
-        any_of.description = one_of.description.take();
-        *frame = Schema::AnyOf(any_of);
+    for name in ["Frame", "WatchlistFrame"] {
+        if let Some(RefOr::T(frame @ Schema::OneOf(_))) = components.schemas.get_mut(name)
+            && let Schema::OneOf(one_of) = frame
+        {
+            let mut any_of = AnyOf::new();
+            any_of.items = std::mem::take(&mut one_of.items);
+            any_of.description = one_of.description.take();
+            *frame = Schema::AnyOf(any_of);
+        }
     }
     parameters_are_never_null(document);
     let components = document.components.get_or_insert_default();

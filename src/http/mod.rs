@@ -29,6 +29,7 @@ mod tickets;
 pub mod tls;
 mod update;
 mod users;
+mod watchlist;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -90,6 +91,7 @@ pub fn api(config: &mut ServiceConfig<'_>) {
         .service(rooms::rooms)
         .service(presence::users_presence)
         .service(presence::user_presence)
+        .service(watchlist::users_events) // before the user of that id
         .service(users::put_users)
         .service(users::put_user)
         .service(users::get_user)

@@ -20,18 +20,18 @@ use crate::store::rosters::Whereabouts;
 const IDS_MAX: usize = 1000;
 
 /// Where a user is.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub struct UserPresence {
     /// The user's id.
     #[schema(example = "ann")]
     id: String,
     /// Whether they are in any room that the caller may watch.
-    online: bool,
+    pub(super) online: bool,
     /// That of their most present session; null when not online.
-    status: Option<Status>,
+    pub(super) status: Option<Status>,
     /// The rooms they are in, of those that the caller may watch.
     #[schema(example = json!(["lobby"]))]
-    rooms: Vec<String>,
+    pub(super) rooms: Vec<String>,
     /// Their newest heartbeat where others see them, or the last before they left; null when never seen. Other users
     /// are told no more of it than the user's `show_last_seen` says.
     #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
@@ -107,24 +107,31 @@ pub(super) async fn find(
 ) -> Result<Vec<UserPresence>, Problem> {
     let (store, asked, viewer) = (service.store.clone(), ids.clone(), caller.viewer());
     let found = service.store.detached(async move { store.whereabouts(&asked, &viewer).await }).await?;
-    let mut users: Vec<UserPresence> = Vec::with_capacity(ids.len());
-    for (n, whereabouts) in found {
-        if users.len() < n {
-            users.push(UserPresence {
-                id: whereabouts.user_id.clone(),
-                online: false,
-                status: None,
-                rooms: Vec::new(),
-                last_seen: None,
-            });
-        }
-        if let Some(user) = users.last_mut() {
-            let last_seen = whereabouts.online_last_seen.max(whereabouts.last_seen_at);
-            user.last_seen = user.last_seen.max(last_seen.and_then(|at| told(&whereabouts, at, caller)));
-            add_room(user, whereabouts, caller);
+    let of_one = found.chunk_by(|(one, _), (other, _)| one == other);
+    Ok(of_one
+        .zip(ids)
+        .map(|(places, id)| seen_by(caller, &id, places.iter().map(|(_, place)| place)))
+        .collect())
+}
+
+/// Where a user is in the eyes of a caller, of all places where they are.
+pub(super) fn seen_by<'a>(
+    caller: &Caller,
+    id: &UserId,
+    places: impl Iterator<Item = &'a Whereabouts>,
+) -> UserPresence {
+    let mut user =
+        UserPresence { id: id.to_string(), online: false, status: None, rooms: Vec::new(), last_seen: None };
+    for place in places {
+        let hidden = place.invisible == Some(true) && caller.must_be_self_or_server(id).is_err();
+        let online_last_seen = place.online_last_seen.filter(|_| !hidden);
+        let last_seen = online_last_seen.max(place.last_seen_at);
+        user.last_seen = user.last_seen.max(last_seen.and_then(|at| told(place, at, caller)));
+        if !hidden {
+            add_room(&mut user, place, caller);
         }
     }
-    Ok(users)
+    user
 }
 
 /// What the caller may know of when the user was last seen.
@@ -135,14 +142,14 @@ fn told(whereabouts: &Whereabouts, last_seen: OffsetDateTime, caller: &Caller) -
     ShowLastSeen::parse(whereabouts.show_last_seen.as_deref()?).to_others(last_seen)
 }
 
-fn add_room(user: &mut UserPresence, whereabouts: Whereabouts, caller: &Caller) {
-    let Whereabouts { room_id: Some(room), status: Some(status), .. } = whereabouts else {
+fn add_room(user: &mut UserPresence, whereabouts: &Whereabouts, caller: &Caller) {
+    let (Some(room), Some(status)) = (&whereabouts.room_id, &whereabouts.status) else {
         return;
     };
-    if RoomId::parse(&room).is_ok_and(|room| caller.may(Right::Watch, &room).is_ok()) {
+    if RoomId::parse(room).is_ok_and(|room| caller.may(Right::Watch, &room).is_ok()) {
         user.online = true;
-        user.status = most_present(user.status, &status);
-        user.rooms.push(room);
+        user.status = most_present(user.status, status);
+        user.rooms.push(room.clone());
     }
 }
 

@@ -35,6 +35,29 @@ pub struct Ends {
     pub expires: Option<SystemTime>,
 }
 
+impl Ends {
+    /// Whether it must end now, and why.
+    pub fn reached(&self, draining: bool) -> Option<ByeReason> {
+        if draining {
+            Some(ByeReason::Drain)
+        } else if self.expires.is_some_and(|at| at <= SystemTime::now()) {
+            Some(ByeReason::TokenExpired)
+        } else if self.max_age <= Instant::now() {
+            Some(ByeReason::MaxAge)
+        } else {
+            None
+        }
+    }
+
+    /// When it does at the latest, if nobody drains.
+    pub fn at(&self) -> tokio::time::Instant {
+        let now = SystemTime::now();
+        let left = self.expires.map(|at| at.duration_since(now).unwrap_or_default());
+        let expires = left.and_then(|left| Instant::now().checked_add(left));
+        expires.map_or(self.max_age, |expires| expires.min(self.max_age)).into()
+    }
+}
+
 /// An open stream.
 pub struct EventStream {
     fan: Rc<Fan>,
@@ -107,20 +130,12 @@ impl EventStream {
     }
 
     fn must_end(&self) -> Option<ByeReason> {
-        if self.fan.draining() {
-            Some(ByeReason::Drain)
-        } else if self.ends.expires.is_some_and(|at| at <= SystemTime::now()) {
-            Some(ByeReason::TokenExpired)
-        } else if self.ends.max_age <= Instant::now() {
-            Some(ByeReason::MaxAge)
-        } else {
-            None
-        }
+        self.ends.reached(self.fan.draining())
     }
 
     fn end(&mut self, reason: ByeReason) -> Bytes {
         self.ended = true;
-        bye(reason, retry(reason)).into()
+        bye_of(reason)
     }
 }
 
@@ -158,8 +173,13 @@ impl MessageBody for EventStream {
 }
 
 /// How long a browser waits before it comes back by itself, spread so that a restart is not answered by a storm.
-fn retry_line() -> Bytes {
+pub fn retry_line() -> Bytes {
     format!("retry: {}\n\n", rand::random_range(1000..=5000)).into()
+}
+
+/// The last frame of a stream.
+pub fn bye_of(reason: ByeReason) -> Bytes {
+    bye(reason, retry(reason)).into()
 }
 
 /// How long to wait after a bye. A drained replica's watchers spread over the others; one with a new token or a

@@ -245,6 +245,14 @@ pub fn missed(room: &RoomId, seen: &Seen<'_>, diff: &Diff) -> Wire {
     Wire::new("diff", &DiffFrame { room, cursor: cursor.to_string(), count, diff }, cursor)
 }
 
+/// A frame of a stream that has no ids.
+pub fn event(name: &str, data: &impl Serialize) -> Bytes {
+    let mut bytes = Vec::with_capacity(256);
+    write_event(&mut bytes, name, data);
+    bytes.push(b'\n');
+    bytes.into()
+}
+
 /// A `sync` frame; its id is the stream's.
 pub fn sync(cursor: String, stale: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);

@@ -7,6 +7,7 @@
 
 mod fan;
 mod feed;
+mod follow;
 pub mod frame;
 mod room;
 mod settings;
@@ -18,12 +19,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use fan::{Fan, Next, ROUND, Turn, Watch};
+pub use follow::{Following, Places};
 use frame::{Frame, Mode, Wire};
 pub use settings::Settings;
 
 use crate::domain::cursor::Cursor;
 use crate::domain::hint::Hint;
-use crate::domain::id::RoomId;
+use crate::domain::id::{RoomId, UserId};
 use crate::domain::roster::Roster;
 use crate::store::Store;
 
@@ -108,15 +110,32 @@ struct Shared {
     workers: AtomicUsize,
 }
 
+/// An open stream, for those who count them.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.watchers.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A handle to the hub. Cheap to clone.
 #[derive(Clone)]
 pub struct Hub {
     requests: mpsc::Sender<Request>,
+    follow: follow::Follow,
     shared: Arc<Shared>,
 }
 
 impl Hub {
-    /// Starts the feed. It ends when the last handle is gone.
+    /// Starts the feed and what follows users. They end when the last handle is gone.
     pub fn start(store: Store) -> Self {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let shared = Arc::new(Shared {
@@ -127,12 +146,15 @@ impl Hub {
             watchers: AtomicUsize::new(0),
             workers: AtomicUsize::new(0),
         });
+        let follow = follow::Follow::start(store.clone());
         tokio::spawn(feed::Feed::new(store, requests, shared.clone()).run());
-        Self { requests: sender, shared }
+        Self { requests: sender, follow, shared }
     }
 
     /// Says that these rooms may have moved.
     pub fn hint(&self, hints: impl IntoIterator<Item = Hint>) {
+        let hints: Vec<Hint> = hints.into_iter().collect();
+        self.follow.hint(hints.iter());
         let mut kept = self.shared.hints.lock().unwrap_or_else(PoisonError::into_inner);
         kept.rooms.extend(hints.into_iter().map(|hint| hint.room));
         if kept.rooms.len() > HINTS_MAX {
@@ -154,6 +176,16 @@ impl Hub {
         self.shared.stale.load(Ordering::Relaxed)
     }
 
+    /// Follows users, wherever they are. They have all been looked up since this was called.
+    pub async fn follow(&self, users: Vec<UserId>) -> Result<Following, Unreadable> {
+        self.follow.follow(users, Counted::new(self.shared.clone())).await
+    }
+
+    /// Whether what followers were told may be out of date.
+    pub fn follow_stale(&self) -> bool {
+        self.follow.stale()
+    }
+
     /// What is set for rooms.
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
@@ -173,6 +205,7 @@ impl Hub {
 
     /// Ends every stream with `bye {drain}`.
     pub async fn drain(&self) {
+        self.follow.drain();
         let _ = self.requests.send(Request::Drain).await; // no feed, no streams
     }
 }

@@ -51,7 +51,41 @@ type Row = (
     Option<String>,
 );
 
+/// Of each room who changed after a position, in the order of the log, and how far that was read.
+const MOVERS: &str = "select w.n, max(e.version), array_agg(distinct e.user_id) \
+     from unnest($1::text[], $2::bigint[]) with ordinality w (room_id, version, n) \
+     cross join lateral ( \
+         select e.version, e.user_id from headcount.events e \
+         where e.room_id = w.room_id and e.version > w.version \
+         order by e.version limit $3 \
+     ) e \
+     group by w.n";
+
 impl Store {
+    /// For each room in which something happened after a version: its index, the version up to which it was read, and
+    /// who changed.
+    pub async fn movers(
+        &self,
+        positions: &[(RoomId, i64)],
+    ) -> Result<Vec<(usize, i64, Vec<UserId>)>, StoreError> {
+        let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();
+        let versions: Vec<i64> = positions.iter().map(|(_, version)| *version).collect();
+        let mut lease = self.connection().await?;
+        let rows: Vec<(i64, i64, Vec<String>)> = lease
+            .ask(MOVERS)
+            .bind(rooms)
+            .bind(versions)
+            .bind(EVENTS_MAX)
+            .fetch_all(lease.connection())
+            .await?;
+        lease.done().await?;
+        let mover = |(n, version, users): (i64, i64, Vec<String>)| {
+            let users = users.iter().filter_map(|user| UserId::parse(user).ok()).collect();
+            (usize::try_from(n - 1).expect("ordinality counts from 1"), version, users)
+        };
+        Ok(rows.into_iter().map(mover).collect())
+    }
+
     /// For each position whose room has moved since: its index, and what came after it. All as of one moment.
     pub async fn tails(&self, positions: &[(RoomId, Cursor)]) -> Result<Vec<(usize, Tail)>, StoreError> {
         let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();

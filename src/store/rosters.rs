@@ -128,14 +128,14 @@ impl Store {
 }
 
 const WHEREABOUTS: &str = "select w.n, w.user_id, m.last_seen as online_last_seen, u.last_seen_at, u.show_last_seen, \
-            m.room_id, m.status \
+            m.room_id, m.status, m.invisible \
      from unnest($1::text[]) with ordinality w (user_id, n) \
      left join headcount.users u on u.user_id = w.user_id \
      left join lateral ( \
          select distinct s.room_id from headcount.memberships s where s.user_id = w.user_id \
      ) s on true \
      left join lateral ( \
-         select v.room_id, v.status, v.last_seen from headcount.sightings v \
+         select v.room_id, v.status, v.invisible, v.last_seen from headcount.sightings v \
          where v.room_id = s.room_id and v.user_id = w.user_id \
            and (not v.invisible or $2 or v.user_id = $3) \
          order by v.invisible limit 1 \
@@ -143,7 +143,7 @@ const WHEREABOUTS: &str = "select w.n, w.user_id, m.last_seen as online_last_see
      order by w.n, m.room_id";
 
 /// A user in one room, or in none.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Whereabouts {
     /// Which of those asked for, from 1.
     pub n: i64,
@@ -159,4 +159,6 @@ pub struct Whereabouts {
     pub room_id: Option<String>,
     /// The member's status there.
     pub status: Option<String>,
+    /// Whether others do not see them there.
+    pub invisible: Option<bool>,
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use reqwest::Method;
+use reqwest::{Method, Response};
 use serde_json::Value;
 use sqlx::PgConnection;
 
@@ -55,9 +55,20 @@ impl Heard {
     }
 }
 
+/// A busy machine may take longer for ten thousand members than a stream waits.
+async fn open(client: &Client, path: &str) -> Response {
+    loop {
+        let response = client.request(Method::GET, path).send().await.unwrap();
+        match response.status().as_u16() {
+            200 => return response,
+            status => assert_eq!(status, 503, "{path}"),
+        }
+    }
+}
+
 /// Reads until the end, or until the last frame is as wished after `from`.
 async fn listen(client: &Client, path: &str, from: Instant, count: i32) -> Heard {
-    let response = client.request(Method::GET, path).send().await.unwrap();
+    let response = open(client, path).await;
     let (mut bytes, mut heard) = (Box::pin(response.bytes_stream()), Heard::default());
     let reading = async {
         while heard.last["count"] != count || Instant::now() < from {

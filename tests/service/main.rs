@@ -32,4 +32,5 @@ mod sweeping;
 mod tickets;
 mod tls;
 mod watcher;
+mod watchlists;
 mod who_may;

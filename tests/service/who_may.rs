@@ -77,6 +77,9 @@ impl Callers {
         if operation.path == "/v1/events" {
             path += &format!("?rooms={room}");
         }
+        if operation.path == "/v1/users/events" {
+            path += "?ids=ann,bob";
+        }
         if operation.path == "/v1/admin/users" {
             path += "?search=a";
         }

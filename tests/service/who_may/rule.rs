@@ -109,6 +109,7 @@ pub const OPERATIONS: &[Operation] = &[
     call("POST", "/v1/rooms/{room}/kick", Need::In(Right::Admin), About::Nobody),
     call("GET", "/v1/users/{id}", Need::AnyToken, About::User),
     call("GET", "/v1/users/{id}/presence", Need::AnyToken, About::User),
+    call("GET", "/v1/users/events", Need::AnyToken, About::Nobody),
     call("POST", "/v1/users/presence", Need::AnyToken, About::User),
     call("PUT", "/v1/users/{id}", Need::SelfOrServer, About::User),
     call("DELETE", "/v1/users/{id}", Need::SelfOrServer, About::User),

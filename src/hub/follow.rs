@@ -1,0 +1,352 @@
+//! Followed users: where each of them is, for the watchlists of this replica.
+//!
+//! One task for all watchlists. It is woken by hints, which name rooms: it reads in the log who changed in those since
+//! it last looked, and looks up those of them whom somebody follows, at most four times a second. Every 2 s it also
+//! looks up followed users in turn, hint or no hint. All look-ups are made one after the other, so what is known of a
+//! user never goes back in time.
+//!
+//! Bounded: a user that ten thousand follow is kept and looked up once; a look-up is of at most [`LOOK_MAX`] users, a
+//! turn of [`TURN_MAX`]. A follower is a count of changes seen, not a queue: who is slow sees the newest, and no more.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::{Counted, Unreadable};
+use crate::domain::hint::Hint;
+use crate::domain::id::{RoomId, UserId};
+use crate::domain::member::Viewer;
+use crate::store::rosters::Whereabouts;
+use crate::store::{Store, StoreError, bounded};
+
+/// Between two looks at what hints told of.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Between turns: no change is found later than this, of as many users as a turn has.
+const TURN_EVERY: Duration = Duration::from_secs(2);
+
+/// Users in one look-up, at most: some 20 ms of the database's work.
+const LOOK_MAX: usize = 1000;
+
+/// Users looked up in one turn, at most.
+const TURN_MAX: usize = 5000;
+
+/// Hinted rooms kept apart, at most; of the others, turns find who changed.
+const HINTS_MAX: usize = 10_000;
+
+/// Of a room that was not read before, so many events before the hinted one are: a transaction of a replica logs fewer.
+const EVENTS_BACK: i64 = 500;
+
+/// After a look-up that failed, the next waits this long.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// A new watchlist waits this long for its first look-up, then it is refused.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Watchlists waiting for the task, at most; more wait for a place.
+const REQUESTS_MAX: usize = 1024;
+
+/// Where a user is: an entry per room, those too in which others do not see them; or one without a room.
+pub type Places = Arc<[Whereabouts]>;
+
+/// One followed user.
+struct Followed {
+    known: Mutex<Option<Places>>,
+    changes: AtomicU64,
+}
+
+impl Followed {
+    /// Takes in what was read. Gives whether it tells followers anything.
+    fn learn(&self, places: Places) -> bool {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = known.as_deref().is_none_or(|known| !known.iter().map(shown).eq(places.iter().map(shown)));
+        *known = Some(places);
+        if news {
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+        news
+    }
+}
+
+/// What followers are told of as it changes; when somebody was last seen changes with every heartbeat.
+fn shown(place: &Whereabouts) -> (Option<&str>, Option<&str>, Option<bool>) {
+    (place.room_id.as_deref(), place.status.as_deref(), place.invisible)
+}
+
+struct Request {
+    users: Vec<UserId>,
+    since: Instant,
+    reply: oneshot::Sender<Vec<Arc<Followed>>>,
+}
+
+#[derive(Default)]
+struct Signals {
+    wake: Notify,
+    stale: AtomicBool,
+    /// Room and the lowest version that was hinted since the last look.
+    hinted: Mutex<HashMap<RoomId, i64>>,
+    /// Whether anybody follows anybody: if not, hints are not kept.
+    used: AtomicBool,
+}
+
+impl Signals {
+    fn hint<'a>(&self, hints: impl Iterator<Item = (&'a RoomId, i64)>) {
+        let mut hinted = self.hinted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (room, version) in hints {
+            if hinted.len() < HINTS_MAX || hinted.contains_key(room) {
+                let lowest = hinted.entry(room.clone()).or_insert(version);
+                *lowest = version.min(*lowest);
+            }
+        }
+    }
+}
+
+/// The followers' end of the task. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Follow {
+    requests: mpsc::Sender<Request>,
+    signals: Arc<Signals>,
+    rounds: Arc<watch::Sender<bool>>,
+}
+
+impl Follow {
+    /// Starts the task. It ends when the last handle is gone.
+    pub(super) fn start(store: Store) -> Self {
+        let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+        let (signals, rounds) = (Arc::<Signals>::default(), Arc::new(watch::Sender::new(false)));
+        let now = Instant::now();
+        let task = Task {
+            store,
+            requests: receiver,
+            signals: signals.clone(),
+            rounds: rounds.clone(),
+            users: BTreeMap::new(),
+            due: BTreeSet::new(),
+            rooms: HashMap::new(),
+            turned: None,
+            tick_at: now,
+            turn_at: now,
+        };
+        tokio::spawn(task.run());
+        Self { requests, signals, rounds }
+    }
+
+    /// Says that these rooms may have moved.
+    pub(super) fn hint<'a>(&self, hints: impl Iterator<Item = &'a Hint>) {
+        if !self.signals.used.load(Ordering::Relaxed) {
+            return;
+        }
+        // A version that nobody can have comes from somebody who makes hints up.
+        let lawful = hints.filter(|hint| (1..=i64::MAX - EVENTS_BACK).contains(&hint.version));
+        self.signals.hint(lawful.map(|hint| (&hint.room, hint.version)));
+        self.signals.wake.notify_one();
+    }
+
+    /// Ends every watchlist.
+    pub(super) fn drain(&self) {
+        self.rounds.send_replace(true);
+    }
+
+    /// Whether the last look at the database failed.
+    pub(super) fn stale(&self) -> bool {
+        self.signals.stale.load(Ordering::Relaxed)
+    }
+
+    /// Follows users. They have all been looked up since this was called.
+    pub(super) async fn follow(&self, users: Vec<UserId>, counted: Counted) -> Result<Following, Unreadable> {
+        let rounds = self.rounds.subscribe(); // before the look-up: what changes after it is heard
+        let (reply, answer) = oneshot::channel();
+        let request = Request { users, since: Instant::now(), reply };
+        self.requests.send(request).await.map_err(|_| Unreadable)?;
+        let users = answer.await.map_err(|_| Unreadable)?;
+        Ok(Following { seen: vec![0; users.len()], users, rounds, _counted: counted })
+    }
+}
+
+/// One watchlist.
+pub struct Following {
+    users: Vec<Arc<Followed>>,
+    /// Changes seen, of each.
+    seen: Vec<u64>,
+    rounds: watch::Receiver<bool>,
+    _counted: Counted,
+}
+
+impl Following {
+    /// Who changed since this was last asked, by their place in the list, and where they are. At first all of them.
+    pub fn news(&mut self) -> Vec<(usize, Places)> {
+        let changed =
+            self.users.iter().zip(&mut self.seen).enumerate().filter_map(|(index, (user, seen))| {
+                let changes = user.changes.load(Ordering::Acquire);
+                if changes == *seen {
+                    return None;
+                }
+                *seen = changes; // at or before what is read next
+                let known = user.known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.clone().map(|places| (index, places))
+            });
+        changed.collect()
+    }
+
+    /// Whether the list must end now.
+    pub fn draining(&self) -> bool {
+        *self.rounds.borrow()
+    }
+
+    /// Waits until there may be news.
+    pub async fn woken(&mut self) {
+        if self.rounds.changed().await.is_err() {
+            std::future::pending::<()>().await; // nobody is left to tell anything
+        }
+    }
+}
+
+struct Task {
+    store: Store,
+    requests: mpsc::Receiver<Request>,
+    signals: Arc<Signals>,
+    rounds: Arc<watch::Sender<bool>>,
+    users: BTreeMap<UserId, Arc<Followed>>,
+    /// To be looked up; a part of `users`.
+    due: BTreeSet<UserId>,
+    /// Up to where the log of a room was read. At most [`HINTS_MAX`]; then it begins anew.
+    rooms: HashMap<RoomId, i64>,
+    /// Up to whom the last turn came.
+    turned: Option<UserId>,
+    tick_at: Instant,
+    turn_at: Instant,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let signals = self.signals.clone();
+        let mut waiting: Vec<Request> = Vec::new();
+        loop {
+            // Arm, then read, then wait: a hint that comes while reading wakes the next round.
+            let woken = signals.wake.notified();
+            while let Ok(request) = self.requests.try_recv() {
+                waiting.push(request);
+            }
+            if self.turn_at <= Instant::now() {
+                self.begin_turn();
+            }
+            let hinted = self.tick_at <= Instant::now() && self.hinted();
+            if !waiting.is_empty() || !self.due.is_empty() || hinted {
+                if let Err(error) = self.round(&mut waiting, hinted).await {
+                    self.failed(&error, &mut waiting).await;
+                }
+                continue;
+            }
+            let at = if self.hinted() { self.tick_at.min(self.turn_at) } else { self.turn_at };
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep_until(at), if !self.users.is_empty() => {}
+                request = self.requests.recv() => match request {
+                    Some(request) => waiting.push(request),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn hinted(&self) -> bool {
+        !self.signals.hinted.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Forgets whom nobody follows any more, and has the next ones looked up.
+    fn begin_turn(&mut self) {
+        self.turn_at = Instant::now() + TURN_EVERY;
+        self.users.retain(|_, user| Arc::strong_count(user) > 1);
+        self.due.retain(|user| self.users.contains_key(user));
+        self.signals.used.store(!self.users.is_empty(), Ordering::Relaxed);
+        let from = self.turned.take().map_or(Unbounded, Excluded);
+        let next: Vec<UserId> =
+            self.users.range((from, Unbounded)).take(TURN_MAX).map(|(id, _)| id.clone()).collect();
+        self.turned = next.last().filter(|_| next.len() == TURN_MAX).cloned();
+        self.due.extend(next);
+    }
+
+    /// Who changed in hinted rooms is due; then as many are looked up as go into one, new watchlists first.
+    async fn round(&mut self, waiting: &mut Vec<Request>, hinted: bool) -> Result<(), StoreError> {
+        if hinted {
+            self.tick_at = Instant::now() + TICK;
+            self.read_log().await?;
+        }
+        let mut asked = 0;
+        let opening = waiting.iter().take_while(|request| {
+            asked += request.users.len();
+            asked <= LOOK_MAX
+        });
+        let opened = opening.count();
+        let mut looked: BTreeSet<UserId> = waiting[..opened].iter().flat_map(|r| &r.users).cloned().collect();
+        for user in &looked {
+            let new = || Arc::new(Followed { known: Mutex::new(None), changes: AtomicU64::new(0) });
+            self.users.entry(user.clone()).or_insert_with(new);
+        }
+        self.signals.used.store(!self.users.is_empty(), Ordering::Relaxed);
+        let room = LOOK_MAX.saturating_sub(looked.len());
+        looked.extend(self.due.iter().take(room).cloned());
+        if self.look(looked).await? {
+            self.rounds.send_modify(|_| {}); // the same value: it only wakes
+        }
+        for Request { users, reply, .. } in waiting.drain(..opened) {
+            let _ = reply.send(users.iter().map(|user| self.users[user].clone()).collect()); // they may be gone
+        }
+        Ok(())
+    }
+
+    async fn read_log(&mut self) -> Result<(), StoreError> {
+        let hints = std::mem::take(&mut *self.signals.hinted.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.rooms.len() + hints.len() > HINTS_MAX {
+            self.rooms.clear();
+        }
+        let from = |(room, version): (&RoomId, &i64)| {
+            // What was hinted is read in any case: after a failover a room may be behind where it was.
+            let read = self.rooms.get(room).map_or(version - EVENTS_BACK, |read| (*read).min(version - 1));
+            (room.clone(), read)
+        };
+        let positions: Vec<(RoomId, i64)> = hints.iter().map(from).collect();
+        let moved = bounded(self.store.movers(&positions)).await;
+        let moved =
+            moved.inspect_err(|_| self.signals.hint(hints.iter().map(|(room, version)| (room, *version))))?;
+        for (index, version, users) in moved {
+            self.rooms.insert(positions[index].0.clone(), version);
+            self.due.extend(users.into_iter().filter(|user| self.users.contains_key(user)));
+        }
+        Ok(())
+    }
+
+    /// Looks up users. Gives whether there is news of any.
+    async fn look(&mut self, users: BTreeSet<UserId>) -> Result<bool, StoreError> {
+        let users: Vec<UserId> = users.into_iter().collect();
+        if users.is_empty() {
+            return Ok(false);
+        }
+        // With the eyes of a server: each follower is shown what they may see of it.
+        let found = bounded(self.store.whereabouts(&users, &Viewer::Server)).await?;
+        self.signals.stale.store(false, Ordering::Relaxed);
+        let mut news = false;
+        for places in found.chunk_by(|(one, _), (other, _)| one == other) {
+            let user = &users[places[0].0 - 1]; // whereabouts are counted from 1
+            self.due.remove(user);
+            if let Some(followed) = self.users.get(user) {
+                news |= followed.learn(places.iter().map(|(_, place)| place.clone()).collect());
+            }
+        }
+        Ok(news)
+    }
+
+    /// Who waits too long is refused; who is followed is looked up when the database is back.
+    async fn failed(&mut self, error: &StoreError, waiting: &mut Vec<Request>) {
+        if !self.signals.stale.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "followed users cannot be looked up; watchlists stay open and are marked stale");
+        }
+        waiting.retain(|request| request.since.elapsed() < WAIT_MAX); // dropping the reply refuses
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+}
