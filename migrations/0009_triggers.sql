@@ -60,7 +60,7 @@ begin
     );
     v_touched := array(
         select (
-            t.ord, t.room_id, t.user_id, t.before || (v_before -> t.user_id), t.reason, t.last_seen
+            t.ord, t.room_id, t.user_id, t.before || (v_before -> t.user_id), t.reason, t.last_seen, null
         )::headcount.touched
         from unnest(headcount.remember(array(
             select distinct (0, m.room_id, m.user_id, null)::headcount.touch
@@ -114,7 +114,7 @@ begin
     );
     -- A `left` says nothing of what the member was: that there was one is enough.
     v_touched := array(
-        select (0, m.room_id, m.user_id, '{}', 'left', null)::headcount.touched
+        select (0, m.room_id, m.user_id, '{}', 'left', null, null)::headcount.touched
         from headcount.memberships m
         where m.user_id = any (v_gone) and not m.invisible
         group by m.room_id, m.user_id

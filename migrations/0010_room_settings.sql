@@ -123,6 +123,9 @@ $$;
 create or replace function headcount.decide(p_wave headcount.command[], p_now timestamptz) returns headcount.command[]
 language plpgsql stable as $$
 declare
+    v_leases  boolean := exists (
+        select from headcount.room_settings s where s.lease is not null or s.lease_hidden is not null
+    );
     v_decided headcount.command[];
 begin
     v_decided := (
@@ -142,8 +145,8 @@ begin
                 else 'ok'
             end,
             coalesce(m.known, false), m.company, m.seen_from, p.idle,
-            -- Sessions made by this batch are renewed already, and visible.
-            p.last_seen <> p_now or p.visible <> c.visible
+            -- Sessions made by this batch are renewed already, and visible; but their leases may be set.
+            p.last_seen <> p_now or p.visible <> c.visible or v_leases
         )::headcount.command order by c.ord)
         from unnest(p_wave) c
         left join headcount.presence p on p.session_id = any (array[c.session_id])
