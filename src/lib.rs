@@ -17,7 +17,8 @@
 //!     domain              no async, no I/O, no clock
 //! ```
 //!
-//! `tasks` (sweeper, trimmer, idle, listener) sit beside `http`; `auth` is beside `domain`.
+//! `tasks` (sweeper, trimmer, idle, listener) sit beside `http`; `auth` is beside `domain`. `cli` is beside `app`: the verbs
+//! that ask a running service by HTTP, as any client does, and `doctor`.
 //!
 //! # Where the design is refined
 //!
@@ -29,6 +30,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod commands;
 pub mod domain;
 pub mod http;

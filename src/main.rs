@@ -36,6 +36,7 @@ async fn main() -> ExitCode {
         Command::Migrate(wanted) => migrate(&wanted).await,
         Command::Openapi => openapi(),
         Command::Token(token) => mint(token),
+        Command::Verb(verb) => return headcount::cli::run(verb).await,
     };
     let Err(failure) = result else {
         return ExitCode::SUCCESS;
@@ -100,7 +101,7 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
     let socket = bind(serve.listen)?;
     let keys = Keys::new(
         &server_keys(&serve.server_key),
-        Verifier::new(serve.sources())?,
+        Verifier::new(serve.token_keys.sources())?,
         serve.rooms_default.clone(),
     );
     let scheme = if certificate.is_some() { "https" } else { "http" };

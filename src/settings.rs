@@ -1,21 +1,23 @@
 //! The command line and its settings. Every flag has a `HEADCOUNT_...` variable; a bad value names itself.
 
 pub mod limits;
+pub mod tokens;
+pub mod verbs;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use hyper::Uri;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::auth::remote::Pace;
-use crate::auth::{Grant, Right, Rights, Sources};
+use crate::auth::{Grant, Right, Rights};
 use crate::commands::Timing;
 use crate::domain::lease;
 
 pub use limits::LimitSettings;
+pub use tokens::TokenKeys;
+pub use verbs::Verb;
 
 /// Presence: which users are online, in which room, with which status, right now.
 #[derive(Parser, Debug)]
@@ -39,6 +41,9 @@ pub enum Command {
     Openapi,
     /// Print a token for trying things
     Token(Token),
+    /// Ask a running service, or look whether one can run
+    #[command(flatten)]
+    Verb(Verb),
 }
 
 /// `headcount dev`
@@ -76,27 +81,9 @@ pub struct Serve {
     /// A direct connection for LISTEN, where DATABASE_URL goes through a pooler
     #[arg(long, env = "HEADCOUNT_LISTEN_DATABASE_URL", hide_env_values = true)]
     pub listen_database_url: Option<SecretString>,
-    /// Secret that signs tokens (HS256), at least 32 bytes
-    #[arg(long, env = "HEADCOUNT_JWT_SECRET", hide_env_values = true)]
-    pub jwt_secret: Option<SecretString>,
-    /// The secret that HEADCOUNT_JWT_SECRET replaces, while tokens signed with it are about
-    #[arg(long, env = "HEADCOUNT_JWT_SECRET_PREVIOUS", hide_env_values = true)]
-    pub jwt_secret_previous: Option<SecretString>,
-    /// Public key of tokens in PEM: RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA); read again when it changes
-    #[arg(long, env = "HEADCOUNT_JWT_PUBLIC_KEY_FILE")]
-    pub jwt_public_key_file: Option<PathBuf>,
-    /// Public keys of tokens as a JSON Web Key Set; read again when it changes
-    #[arg(long, env = "HEADCOUNT_JWKS_FILE")]
-    pub jwks_file: Option<PathBuf>,
-    /// The same by HTTPS: fetched at the start, every 5 min, and when a token names a key that is not known
-    #[arg(long, env = "HEADCOUNT_JWKS_URL", value_parser = keys_url)]
-    pub jwks_url: Option<Uri>,
-    /// Tokens must have this `iss`
-    #[arg(long, env = "HEADCOUNT_JWT_ISSUER")]
-    pub jwt_issuer: Option<String>,
-    /// Tokens must have this `aud`
-    #[arg(long, env = "HEADCOUNT_JWT_AUDIENCE")]
-    pub jwt_audience: Option<String>,
+    /// What checks tokens
+    #[command(flatten)]
+    pub token_keys: TokenKeys,
     /// Key of application servers, at least 32 bytes; several separated by commas while one replaces another
     #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true)]
     pub server_key: SecretString,
@@ -295,41 +282,9 @@ impl Dev {
 impl Serve {
     /// Checks the keys: a short one can be guessed.
     pub fn check(&self) -> Result<(), SettingError> {
-        let public =
-            self.jwt_public_key_file.is_some() || self.jwks_file.is_some() || self.jwks_url.is_some();
-        if self.jwt_secret.is_none() && !public {
-            return Err(SettingError(
-                "HEADCOUNT_JWT_SECRET is not set: what signs tokens? (or HEADCOUNT_JWT_PUBLIC_KEY_FILE, \
-                 HEADCOUNT_JWKS_FILE, HEADCOUNT_JWKS_URL)"
-                    .into(),
-            ));
-        }
-        let named = [
-            ("HEADCOUNT_JWT_SECRET", &self.jwt_secret),
-            ("HEADCOUNT_JWT_SECRET_PREVIOUS", &self.jwt_secret_previous),
-        ];
-        for (name, secret) in named {
-            secret.as_ref().map_or(Ok(()), |secret| long_enough(name, secret.expose_secret()))?;
-        }
-        for key in self.server_key.expose_secret().split(',') {
-            long_enough("HEADCOUNT_SERVER_KEY", key.trim())?;
-        }
+        self.token_keys.check()?;
+        server_keys_long_enough(&self.server_key)?;
         self.tuning.check()
-    }
-}
-
-impl Serve {
-    /// What checks tokens.
-    pub fn sources(&self) -> Sources {
-        Sources {
-            secrets: self.jwt_secret.iter().chain(&self.jwt_secret_previous).cloned().collect(),
-            public_key_file: self.jwt_public_key_file.clone(),
-            jwks_file: self.jwks_file.clone(),
-            jwks_url: self.jwks_url.clone(),
-            jwks_pace: Pace::default(),
-            issuer: self.jwt_issuer.clone(),
-            audience: self.jwt_audience.clone(),
-        }
     }
 }
 
@@ -345,6 +300,11 @@ fn exact_origin(origin: &str) -> Result<(), SettingError> {
     }
 }
 
+/// Each of several.
+pub(crate) fn server_keys_long_enough(keys: &SecretString) -> Result<(), SettingError> {
+    keys.expose_secret().split(',').try_for_each(|key| long_enough("HEADCOUNT_SERVER_KEY", key.trim()))
+}
+
 fn long_enough(name: &str, key: &str) -> Result<(), SettingError> {
     if key.len() >= 32 { Ok(()) } else { Err(SettingError(format!("{name} must be at least 32 bytes long"))) }
 }
@@ -355,19 +315,6 @@ fn between(name: &str, value: Duration, min: Duration, max: Duration) -> Result<
     }
     let [value, min, max] = [value, min, max].map(humantime::format_duration);
     Err(SettingError(format!("{name} is {value}; it must be between {min} and {max}")))
-}
-
-/// Whoever can change what comes from there can sign tokens: no plain HTTP but on this machine.
-fn keys_url(text: &str) -> Result<Uri, String> {
-    let url: Uri = text.parse().map_err(|error: hyper::http::uri::InvalidUri| error.to_string())?;
-    let host = url.host().unwrap_or_default();
-    let here =
-        host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    match url.scheme_str() {
-        Some("https") => Ok(url),
-        Some("http") if here => Ok(url),
-        _ => Err("an https: address (http: on this machine only)".into()),
-    }
 }
 
 /// Patterns separated by commas, as the claim `rooms` in its short form.

@@ -18,6 +18,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("hub", &["domain", "store"]),
     ("tasks", &["domain", "store", "commands", "hub"]),
     ("http", &["domain", "auth", "store", "commands", "hub", "settings"]),
+    // Verbs are clients: of the service they know what it tells, and of `http` its document and certificates.
+    ("cli", &["domain", "auth", "store", "http", "settings"]),
 ];
 
 /// Names that a layer must not use, and why.
@@ -27,6 +29,11 @@ const MUST_NOT_SAY: &[(&str, &[&str], &str)] = &[
     ("commands", &["sqlx::query"], "the only SQL is in store"),
     ("hub", &["sqlx", "actix"], "neither SQL nor HTTP"),
     ("tasks", &["sqlx::query"], "the only SQL is in store"),
+    (
+        "cli",
+        &["sqlx::query", "println!", "actix"],
+        "no SQL, no server, and a closed standard output is no panic",
+    ),
 ];
 
 fn rust_files(folder: &str) -> Vec<PathBuf> {

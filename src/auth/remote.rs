@@ -94,6 +94,12 @@ impl Remote {
         Ok(Self { url, client, pace, keys, wanted, fetches })
     }
 
+    /// Fetches once, and says how many keys it found, or why none.
+    pub async fn look(&self) -> Result<usize, String> {
+        self.fetch().await.map_err(|error| error.to_string())?;
+        Ok(self.with_keys(<[_]>::len))
+    }
+
     /// Fetches for as long as it is polled.
     pub async fn run(&self) {
         loop {
@@ -154,7 +160,7 @@ impl Remote {
 }
 
 /// The system's roots vouch for a server. Where it is on this machine, by plain HTTP, none need be there.
-fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, std::io::Error> {
+pub fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, std::io::Error> {
     let provider = ring::default_provider();
     let builder = HttpsConnectorBuilder::new();
     if url.scheme() == Some(&Scheme::HTTPS) {
@@ -169,7 +175,7 @@ fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, std::io::Error>
 }
 
 /// The reason is in the last of them.
-fn causes(error: &dyn std::error::Error) -> String {
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -5,6 +5,7 @@
 //! A connection whose call was cut short (cancelled, timed out, failed) is closed, never pooled again: nobody
 //! knows what is still on its wire.
 
+pub mod checkup;
 pub mod commands;
 pub mod embedded;
 pub mod error;

@@ -73,7 +73,7 @@ const TOTALS: &str = "select clock_timestamp() as now, r.rooms, r.members, p.ses
      cross join headcount.sweep_state s";
 
 // A connection that never said anything has no state_change yet.
-const PEERS: &str = "select split_part(application_name, ' ', 2) as name, \
+pub(super) const PEERS: &str = "select split_part(application_name, ' ', 2) as name, \
             count(*) filter (where application_name like 'headcount %') as connections, \
             bool_or(application_name like 'headcount-listener %') as listening, \
             max(coalesce(state_change, backend_start)) as heard_at \

@@ -16,7 +16,7 @@ use crate::deployment::PATIENCE;
 use crate::processes::serve_with;
 
 /// A Postgres on TCP that speaks TLS. Ends with this value.
-struct Encrypted {
+pub struct Encrypted {
     child: Child,
     port: u16,
     _home: TempDir,
@@ -25,6 +25,11 @@ struct Encrypted {
 impl Encrypted {
     /// On a cluster that the launcher made; by hand, because the launcher never listens on a network.
     async fn start(authority: &Authority) -> Self {
+        Self::admitting(authority, "hostssl all all 127.0.0.1/32 trust\n").await
+    }
+
+    /// With these lines in `pg_hba.conf`.
+    pub async fn admitting(authority: &Authority, lines: &str) -> Self {
         let home = tempfile::Builder::new().prefix("hct-").tempdir().unwrap();
         let options = EmbeddedOptions {
             data_dir: home.path().to_owned(),
@@ -39,13 +44,33 @@ impl Encrypted {
             std::fs::copy(authority.file(file), cluster.join(file)).unwrap();
             hand_over(&cluster.join(file), &cluster);
         }
-        std::fs::write(cluster.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 trust\n").unwrap();
+        std::fs::write(cluster.join("pg_hba.conf"), lines).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         Self { child: postgres(&cluster, port), port, _home: home }
     }
 
     fn url(&self, parameters: &str) -> String {
         format!("postgres://postgres@localhost:{}/headcount?{parameters}", self.port)
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Connects, when it has started.
+    pub async fn connect(&self, parameters: &str) -> PgConnection {
+        let options: PgConnectOptions = self.url(parameters).parse().unwrap();
+        let connecting = async {
+            loop {
+                match PgConnection::connect_with(&options).await {
+                    Ok(connection) => return connection,
+                    Err(sqlx::Error::Io(_) | sqlx::Error::Database(_)) => tokio::task::yield_now().await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, connecting).await.expect("Postgres starts")
     }
 }
 
@@ -95,18 +120,9 @@ async fn verify_full_takes_the_right_postgres_and_no_other() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     authority.issue(&["localhost"]);
     let server = Encrypted::start(&authority).await;
-    let good = server.url(&format!("sslmode=verify-full&sslrootcert={}", authority.path("ca.pem")));
-    let options: PgConnectOptions = good.parse().unwrap();
-    let connecting = async {
-        loop {
-            match PgConnection::connect_with(&options).await {
-                Ok(connection) => return connection,
-                Err(sqlx::Error::Io(_) | sqlx::Error::Database(_)) => tokio::task::yield_now().await,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    };
-    let mut connection = tokio::time::timeout(PATIENCE, connecting).await.expect("Postgres starts");
+    let parameters = format!("sslmode=verify-full&sslrootcert={}", authority.path("ca.pem"));
+    let good = server.url(&parameters);
+    let mut connection = server.connect(&parameters).await;
     let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     assert!(sqlx::query_scalar::<_, bool>(encrypted).fetch_one(&mut connection).await.unwrap());
 

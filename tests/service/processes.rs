@@ -31,8 +31,10 @@ pub fn serve_logged(
     variables: &[(&str, &str)],
     log: Stdio,
 ) -> Process {
+    let anywhere: &[&str] = if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
     let mut child = Command::new(env!("CARGO_BIN_EXE_headcount"))
-        .args(["serve", "--listen", "127.0.0.1:0"])
+        .arg("serve")
+        .args(anywhere)
         .args(arguments)
         .env("DATABASE_URL", database_url)
         .env("HEADCOUNT_JWT_SECRET", JWT_SECRET)
@@ -49,13 +51,16 @@ pub fn serve_logged(
 
 impl Process {
     pub fn user(&self, id: &str) -> Client {
+        self.caller(token(id, Rights::everywhere()))
+    }
+
+    pub fn server(&self) -> Client {
+        self.caller(SERVER_KEY.to_owned())
+    }
+
+    fn caller(&self, credential: String) -> Client {
         let base = self.address.clone();
-        Client {
-            http: reqwest::Client::new(),
-            base,
-            credential: token(id, Rights::everywhere()),
-            session: uuid::Uuid::new_v4(),
-        }
+        Client { http: reqwest::Client::new(), base, credential, session: uuid::Uuid::new_v4() }
     }
 }
 

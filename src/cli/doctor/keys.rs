@@ -1,0 +1,121 @@
+//! Settings and keys: what `serve` refuses to start with, and what it would only find out later.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::finding::Finding;
+use crate::auth::{KeyError, Verifier};
+use crate::http::tls::Certificate;
+use crate::settings::server_keys_long_enough;
+use crate::settings::verbs::Doctor;
+
+const MAKE_ONE: &str = "at least 32 random bytes, such as `openssl rand -hex 32` prints";
+
+/// Looks at them.
+pub async fn look(wanted: &Doctor) -> Vec<Finding> {
+    let mut found = vec![settings(wanted), tokens(wanted), server_key(wanted)];
+    found.extend(key_files(wanted).await);
+    found.extend(certificate(wanted));
+    found
+}
+
+fn settings(wanted: &Doctor) -> Finding {
+    match wanted.tuning.check() {
+        Ok(()) => Finding::ok("settings", "all within their ranges"),
+        Err(error) => Finding::fail(
+            "settings",
+            error.to_string(),
+            "Correct that variable; `headcount serve --help` tells what each may be.",
+        ),
+    }
+}
+
+fn tokens(wanted: &Doctor) -> Finding {
+    let keys = &wanted.token_keys;
+    let set = |secret: &&SecretString| !secret.expose_secret().is_empty();
+    match keys.check() {
+        Err(error) => Finding::fail(
+            "tokens",
+            error.to_string(),
+            format!("Set HEADCOUNT_JWT_SECRET, here and where your application signs tokens, to {MAKE_ONE}."),
+        ),
+        Ok(()) if same(keys.jwt_secret.as_ref(), wanted.credential.server_key.as_ref().filter(set)) => {
+            Finding::warn(
+                "tokens",
+                "HEADCOUNT_JWT_SECRET and HEADCOUNT_SERVER_KEY are the same",
+                format!(
+                    "Set one of them to something else, {MAKE_ONE}: who may sign tokens need not be the server."
+                ),
+            )
+        }
+        Ok(()) if keys.jwt_secret.is_some() => Finding::ok("tokens", "HEADCOUNT_JWT_SECRET is long enough"),
+        Ok(()) => Finding::ok("tokens", "signed by keys whose public halves are here"),
+    }
+}
+
+fn same(secret: Option<&SecretString>, other: Option<&SecretString>) -> bool {
+    secret.zip(other).is_some_and(|(secret, other)| secret.expose_secret() == other.expose_secret())
+}
+
+fn server_key(wanted: &Doctor) -> Finding {
+    let mend = || format!("Set HEADCOUNT_SERVER_KEY, here and in your application's server, to {MAKE_ONE}.");
+    let Some(keys) = &wanted.credential.server_key else {
+        return Finding::fail(
+            "server key",
+            "HEADCOUNT_SERVER_KEY is not set, and serve does not start without",
+            mend(),
+        );
+    };
+    match server_keys_long_enough(keys) {
+        Ok(()) => Finding::ok("server key", "HEADCOUNT_SERVER_KEY is long enough"),
+        Err(error) => Finding::fail("server key", error.to_string(), mend()),
+    }
+}
+
+/// Reads the files as `serve` does, and fetches what it would.
+async fn key_files(wanted: &Doctor) -> Option<Finding> {
+    let keys = &wanted.token_keys;
+    let verifier = match Verifier::new(keys.sources()) {
+        Ok(verifier) => verifier,
+        Err(error) => return Some(unusable(&error)),
+    };
+    if let (Some(remote), Some(url)) = (verifier.remote(), &keys.jwks_url) {
+        return Some(match remote.look().await {
+            Ok(count) => Finding::ok("token keys", format!("{count} from {url}")),
+            Err(reason) => Finding::fail(
+                "token keys",
+                format!("HEADCOUNT_JWKS_URL gives none: {reason}"),
+                format!(
+                    "Make {url} answer this machine with a JSON Web Key Set (try curl), or correct HEADCOUNT_JWKS_URL."
+                ),
+            ),
+        });
+    }
+    verifier.has_files().then(|| Finding::ok("token keys", "the files can be read and hold public keys"))
+}
+
+fn unusable(error: &KeyError) -> Finding {
+    let mend = match error {
+        KeyError::File(..) => {
+            "Correct the path in HEADCOUNT_JWT_PUBLIC_KEY_FILE or HEADCOUNT_JWKS_FILE, and let the user that runs headcount read it."
+        }
+        KeyError::NoKey(_) => {
+            "Put a public key into it: RSA, P-256 or Ed25519, in PEM (HEADCOUNT_JWT_PUBLIC_KEY_FILE) or as a JSON Web Key \
+             Set (HEADCOUNT_JWKS_FILE)."
+        }
+        KeyError::Roots(_) => "Install the system's root certificates (Debian: ca-certificates).",
+    };
+    Finding::fail("token keys", error.to_string(), mend)
+}
+
+fn certificate(wanted: &Doctor) -> Option<Finding> {
+    let (chain, key) = wanted.tls_cert.clone().zip(wanted.tls_key.clone())?;
+    Some(match Certificate::open(chain, key) {
+        Ok(_) => Finding::ok("certificate", "certificate and key are a pair"),
+        Err(error) => Finding::fail(
+            "certificate",
+            error.to_string(),
+            "Correct HEADCOUNT_TLS_CERT and HEADCOUNT_TLS_KEY: a certificate with its chain and its own key, in PEM, that \
+             the user that runs headcount may read.",
+        ),
+    })
+}

@@ -1,0 +1,127 @@
+//! One look at a service.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::cli::client::Client;
+use crate::cli::metrics::Metrics;
+use crate::cli::refusal::CallError;
+use crate::domain::cursor::Cursor;
+
+/// Whole seconds of the log that rates of events are of.
+pub const SECONDS: u32 = 10;
+
+/// Rooms whose position is asked for at once.
+const AT_ONCE: usize = 4;
+
+/// What was there.
+pub struct Look {
+    /// When.
+    pub at: Instant,
+    /// The whole deployment.
+    pub overview: Overview,
+    /// Of the replica that answers; none where they are not served, or not here.
+    pub metrics: Metrics,
+    /// How far each room's log is.
+    pub positions: BTreeMap<String, Cursor>,
+}
+
+/// `GET /v1/admin/overview`
+#[derive(Deserialize)]
+pub struct Overview {
+    pub rooms: i64,
+    pub members: i64,
+    pub sessions: i64,
+    pub fullest: Vec<Room>,
+    pub seconds: Vec<Second>,
+    pub sweep: Sweep,
+    pub replicas: Vec<Replica>,
+    pub here: Here,
+}
+
+/// A room.
+#[derive(Deserialize)]
+pub struct Room {
+    pub room: String,
+    pub count: i64,
+}
+
+/// Events of a second.
+#[derive(Deserialize)]
+pub struct Second {
+    pub joined: u64,
+    pub updated: u64,
+    pub left: u64,
+}
+
+/// The sweep.
+#[derive(Deserialize)]
+pub struct Sweep {
+    pub age_ms: u64,
+    pub recovering: bool,
+}
+
+/// A replica.
+#[derive(Deserialize)]
+pub struct Replica {
+    pub name: String,
+    pub connections: i64,
+    pub listening: bool,
+    pub quiet_ms: u64,
+}
+
+/// The replica that answers.
+#[derive(Deserialize)]
+pub struct Here {
+    pub name: String,
+    pub watchers: u64,
+    pub stale: bool,
+}
+
+#[derive(Deserialize)]
+struct Position {
+    cursor: String,
+}
+
+impl Look {
+    /// Looks.
+    pub async fn take(client: &Client, rooms: u8) -> Result<Self, CallError> {
+        let overview = format!("/v1/admin/overview?seconds={SECONDS}&rooms={rooms}");
+        let overview: Overview = client.get(&overview).await?;
+        let metrics = Metrics::read(client).await;
+        let at = Instant::now();
+        let positions = stream::iter(&overview.fullest).map(|room| position(client, &room.room));
+        let positions: Vec<_> = positions.buffer_unordered(AT_ONCE).collect().await;
+        Ok(Self { at, overview, metrics, positions: positions.into_iter().flatten().collect() })
+    }
+
+    /// How much a number of the replica grew in a second since then; none when it cannot be known: it is not told, or by
+    /// another replica, or by one that was started again.
+    pub fn rate(&self, before: &Self, metric: &str) -> Option<f64> {
+        if self.overview.here.name != before.overview.here.name {
+            return None;
+        }
+        let grown = self.metrics.total(metric)? - before.metrics.total(metric)?;
+        (grown >= 0.0).then(|| grown / self.seconds_since(before))
+    }
+
+    /// Changes of a room in a second since then; none when it was not looked at, or another epoch has begun.
+    pub fn changes(&self, before: &Self, room: &str) -> Option<f64> {
+        let (now, then) = (self.positions.get(room)?, before.positions.get(room)?);
+        let versions = u32::try_from(now.version - then.version).ok().filter(|_| now.epoch == then.epoch)?;
+        Some(f64::from(versions) / self.seconds_since(before))
+    }
+
+    fn seconds_since(&self, before: &Self) -> f64 {
+        self.at.duration_since(before.at).as_secs_f64().max(0.001)
+    }
+}
+
+/// A room that cannot be read now has no rate now.
+async fn position(client: &Client, room: &str) -> Option<(String, Cursor)> {
+    let found: Position = client.get(&format!("/v1/rooms/{room}?limit=1")).await.ok()?;
+    Some((room.to_owned(), found.cursor.parse().ok()?))
+}

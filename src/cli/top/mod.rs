@@ -1,0 +1,74 @@
+//! `headcount top`: looks again and again, and shows what is there and how fast it changes.
+//!
+//! What it asks for is a few statements for the database, so that it may run all day: an overview, and the position of
+//! each room that it shows. Totals, rooms and replicas are those of the whole deployment; watchers and heartbeats those of
+//! the replica that answers, since nobody knows the others'.
+
+mod look;
+mod screen;
+mod view;
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+
+use super::Failure;
+use super::client::Client;
+use super::out::{self, Out};
+use super::refusal::CallError;
+use super::watch::interrupted;
+use crate::settings::verbs::Top;
+use look::Look;
+use screen::Screen;
+
+/// Between looks.
+const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
+
+/// Shows it, once or until it is told to stop.
+pub async fn run(wanted: Top, out: &mut Out) -> Result<(), Failure> {
+    if !INTERVALS.contains(&wanted.interval) {
+        return Err(Failure::Usage("--interval is 500ms to 1h".into()));
+    }
+    let client = Client::new(&wanted.target)?;
+    let first = Look::take(&client, wanted.rooms).await?;
+    if wanted.once || !out.is_terminal() {
+        sleep(wanted.interval).await;
+        let second = Look::take(&client, wanted.rooms).await?;
+        let lines = view::lines(client.base(), &second, Some(&first));
+        return lines.iter().try_for_each(|line| out.line(line));
+    }
+    let screen = Screen::enter(out)?;
+    tokio::select! {
+        failed = show(&client, &wanted, first, &screen) => failed,
+        () = interrupted() => Ok(()),
+        () = screen.quit() => Ok(()),
+        () = out::closed() => Err(Failure::Closed),
+    }
+}
+
+/// Only ever returns a failure. A service that is away is waited for: its restart is what somebody may want to see.
+async fn show(client: &Client, wanted: &Top, first: Look, screen: &Screen) -> Result<(), Failure> {
+    let mut resized = signal(SignalKind::window_change()).expect("a signal handler can be installed");
+    let (mut now, mut before) = (first, None);
+    let mut lines = view::lines(client.base(), &now, None);
+    loop {
+        screen.draw(&lines)?;
+        tokio::select! {
+            () = sleep(wanted.interval) => {}
+            _ = resized.recv() => continue,
+        }
+        match Look::take(client, wanted.rooms).await {
+            Ok(look) => {
+                before = Some(std::mem::replace(&mut now, look));
+                lines = view::lines(client.base(), &now, before.as_ref());
+            }
+            Err(error) => lines = troubled(&error, view::lines(client.base(), &now, before.as_ref())),
+        }
+    }
+}
+
+fn troubled(error: &CallError, lines: Vec<String>) -> Vec<String> {
+    let trouble = format!("{}: {error}", out::clock(time::OffsetDateTime::now_utc()));
+    [trouble, "What was known before:".into(), String::new()].into_iter().chain(lines).collect()
+}

@@ -1,0 +1,56 @@
+//! `headcount user`
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::client::Client;
+use super::out::Out;
+use super::table::Table;
+use super::who::{readable, word};
+use crate::domain::id::UserId;
+use crate::domain::member::Status;
+use crate::settings::verbs::User;
+
+/// Users in one question, at most.
+const IDS_MAX: usize = 1000;
+
+/// Where a user is.
+#[derive(Deserialize, Serialize)]
+struct UserPresence {
+    id: String,
+    online: bool,
+    status: Option<Status>,
+    rooms: Vec<String>,
+    last_seen: Option<String>,
+}
+
+/// The answer.
+#[derive(Deserialize)]
+struct UsersPresence {
+    users: Vec<UserPresence>,
+}
+
+/// Prints where the users are, in the order asked.
+pub async fn run(wanted: User, out: &mut Out) -> Result<(), Failure> {
+    let client = Client::new(&wanted.target)?;
+    let mut found = Vec::with_capacity(wanted.users.len());
+    for ids in wanted.users.chunks(IDS_MAX) {
+        found.append(&mut ask(&client, ids).await?);
+    }
+    if wanted.json {
+        return found.iter().try_for_each(|user| out.json(user));
+    }
+    let mut table = Table::new(&["USER", "STATUS", "LAST SEEN", "ROOMS"]);
+    for UserPresence { id, status, rooms, last_seen, .. } in found {
+        let status = status.map_or("offline", word).to_owned();
+        let last_seen = last_seen.map_or_else(|| "never, or not told".to_owned(), |at| readable(&at));
+        table.row([id, status, last_seen, rooms.join(" ")]);
+    }
+    table.lines().iter().try_for_each(|line| out.line(line))
+}
+
+async fn ask(client: &Client, ids: &[UserId]) -> Result<Vec<UserPresence>, Failure> {
+    let body: Value = json!({ "ids": ids });
+    Ok(client.post::<UsersPresence>("/v1/users/presence", &body).await?.users)
+}

@@ -1,0 +1,114 @@
+//! `headcount who`
+
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use super::client::{Client, encoded};
+use super::out::{self, Out};
+use super::table::Table;
+use crate::domain::id::RoomId;
+use crate::domain::member::{Member, Status};
+use crate::settings::verbs::Who;
+
+/// Members on a page: as many as there may be.
+const PAGE: usize = 1000;
+
+/// A page of the roster.
+#[derive(Deserialize)]
+struct Page {
+    cursor: String,
+    count: i64,
+    members: Vec<Member>,
+    next: Option<String>,
+    #[serde(default)]
+    stale: bool,
+}
+
+/// All pages.
+#[derive(Serialize)]
+struct Roster {
+    room: RoomId,
+    /// That of the first page: a stream resumed from here tells again what changed while the others were read, and
+    /// misses nothing.
+    cursor: String,
+    count: i64,
+    members: Vec<Member>,
+    stale: bool,
+}
+
+/// Prints everybody in the room.
+pub async fn run(wanted: Who, out: &mut Out) -> Result<(), Failure> {
+    let client = Client::new(&wanted.target)?;
+    let roster = read(&client, &wanted).await?;
+    if wanted.json {
+        return out.json(&roster);
+    }
+    if roster.stale {
+        out::note("the service cannot reach its database; this is what it knew before");
+    }
+    let Roster { room, cursor, count, members, .. } = roster;
+    out.line(&format!("{room}: {count} {} (at {cursor})", if count == 1 { "member" } else { "members" }))?;
+    if members.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&["USER", "NAME", "STATUS", ">SESSIONS", "SINCE"]);
+    for member in members {
+        let (status, since) = (shown(&member), out::moment(member.joined_at));
+        table.row([
+            member.id.to_string(),
+            member.name.to_string(),
+            status,
+            member.sessions.to_string(),
+            since,
+        ]);
+    }
+    table.lines().iter().try_for_each(|line| out.line(line))
+}
+
+async fn read(client: &Client, wanted: &Who) -> Result<Roster, Failure> {
+    let mut found = page(client, wanted, None).await?;
+    let mut roster = Roster {
+        room: wanted.room.clone(),
+        cursor: found.cursor,
+        count: found.count,
+        members: found.members,
+        stale: found.stale,
+    };
+    while let Some(after) = found.next.take() {
+        found = page(client, wanted, Some(&after)).await?;
+        roster.count = found.count;
+        roster.stale |= found.stale;
+        roster.members.append(&mut found.members);
+    }
+    Ok(roster)
+}
+
+async fn page(client: &Client, wanted: &Who, after: Option<&str>) -> Result<Page, Failure> {
+    let room = &wanted.room;
+    let mut path = format!("/v1/rooms/{room}?limit={PAGE}");
+    if let Some(after) = after {
+        path = format!("{path}&after={}", encoded(after));
+    }
+    Ok(client.get(&path).await?)
+}
+
+/// Their status, and whether others see them.
+pub(super) fn shown(member: &Member) -> String {
+    let status = word(member.status);
+    if member.invisible { format!("{status}, invisible") } else { status.to_owned() }
+}
+
+/// Their status.
+pub(super) fn word(status: Status) -> &'static str {
+    match status {
+        Status::Online => "online",
+        Status::Idle => "idle",
+        Status::Dnd => "dnd",
+    }
+}
+
+/// `2026-11-24T12:01:03.456Z` as people write it.
+pub(super) fn readable(moment: &str) -> String {
+    let seconds = moment.split_once('.').map_or(moment.to_owned(), |(seconds, _)| format!("{seconds}Z"));
+    seconds.replacen('T', " ", 1)
+}

@@ -1,0 +1,202 @@
+//! What can be asked of a running service, and what `doctor` needs to know.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use secrecy::SecretString;
+
+use super::{Database, TokenKeys, Tuning, duration};
+use crate::domain::id::{RoomId, UserId};
+
+/// Exit codes, for every verb's `--help`.
+const EXITS: &str =
+    "Exit code: 0 done, 1 failed (standard error says why and what to do), 2 not a valid command line.";
+
+/// Asks a running service, or looks whether one can run.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Print who is in a room
+    #[command(after_help = EXITS)]
+    Who(Who),
+    /// Print where users are, and when they were last seen
+    #[command(after_help = EXITS)]
+    User(User),
+    /// Print changes of rooms as they happen, until Ctrl-C
+    #[command(after_help = EXITS)]
+    Watch(Watch),
+    /// Show rooms, replicas and rates, again and again
+    #[command(after_help = EXITS)]
+    Top(Top),
+    /// Remove a member from a room
+    #[command(after_help = EXITS)]
+    Kick(Kick),
+    /// Look for what is wrong with a set-up, and say what mends it
+    #[command(
+        after_help = "Takes what `serve` takes, from the same variables; with --url it also looks at a running \
+        service, from here.\n\nExit code: 0 nothing is broken (there may be warnings), 1 something is, 2 not a valid command line."
+    )]
+    Doctor(Box<Doctor>),
+    /// Print a script that completes this command in a shell
+    #[command(after_help = "For bash: source <(headcount completions bash)")]
+    Completions(Completions),
+}
+
+/// Which service, and who is asking.
+#[derive(Args, Debug, Clone)]
+pub struct Target {
+    /// Address of the service
+    #[arg(long, env = "HEADCOUNT_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub url: String,
+    /// Who is asking
+    #[command(flatten)]
+    pub credential: Credential,
+}
+
+/// Who is asking.
+#[derive(Args, Debug, Clone)]
+pub struct Credential {
+    /// Ask as an application's server, with this key; of several separated by commas, the first
+    #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true, value_name = "KEY")]
+    pub server_key: Option<SecretString>,
+    /// Ask as a user, with this token; goes before the server key
+    #[arg(long, env = "HEADCOUNT_TOKEN", hide_env_values = true)]
+    pub token: Option<SecretString>,
+}
+
+/// `headcount who`
+#[derive(Args, Debug)]
+pub struct Who {
+    /// The room
+    #[arg(value_parser = room)]
+    pub room: RoomId,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `headcount user`
+#[derive(Args, Debug)]
+pub struct User {
+    /// User ids
+    #[arg(required = true, value_parser = user, value_name = "USER")]
+    pub users: Vec<UserId>,
+    /// Print a JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `headcount watch`
+#[derive(Args, Debug)]
+pub struct Watch {
+    /// The rooms, at most 32
+    #[arg(required = true, num_args = 1..=32, value_parser = room, value_name = "ROOM")]
+    pub rooms: Vec<RoomId>,
+    /// How much to print
+    #[arg(long, value_enum, default_value = "diff")]
+    pub mode: WatchMode,
+    /// Print each frame as a line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// How much to print.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchMode {
+    /// Who is there, then who joins, changes and leaves.
+    Diff,
+    /// The whole list at each change.
+    List,
+    /// How many there are, at each change.
+    Count,
+}
+
+/// `headcount top`
+#[derive(Args, Debug)]
+pub struct Top {
+    /// Between two looks [500ms to 1h]
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub interval: Duration,
+    /// Look twice, one interval apart, print one table, and stop; so it is, too, when standard output is no terminal
+    #[arg(long)]
+    pub once: bool,
+    /// Rooms to show, the fullest first
+    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub rooms: u8,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `headcount kick`
+#[derive(Args, Debug)]
+pub struct Kick {
+    /// The room
+    #[arg(value_parser = room)]
+    pub room: RoomId,
+    /// Whom
+    #[arg(value_parser = user)]
+    pub user: UserId,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `headcount doctor`
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// A running service to look at, from here
+    #[arg(long, env = "HEADCOUNT_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// With what to ask it; else one is signed with HEADCOUNT_JWT_SECRET
+    #[command(flatten)]
+    pub credential: Credential,
+    /// Do not wait 16 s to see whether something cuts streams that are silent
+    #[arg(long)]
+    pub quick: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which database
+    #[command(flatten)]
+    pub database: Database,
+    /// A direct connection for LISTEN, where DATABASE_URL goes through a pooler
+    #[arg(long, env = "HEADCOUNT_LISTEN_DATABASE_URL", hide_env_values = true)]
+    pub listen_database_url: Option<SecretString>,
+    /// What checks tokens
+    #[command(flatten)]
+    pub token_keys: TokenKeys,
+    /// Certificate to show to clients
+    #[arg(long, env = "HEADCOUNT_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, env = "HEADCOUNT_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Everything else
+    #[command(flatten)]
+    pub tuning: Tuning,
+}
+
+/// `headcount completions`
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// Which shell
+    pub shell: clap_complete::Shell,
+}
+
+fn room(text: &str) -> Result<RoomId, String> {
+    RoomId::parse(text).map_err(|error| error.to_string())
+}
+
+fn user(text: &str) -> Result<UserId, String> {
+    UserId::parse(text).map_err(|error| error.to_string())
+}
