@@ -57,7 +57,8 @@ struct Read {
     first: Whole,
     /// Rooms whose log does not reach back to what was known.
     anew: Whole,
-    tails: Vec<(RoomId, Tail)>,
+    /// With the version that each is after.
+    tails: Vec<(RoomId, i64, Tail)>,
     replays: HashMap<RoomId, Vec<(i64, Tail)>>,
 }
 
@@ -193,7 +194,7 @@ impl Feed {
                 room.restart(cursor, roster); // nobody has been told anything of it: no frame
             }
         }
-        for (id, tail) in read.tails.iter().filter(|(_, tail)| tail.complete) {
+        for (id, _, tail) in read.tails.iter().filter(|(_, _, tail)| tail.complete) {
             if let Some(frame) = self.rooms.get_mut(id).and_then(|room| room.advance(tail)) {
                 frames.insert(id.clone(), frame);
             }
@@ -204,13 +205,16 @@ impl Feed {
                 frames.insert(id, frame);
             }
         }
+        // Who comes back to exactly where the room was missed what it has done since.
+        let since: HashMap<_, _> = read.tails.iter().map(|(id, after, tail)| (id, (*after, tail))).collect();
         for id in due {
             self.dirty.remove(&id);
             let Some(room) = self.rooms.get_mut(&id) else {
                 continue;
             };
             let replays = read.replays.get(&id).into_iter().flatten();
-            room.answer_waiting(&replays.map(|(version, tail)| (*version, tail)).collect());
+            let replays = replays.map(|(version, tail)| (*version, tail)).chain(since.get(&id).copied());
+            room.answer_waiting(&replays.collect());
             if let Some(frame) = frames.remove(&id) {
                 room.due_at = Instant::now() + room.spacing();
                 send(&self.workers, room, frame).await;
@@ -243,12 +247,12 @@ async fn read(store: &Store, rooms: &HashMap<RoomId, Room>, due: &[RoomId]) -> R
     for (index, tail) in store.tails(&positions).await? {
         let (id, cursor) = &positions[index];
         if index < heads.len() {
-            tails.push((id.clone(), tail));
+            tails.push((id.clone(), cursor.version, tail));
         } else {
             replays.entry(id.clone()).or_default().push((cursor.version, tail));
         }
     }
-    let broken = tails.iter().filter(|(_, tail)| !tail.complete).map(|(id, _)| id.clone()).collect();
+    let broken = tails.iter().filter(|(_, _, tail)| !tail.complete).map(|(id, ..)| id.clone()).collect();
     Ok(Read { first, anew: load(store, broken).await?, tails, replays })
 }
 
