@@ -16,3 +16,4 @@ mod sweeps;
 mod transactions;
 mod triggers;
 mod trims;
+mod webhooks;

@@ -22,6 +22,18 @@ const CALLED: &[&str] = &[
     "sweep",
     "trim",
     "unseen_member",
+    "webhook_accept",
+    "webhook_delete",
+    "webhook_fail",
+    "webhook_gone",
+    "webhook_hold",
+    "webhook_make",
+    "webhook_members",
+    "webhook_put",
+    "webhook_release",
+    "webhook_retention",
+    "webhook_target",
+    "webhook_tick",
 ];
 
 /// Each refused for want of a right: what an attacker who has the service's password would try.
@@ -37,6 +49,10 @@ const REFUSED: &[&str] = &[
     "do $$ begin lock table headcount.rooms in access exclusive mode; end $$",
     "select salt from headcount.lineage",
     "select * from headcount.departures",
+    "select * from headcount.webhook_secrets",
+    "update headcount.webhooks set url = 'https://evil.example/'",
+    "delete from headcount.webhook_outbox",
+    "select headcount.webhook_route(1)",
     "select headcount.new_lineage()",
     "select headcount.end_sessions('{}')",
     "select headcount.join('lobby', 'eve', gen_random_uuid())",
@@ -101,7 +117,7 @@ async fn what_runs_with_the_owners_rights_looks_names_up_nowhere_else() {
     assert_eq!(count(&mut database.connect().await, open).await, 0);
     let all =
         "select count(*) from pg_proc p where p.pronamespace = 'headcount'::regnamespace and p.prosecdef";
-    assert_eq!(count(&mut database.connect().await, all).await, 20);
+    assert_eq!(count(&mut database.connect().await, all).await, 32);
 }
 
 #[tokio::test]
