@@ -21,13 +21,15 @@ use crate::http::limits::Limits;
 use crate::http::operators::Audience;
 use crate::http::problem::{Code, Problem};
 use crate::http::tls::Certificate;
-use crate::http::{Service, browser};
+use crate::http::{Hooks, Service, browser};
 use crate::hub::{Fan, Hub};
 use crate::settings::{Switch, Tuning};
 use crate::store::{Store, StoreError, Way};
 use crate::tasks::{
     self, idle::Idle, listener::Listener, settings::Settings, sweeper::Sweeper, trimmer::Trimmer,
+    webhooks::Webhooks,
 };
+use crate::webhooks::Sender;
 
 /// From the signal to the end of the process, at most; what still runs then is cut.
 const STOP_MAX: Duration = Duration::from_secs(4);
@@ -91,7 +93,10 @@ impl Replica {
         let (interval, lease) = (tuning.sweep_interval, tuning.lease);
         running.spawn(tasks::run(Settings { store: store.clone(), hub: hub.clone() }));
         running.spawn(tasks::run(Sweeper { store: store.clone(), interval, lease, hub: hub.clone() }));
-        running.spawn(tasks::run(Trimmer { store: store.clone(), retention: tuning.retention }));
+        let (retention, keep) = (tuning.retention, tuning.webhooks.webhooks_keep);
+        running.spawn(tasks::run(Trimmer { store: store.clone(), retention, keep }));
+        let (sender, plain) = (Sender::new(), tuning.webhooks.plain());
+        running.spawn(tasks::run(Webhooks::new(store.clone(), sender.clone(), plain)));
         running.spawn(tasks::run(Idle { store: store.clone(), idle_after: tuning.idle_after, waiting }));
         if tuning.listener == Switch::On {
             let options = listen_database.unwrap_or(database);
@@ -102,6 +107,7 @@ impl Replica {
             commands,
             hub,
             store,
+            webhooks: Hooks { sender, plain },
             keys,
             limits: Limits::new(tuning.limits),
             max_stream_age: tuning.max_stream_age,

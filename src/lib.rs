@@ -17,8 +17,9 @@
 //!     domain              no async, no I/O, no clock
 //! ```
 //!
-//! `tasks` (sweeper, trimmer, idle, listener) sit beside `http`; `auth` is beside `domain`. `cli` is beside `app`: the verbs
-//! that ask a running service by HTTP, as any client does, and `doctor`.
+//! `tasks` (sweeper, trimmer, idle, listener, webhooks) sit beside `http`; `auth` is beside `domain`, and so is `webhooks`,
+//! which signs and sends messages. `cli` is beside `app`: the verbs that ask a running service by HTTP, as any client does,
+//! and `doctor`.
 //!
 //! # Where the design is refined
 //!
@@ -38,3 +39,4 @@ pub mod hub;
 pub mod settings;
 pub mod store;
 pub mod tasks;
+pub mod webhooks;

@@ -3,6 +3,7 @@
 pub mod limits;
 pub mod tokens;
 pub mod verbs;
+pub mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::domain::lease;
 pub use limits::LimitSettings;
 pub use tokens::TokenKeys;
 pub use verbs::Verb;
+pub use webhooks::WebhookSettings;
 
 /// Presence: which users are online, in which room, with which status, right now.
 #[derive(Parser, Debug)]
@@ -177,6 +179,9 @@ pub struct Tuning {
     /// How much one caller may ask for
     #[command(flatten)]
     pub limits: LimitSettings,
+    /// What webhooks may do
+    #[command(flatten)]
+    pub webhooks: WebhookSettings,
     /// Address for operators: /metrics is then served there only, and what /readyz misses is told there only
     #[arg(long, env = "HEADCOUNT_OPERATOR_LISTEN")]
     pub operator_listen: Option<SocketAddr>,
@@ -238,6 +243,7 @@ impl Tuning {
         let sweep_max = (60 * SECOND).min(self.lease);
         between("HEADCOUNT_SWEEP_INTERVAL", self.sweep_interval, SECOND / 10, sweep_max)?;
         between("HEADCOUNT_RETENTION", self.retention, 600 * SECOND, 400 * 24 * hour)?;
+        between("HEADCOUNT_WEBHOOKS_KEEP", self.webhooks.webhooks_keep, 600 * SECOND, 400 * 24 * hour)?;
         between("HEADCOUNT_MAX_STREAM_AGE", self.max_stream_age, SECOND, 24 * hour)
     }
 

@@ -14,12 +14,13 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("auth", &["domain"]),
     ("store", &["domain"]),
-    ("commands", &["domain", "store"]),
+    ("webhooks", &["domain"]),
+    ("commands", &["domain", "store", "webhooks"]),
     ("hub", &["domain", "store"]),
-    ("tasks", &["domain", "store", "commands", "hub"]),
-    ("http", &["domain", "auth", "store", "commands", "hub", "settings"]),
     // Verbs are clients: of the service they know what it tells, and of `http` its document and certificates.
     ("cli", &["domain", "auth", "store", "http", "settings"]),
+    ("tasks", &["domain", "store", "commands", "hub", "webhooks"]),
+    ("http", &["domain", "auth", "store", "commands", "hub", "settings", "webhooks"]),
 ];
 
 /// Names that a layer must not use, and why.
@@ -34,6 +35,7 @@ const MUST_NOT_SAY: &[(&str, &[&str], &str)] = &[
         &["sqlx::query", "println!", "actix"],
         "no SQL, no server, and a closed standard output is no panic",
     ),
+    ("webhooks", &["sqlx", "actix"], "neither SQL nor HTTP of ours"),
 ];
 
 fn rust_files(folder: &str) -> Vec<PathBuf> {

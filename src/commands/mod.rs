@@ -8,6 +8,7 @@ pub mod kick;
 pub mod leave;
 pub mod profile;
 pub mod update;
+pub mod webhook;
 pub mod writer;
 
 use std::sync::Arc;

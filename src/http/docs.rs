@@ -5,14 +5,21 @@ use std::sync::LazyLock;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
-use utoipa::openapi::schema::{AnyOf, Schema, SchemaType, Type};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn, PathItem, PathsBuilder};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{AnyOf, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{
+    Content, HttpMethod, OpenApi as Document, Paths, Ref, RefOr, Required, Response, ResponseBuilder,
+};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_actix_web::AppExt;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, ProblemBody};
+use super::webhooks::form::WebhookMessage;
 use crate::hub::frame::{ByeFrame, CountFrame, DiffFrame, PresenceFrame, SnapshotFrame, SyncFrame};
 
 /// Names the codes that a call can answer with, for the document.
@@ -76,9 +83,10 @@ pub enum Frame<'a> {
         (name = "presence", description = "Being in rooms, and seeing who is."),
         (name = "streams", description = "Watching rooms by Server-Sent Events."),
         (name = "users", description = "Profiles, and where users are."),
+        (name = "webhooks", description = "Being told by HTTP what happens in rooms."),
         (name = "operators", description = "For those who run the service.")
     ),
-    components(schemas(ProblemBody))
+    components(schemas(ProblemBody, WebhookMessage))
 )]
 struct Api;
 
@@ -102,6 +110,7 @@ fn finish(document: &mut Document) {
         }
     }
     parameters_are_never_null(document);
+    document.webhooks = Some(told_to_receivers());
     let components = document.components.get_or_insert_default();
     let ticket =
         ApiKeyValue::with_description("ticket", "From `POST /v1/tickets`: watches the rooms it names.");
@@ -112,6 +121,42 @@ fn finish(document: &mut Document) {
     );
     components
         .add_security_scheme("server_key", bearer("A key of an application's server. Never in a browser."));
+}
+
+/// What a receiver is sent: a call in the other direction.
+fn told_to_receivers() -> Paths {
+    let header = |name: &str, text: &str, example: &str| {
+        let schema = ObjectBuilder::new().schema_type(Type::String).examples([example]);
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::True)
+            .description(Some(text))
+            .schema(Some(schema))
+    };
+    let message = Content::new(Some(RefOr::Ref(Ref::from_schema_name("WebhookMessage"))));
+    let body = RequestBodyBuilder::new().content("application/json", message).required(Some(Required::True));
+    let operation = OperationBuilder::new()
+        .tag("webhooks")
+        .operation_id(Some("receive_presence"))
+        .summary(Some("What receivers are sent"))
+        .description(Some(
+            "At least once, and in order in each room; each attempt is signed as Standard Webhooks have it. What is not answered \
+             with 2xx within 10 s is sent again, with the same `webhook-id`, after 1 s, 2 s, 4 s and so on up to 5 min.",
+        ))
+        .parameter(header("webhook-id", "The same at every attempt.", "msg_0a4f6c1e52a44a579d6b0f4f3a1c9e77"))
+        .parameter(header("webhook-timestamp", "When it was sent, in seconds since 1970.", "1769860800"))
+        .parameter(header(
+            "webhook-signature",
+            "One for each secret, separated by spaces: `v1,` and the base64 of the HMAC-SHA256 of id, timestamp and body, with a \
+             full stop between them.",
+            "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
+        ))
+        .request_body(Some(body.build()))
+        .response("2XX", ResponseBuilder::new().description("The receiver has it."))
+        .response("410", ResponseBuilder::new().description("The receiver wants no more: the webhook is disabled."))
+        .security(SecurityRequirement::default());
+    PathsBuilder::new().path("presence", PathItem::new(HttpMethod::Post, operation)).build()
 }
 
 /// A parameter may be left out, but there is no null to send: what an `Option` of Rust says would mislead generators.

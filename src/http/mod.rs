@@ -30,6 +30,7 @@ pub mod tls;
 mod update;
 mod users;
 mod watchlist;
+mod webhooks;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,6 +46,8 @@ use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::hub::Hub;
 use crate::store::Store;
+use crate::webhooks::Sender;
+use crate::webhooks::target::Plain;
 
 /// What the handlers work with.
 pub struct Service {
@@ -54,6 +57,8 @@ pub struct Service {
     pub hub: Hub,
     /// Reads.
     pub store: Store,
+    /// For trying webhooks.
+    pub webhooks: Hooks,
     /// Credentials.
     pub keys: Keys,
     /// How much one caller may ask for.
@@ -66,6 +71,14 @@ pub struct Service {
     pub metrics: metrics_exporter_prometheus::PrometheusHandle,
     /// Set once, when the replica begins to shut down.
     pub draining: AtomicBool,
+}
+
+/// What sends messages to webhooks.
+pub struct Hooks {
+    /// Sends.
+    pub sender: Sender,
+    /// Whether plain HTTP may leave this machine.
+    pub plain: Plain,
 }
 
 impl Service {
@@ -101,6 +114,11 @@ pub fn api(config: &mut ServiceConfig<'_>) {
         .service(room_settings::list_settings)
         .service(room_settings::put_settings)
         .service(room_settings::remove_settings)
+        .service(webhooks::list_webhooks)
+        .service(webhooks::get_webhook)
+        .service(webhooks::put_webhook)
+        .service(webhooks::delete_webhook)
+        .service(webhooks::test_webhook)
         .service(operators::livez)
         .service(operators::readyz)
         .service(operators::metrics_text);
@@ -111,6 +129,8 @@ pub fn for_operators(config: &mut web::ServiceConfig) {
     config.service(operators::livez).service(operators::readyz).service(operators::metrics_text);
     config.service(overview::overview).service(overview::search_users);
     config.service(roster::get_roster).service(kick::kick);
+    config.service(webhooks::list_webhooks).service(webhooks::get_webhook).service(webhooks::put_webhook);
+    config.service(webhooks::delete_webhook).service(webhooks::test_webhook);
     admin::configure(config);
 }
 

@@ -60,6 +60,7 @@ codes! {
     InvalidPattern    "invalid_pattern"      400 0 "A pattern is a room, or the beginning of rooms with * after it.";
     InvalidUser       "invalid_user"         400 0 "A user id is 1 to 128 characters without control characters.";
     InvalidState      "invalid_state"        400 0 "The state holds something that cannot be stored.";
+    InvalidWebhook    "invalid_webhook"      400 0 "The webhook does not have the documented form.";
     UserRequired      "user_required"        400 0 "Under the server key, the body must name the user.";
     StateTooLarge     "state_too_large"      413 0 "The state is larger than 1 KiB.";
     BodyTooLarge      "body_too_large"       413 0 "The body is larger than this call takes.";
@@ -75,8 +76,10 @@ codes! {
     RoomNotFound      "room_not_found"       404 0 "There is no such room for you.";
     SessionNotFound   "session_not_found"    404 0 "You have no such session in that room; join first.";
     UserNotFound      "user_not_found"       404 0 "There is no such user.";
+    WebhookNotFound   "webhook_not_found"    404 0 "There is no such webhook.";
     NotFound          "not_found"            404 0 "There is nothing here.";
     MethodNotAllowed  "method_not_allowed"   405 0 "This address does not take that method.";
+    TooManyWebhooks   "too_many_webhooks"    409 0 "There are as many webhooks as there may be; delete one.";
     TooManyWrites     "too_many_writes"      429 1 "This user joins, leaves or updates too often.";
     TooManySessionWrites "too_many_session_writes" 429 1 "This session joins, leaves or updates too often.";
     TooManyHeartbeats "too_many_heartbeats"  429 1 "This user sends heartbeats too often.";

@@ -7,6 +7,7 @@
 
 pub mod checkup;
 pub mod commands;
+pub mod deliveries;
 pub mod embedded;
 pub mod error;
 pub mod events;
@@ -18,6 +19,7 @@ pub mod rooms;
 pub mod rosters;
 pub mod upkeep;
 pub mod users;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;

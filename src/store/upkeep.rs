@@ -40,11 +40,12 @@ impl Store {
         Ok(swept)
     }
 
-    /// Bounds the log. Gives whether more is waiting.
-    pub async fn trim(&self, retention: Duration) -> Result<bool, StoreError> {
+    /// Bounds the log; what webhooks have still to tell is kept longer, but no longer than `keep`. Gives whether more is
+    /// waiting.
+    pub async fn trim(&self, retention: Duration, keep: Duration) -> Result<bool, StoreError> {
         let mut lease = self.connection().await?;
-        let (more,) =
-            lease.ask("select headcount.trim($1)").bind(retention).fetch_one(lease.connection()).await?;
+        let trim = lease.ask("select headcount.trim(headcount.webhook_retention($1, $2))");
+        let (more,) = trim.bind(retention).bind(keep).fetch_one(lease.connection()).await?;
         lease.done().await?;
         Ok(more)
     }

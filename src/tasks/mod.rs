@@ -7,6 +7,7 @@ pub mod listener;
 pub mod settings;
 pub mod sweeper;
 pub mod trimmer;
+pub mod webhooks;
 
 use std::time::Duration;
 

@@ -17,6 +17,8 @@ pub struct Trimmer {
     pub store: Store,
     /// How long the log is kept.
     pub retention: Duration,
+    /// How long for a webhook that has something of it still to tell.
+    pub keep: Duration,
 }
 
 impl Periodic for Trimmer {
@@ -28,7 +30,7 @@ impl Periodic for Trimmer {
 
     async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
         for _ in 0..CALLS_MAX {
-            if !bounded(self.store.trim(self.retention)).await? {
+            if !bounded(self.store.trim(self.retention, self.keep)).await? {
                 return Ok(None);
             }
         }

@@ -13,7 +13,7 @@ use crate::deployment::{Client, JWT_SECRET, SERVER_KEY, start_with, tuning};
 use crate::processes::serve_logged;
 use crate::support::SERVICE_PASSWORD;
 use crate::who_may::rule::{CALLERS, OPERATIONS, Who};
-use crate::who_may::{Callers, SECOND_SERVER_KEY};
+use crate::who_may::{Callers, SECOND_SERVER_KEY, WEBHOOK_SECRET};
 
 const PREVIOUS_SECRET: &str = "the secret that the other one has replaced";
 
@@ -56,7 +56,8 @@ async fn no_secret_is_in_logs_metrics_or_errors() {
     let session = uuid::Uuid::new_v4();
     let server = Client { http, base: process.address.clone(), credential: SERVER_KEY.to_owned(), session };
     let callers = Callers::at(&server).await;
-    let given = [JWT_SECRET, PREVIOUS_SECRET, SERVER_KEY, SECOND_SERVER_KEY, SERVICE_PASSWORD];
+    let given =
+        [JWT_SECRET, PREVIOUS_SECRET, SERVER_KEY, SECOND_SERVER_KEY, SERVICE_PASSWORD, WEBHOOK_SECRET];
     let mut secrets: BTreeSet<String> = given.into_iter().map(str::to_owned).collect();
     let mut answers = Vec::new();
     for operation in OPERATIONS {

@@ -30,7 +30,12 @@ const DIGEST: &str = "select md5(concat_ws('|', \
     (select string_agg(t::text, ',' order by t.room_id) from headcount.rooms t where t.version > 0), \
     (select string_agg(t::text, ',' order by t.room_id, t.version) from headcount.events t), \
     (select string_agg(t::text, ',' order by t.pattern) from headcount.room_settings t), \
-    (select string_agg(t::text, ',' order by t.session_id, t.room_id) from headcount.departures t)))";
+    (select string_agg(t::text, ',' order by t.session_id, t.room_id) from headcount.departures t), \
+    (select string_agg(t::text, ',' order by t.name) from headcount.webhooks t), \
+    (select string_agg(t::text, ',' order by t.name) from headcount.webhook_secrets t)))";
+
+/// Signs what a webhook is told.
+pub const WEBHOOK_SECRET: &str = "whsec_VGhpcyBzZWNyZXQgc2lnbnMgd2ViaG9va3M=";
 
 /// Everybody, at one replica.
 pub struct Callers {
@@ -74,6 +79,7 @@ impl Callers {
         let target = USERS[usize::from(!own)];
         let mut path =
             operation.path.replace("{room}", room).replace("{id}", target).replace("{pattern}", "here*");
+        path = path.replace("{name}", "hook");
         if operation.path == "/v1/events" {
             path += &format!("?rooms={room}");
         }
@@ -145,6 +151,7 @@ impl Table {
         }
         let settings = json!({"coalesce_ms": 50});
         self.server.send(Method::PUT, "/v1/settings/rooms/here*", &settings).await.ok();
+        self.server.send(Method::PUT, "/v1/webhooks/hook", &webhook()).await.ok();
         self.digest = self.digest().await;
     }
 
@@ -228,6 +235,11 @@ fn minted(secret: &str, exp: u64) -> String {
     TokenKey::new(secret.to_owned().into()).mint(&claims)
 }
 
+/// One that is told nothing, and that nobody receives.
+fn webhook() -> Value {
+    json!({"url": "http://127.0.0.1:1/", "enabled": false, "secrets": [WEBHOOK_SECRET]})
+}
+
 /// A body that is right but for whose it is. Under a server key, a user goes with their session: naming another is
 /// the forgery.
 fn body(operation: &Operation, who: Who, room: &str, own: bool) -> Value {
@@ -239,6 +251,7 @@ fn body(operation: &Operation, who: Who, room: &str, own: bool) -> Value {
         (_, "/v1/rooms/{room}/kick") => json!({"user": "bob"}),
         (_, "/v1/users/presence") => json!({"ids": [target]}),
         ("PUT", "/v1/settings/rooms/{pattern}") => json!({"coalesce_ms": 60}),
+        ("PUT", "/v1/webhooks/{name}") => webhook(),
         ("PUT", "/v1/users") => json!([{"id": target, "name": profile["name"]}]),
         ("PUT", _) => profile,
         _ if operation.about == About::Session => {

@@ -35,6 +35,7 @@ const bare = (schema) => ("$ref" in schema ? { $ref: schema.$ref } : schema);
 export function downConvert(text) {
   const document = convert(JSON.parse(text));
   document.openapi = "3.0.3";
+  delete document.webhooks; // 3.0 has none
   delete document.info.license.identifier;
   for (const path of Object.values(document.paths)) {
     for (const operation of Object.values(path)) {

@@ -119,6 +119,11 @@ pub const OPERATIONS: &[Operation] = &[
     call("GET", "/v1/settings/rooms", Need::Server, About::Nobody),
     call("PUT", "/v1/settings/rooms/{pattern}", Need::Server, About::Nobody),
     call("DELETE", "/v1/settings/rooms/{pattern}", Need::Server, About::Nobody),
+    call("GET", "/v1/webhooks", Need::Server, About::Nobody),
+    call("GET", "/v1/webhooks/{name}", Need::Server, About::Nobody),
+    call("PUT", "/v1/webhooks/{name}", Need::Server, About::Nobody),
+    call("POST", "/v1/webhooks/{name}/test", Need::Server, About::Nobody),
+    call("DELETE", "/v1/webhooks/{name}", Need::Server, About::Nobody),
     call("GET", "/livez", Need::Nothing, About::Nobody),
     call("GET", "/readyz", Need::Nothing, About::Nobody),
     call("GET", "/metrics", Need::Nothing, About::Nobody),
@@ -135,7 +140,8 @@ impl Operation {
 
     /// Whether it writes at all.
     pub fn changes(&self) -> bool {
-        self.method != "GET" && !["/v1/tickets", "/v1/users/presence"].contains(&self.path)
+        let reads = ["/v1/tickets", "/v1/users/presence", "/v1/webhooks/{name}/test"];
+        self.method != "GET" && !reads.contains(&self.path)
     }
 }
 

@@ -1,0 +1,38 @@
+//! Webhooks: made, changed, removed.
+
+use super::{Commands, Failure};
+use crate::domain::webhook::WebhookName;
+use crate::store::StoreError;
+use crate::store::webhooks::{Put, Secrets, Setup, Webhook};
+
+impl Commands {
+    /// Makes or changes a webhook, and gives it as it is then; none when there are as many as there may be.
+    pub async fn put_webhook(
+        &self,
+        name: WebhookName,
+        setup: Setup,
+        secrets: Secrets,
+    ) -> Result<(Put, Option<Webhook>), Failure> {
+        let store = self.store.clone();
+        let put = async move {
+            let put = store.put_webhook(&name, &setup, &secrets).await?;
+            // That it cannot be read does not mean that nothing was done.
+            let found = store.webhooks(Some(&name)).await.map_err(|_| StoreError::OutcomeUnknown)?;
+            Ok((put, found.into_iter().next()))
+        };
+        answer(self.store.detached(put).await)
+    }
+
+    /// Removes a webhook and what it had still to tell. Gives whether there was one.
+    pub async fn delete_webhook(&self, name: WebhookName) -> Result<bool, Failure> {
+        let store = self.store.clone();
+        answer(self.store.detached(async move { store.delete_webhook(&name).await }).await)
+    }
+}
+
+fn answer<T>(result: Result<T, StoreError>) -> Result<T, Failure> {
+    result.map_err(|error| {
+        tracing::warn!(%error, "a webhook call failed");
+        Failure::from(&error)
+    })
+}

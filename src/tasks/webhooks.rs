@@ -1,0 +1,229 @@
+//! Tells webhooks what happens. Every replica looks; whoever finds a webhook that has something to do and nobody who does it,
+//! claims it for a lease of 5 s, which it holds for as long as there is more. One that was killed is replaced when its lease
+//! ran out.
+//!
+//! Bounded: one message under way for each webhook, of which there are few (`store::webhooks::WEBHOOKS_MAX`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval};
+use uuid::Uuid;
+
+use super::Periodic;
+use crate::domain::notice::{Batch, Due, Moved, Wish};
+use crate::domain::webhook::{Topic, retry_after};
+use crate::store::deliveries::{Claim, Held};
+use crate::store::{Store, StoreError, bounded};
+use crate::webhooks::target::Plain;
+use crate::webhooks::{Failure, Message, Sender, Target};
+
+/// Between looks, while there is a webhook.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// Looks that are left out where there is none: the first one is found within 2 s.
+const REST: u32 = 7;
+
+/// Between holding a claim and holding it again, while a message is under way: well within its lease of 5 s.
+const HOLD_EVERY: Duration = Duration::from_millis(1500);
+
+/// Between counting what is behind.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+/// Tells webhooks.
+pub struct Webhooks {
+    store: Store,
+    sender: Sender,
+    plain: Plain,
+    delivering: JoinSet<()>,
+    rest: u32,
+    counted: Option<Instant>,
+    named: BTreeSet<String>,
+}
+
+impl Webhooks {
+    /// Tells nothing yet.
+    pub fn new(store: Store, sender: Sender, plain: Plain) -> Self {
+        let (delivering, named) = (JoinSet::new(), BTreeSet::new());
+        Self { store, sender, plain, delivering, rest: 0, counted: None, named }
+    }
+
+    /// Every replica says the same of all webhooks, because it is the database that counts.
+    async fn count(&mut self) -> Result<(), StoreError> {
+        let webhooks = bounded(self.store.webhooks(None)).await?;
+        let gone = std::mem::take(&mut self.named);
+        let mut figures: BTreeMap<String, (i64, f64)> =
+            gone.into_iter().map(|name| (name, (0, 0.0))).collect();
+        for webhook in webhooks {
+            let age = webhook.oldest_at.map_or(0.0, |at| (webhook.now - at).as_seconds_f64().max(0.0));
+            figures.insert(webhook.name.clone(), (webhook.pending_events, age));
+            self.named.insert(webhook.name);
+        }
+        for (name, (behind, age)) in figures {
+            #[expect(clippy::cast_precision_loss, reason = "a count of events is far below 2^52")]
+            metrics::gauge!("headcount_webhook_backlog_events", "webhook" => name.clone()).set(behind as f64);
+            metrics::gauge!("headcount_webhook_backlog_seconds", "webhook" => name).set(age);
+        }
+        self.counted = Some(Instant::now());
+        Ok(())
+    }
+}
+
+impl Periodic for Webhooks {
+    const NAME: &'static str = "webhooks";
+
+    fn period(&self) -> Duration {
+        PERIOD
+    }
+
+    async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
+        while self.delivering.try_join_next().is_some() {}
+        if self.rest > 0 {
+            self.rest -= 1;
+            return Ok(None);
+        }
+        let id = Uuid::new_v4();
+        let tick = bounded(self.store.tick_webhooks(id)).await?;
+        if !tick.enabled {
+            self.rest = REST;
+        }
+        for name in &tick.claimed {
+            let (store, sender, plain) = (self.store.clone(), self.sender.clone(), self.plain);
+            let delivery = Delivery { store, sender, plain, claim: Claim { name: name.clone(), id } };
+            self.delivering.spawn(delivery.run());
+        }
+        let due = self.counted.is_none_or(|counted| counted.elapsed() >= COUNT_EVERY);
+        if due && (tick.enabled || !self.named.is_empty()) {
+            self.count().await?;
+        }
+        Ok((!tick.claimed.is_empty()).then(|| format!("delivers for {}", tick.claimed.join(", "))))
+    }
+}
+
+/// A webhook that is ours.
+struct Delivery {
+    store: Store,
+    sender: Sender,
+    plain: Plain,
+    claim: Claim,
+}
+
+#[derive(PartialEq, Eq)]
+enum Step {
+    More,
+    Done,
+}
+
+impl Delivery {
+    async fn run(self) {
+        loop {
+            match self.step().await {
+                Ok(Step::More) => {}
+                Ok(Step::Done) => return,
+                Err(error) => {
+                    // The lease runs out, and somebody goes on.
+                    tracing::warn!(webhook = self.claim.name, %error, "a delivery was interrupted");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn step(&self) -> Result<Step, StoreError> {
+        let Some(held) = bounded(self.store.hold_webhook(&self.claim)).await? else {
+            return Ok(Step::Done);
+        };
+        let batch = &held.batch;
+        match (batch.batch_id, batch.made_at, &batch.events) {
+            (Some(id), Some(made_at), Some(events)) => {
+                let data = format!(r#"{{"events":{}}}"#, events.get());
+                let message = Message::new(id, held.now, "presence.batch", made_at, &data);
+                self.deliver(&held, id, message).await
+            }
+            _ => self.decide(&held).await,
+        }
+    }
+
+    /// Decides what to send next, and nothing more: it is kept before it is sent.
+    async fn decide(&self, held: &Held) -> Result<Step, StoreError> {
+        let delay = Duration::from_millis(u64::try_from(held.leave_delay_ms).unwrap_or(0));
+        let mut due = bounded(self.store.due_notices(&self.claim, delay)).await?;
+        if due.is_empty() {
+            bounded(self.store.release_webhook(&self.claim)).await?;
+            return Ok(Step::Done);
+        }
+        for room in &mut due {
+            if let Some(until) = room.gap_until() {
+                room.count_after_gap = Some(bounded(self.store.members_at(&room.room, until)).await?);
+                tracing::warn!(webhook = self.claim.name, room = %room.room, "events are missing in the log");
+            }
+        }
+        let topics = held.types.iter().filter_map(|text| Topic::parse(text)).collect();
+        let mut batch = Batch::new(Wish { topics, delay }, held.now);
+        let mut moved: Vec<(&Due, Moved)> = Vec::new();
+        for room in &due {
+            if !batch.has_room() {
+                break;
+            }
+            moved.push((room, batch.add(room)));
+        }
+        let made = self.store.make_batch(&self.claim, &batch.notices, &moved, held.now);
+        Ok(if bounded(made).await? { Step::More } else { Step::Done })
+    }
+
+    async fn deliver(&self, held: &Held, batch: Uuid, message: Message) -> Result<Step, StoreError> {
+        let from = Instant::now();
+        let outcome = match Target::parse(&held.url, &held.secrets, self.plain) {
+            Ok(target) => self.send(&target, message).await,
+            Err(error) => Err(Failure::Connection(error.to_string())),
+        };
+        let name = &self.claim.name;
+        let told = outcome.as_ref().map_or_else(Failure::as_str, |()| "accepted");
+        metrics::counter!("headcount_webhook_deliveries_total", "webhook" => name.clone(), "outcome" => told)
+            .increment(1);
+        metrics::histogram!("headcount_webhook_delivery_seconds", "webhook" => name.clone())
+            .record(from.elapsed().as_secs_f64());
+        match outcome {
+            Ok(()) => {
+                if held.attempts > 0 {
+                    tracing::info!(webhook = name, attempts = held.attempts, "the receiver accepts again");
+                }
+                bounded(self.store.accept_batch(&self.claim, batch)).await?;
+                return Ok(Step::More);
+            }
+            Err(Failure::Gone) => {
+                tracing::warn!(webhook = name, "the receiver answers 410 Gone: disabled");
+                bounded(self.store.disable_gone(&self.claim, &Failure::Gone.to_string())).await?;
+            }
+            Err(failure) => {
+                let attempts = u32::try_from(held.attempts).unwrap_or(0) + 1;
+                // A failure is logged when it begins, not at every attempt.
+                if attempts == 1 {
+                    tracing::warn!(webhook = name, %failure, "the receiver did not accept; tries again");
+                }
+                let retry = retry_after(attempts, rand::random());
+                bounded(self.store.fail_batch(&self.claim, &failure.to_string(), retry)).await?;
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    /// Sends, and holds the claim meanwhile. A claim that is lost meanwhile changes nothing: the receiver may have it already.
+    async fn send(&self, target: &Target, message: Message) -> Result<(), Failure> {
+        let sending = self.sender.send(target, message);
+        tokio::pin!(sending);
+        let mut hold = interval(HOLD_EVERY);
+        hold.tick().await; // the first is at once, and it was just held
+        loop {
+            tokio::select! {
+                sent = &mut sending => return sent.map(drop),
+                _ = hold.tick() => {
+                    if let Err(error) = bounded(self.store.hold_webhook(&self.claim)).await {
+                        tracing::debug!(webhook = self.claim.name, %error, "a claim could not be held");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Sending a message to a webhook's receiver, in the form of Standard Webhooks: three headers, the last of which signs the
+//! other two and the body.
+//!
+//! Bounded: an attempt takes at most [`ATTEMPT_MAX`]; of the answer nothing but its status is believed, and at most
+//! [`ANSWER_MAX`] bytes are read. Redirections are not followed: they might lead into a network of ours.
+
+pub mod sign;
+pub mod target;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{CONTENT_TYPE, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use time::OffsetDateTime;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::domain::timestamp;
+
+pub use sign::Secret;
+pub use target::Target;
+
+/// An attempt takes no longer.
+pub const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of an answer that are read, at most.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// Connecting takes no longer.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// An idle connection is kept so long: less than what most servers keep theirs for, so that they seldom close just when a
+/// message is on its way.
+const IDLE_MAX: Duration = Duration::from_secs(4);
+
+/// What is sent.
+#[derive(Clone)]
+pub struct Message {
+    /// The same at every attempt.
+    pub id: String,
+    /// Of this attempt, in seconds since 1970.
+    pub sent_at: i64,
+    /// JSON.
+    pub body: Bytes,
+}
+
+impl Message {
+    /// In its envelope: a type, the time that goes with the content, and the content, which is JSON.
+    pub fn new(id: Uuid, now: OffsetDateTime, kind: &str, at: OffsetDateTime, data: &str) -> Self {
+        let mut moment = Vec::new();
+        timestamp::serialize(&at, &mut serde_json::Serializer::new(&mut moment))
+            .expect("a moment can be written into memory");
+        let moment = String::from_utf8_lossy(&moment);
+        let body = format!(r#"{{"type":"{kind}","timestamp":{moment},"data":{data}}}"#).into();
+        Self { id: format!("msg_{}", id.simple()), sent_at: now.unix_timestamp(), body }
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// 410: it will never want anything again.
+    #[error("it answers 410 Gone")]
+    Gone,
+    /// Another status than 2xx. A redirection too.
+    #[error("it answers {0}")]
+    Refused(StatusCode),
+    /// It took too long.
+    #[error("no answer within {} s", ATTEMPT_MAX.as_secs())]
+    Late,
+    /// No connection, or one that broke.
+    #[error("{0}")]
+    Connection(String),
+}
+
+impl Failure {
+    /// What metrics call it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Refused(_) => "refused",
+            Self::Late => "timeout",
+            Self::Connection(_) => "connection",
+        }
+    }
+}
+
+/// Sends. Cheap to clone.
+#[derive(Clone)]
+pub struct Sender {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    runtime: Handle,
+}
+
+impl Sender {
+    /// Connections live on the current Tokio runtime, whichever thread sends.
+    pub fn new() -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_MAX)
+            .build(connector());
+        Self { client, runtime: Handle::current() }
+    }
+
+    /// One attempt. 2xx is a success, and says that the receiver has it.
+    pub async fn send(&self, target: &Target, message: Message) -> Result<StatusCode, Failure> {
+        let request = request(target, message)?;
+        let client = self.client.clone();
+        let attempt = self.runtime.spawn(timeout(ATTEMPT_MAX, async move {
+            let answer =
+                client.request(request).await.map_err(|error| Failure::Connection(causes(&error)))?;
+            let status = answer.status();
+            // To its end where that is near, so that the connection can be used again.
+            let _ = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
+            Ok(status)
+        }));
+        let abort = Abort(attempt.abort_handle());
+        let status = attempt
+            .await
+            .map_err(|_| Failure::Connection("given up".into()))?
+            .unwrap_or(Err(Failure::Late))?;
+        drop(abort);
+        match status {
+            status if status.is_success() => Ok(status),
+            StatusCode::GONE => Err(Failure::Gone),
+            status => Err(Failure::Refused(status)),
+        }
+    }
+}
+
+impl Default for Sender {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whoever stops waiting stops the attempt.
+struct Abort(tokio::task::AbortHandle);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn request(target: &Target, message: Message) -> Result<Request<Full<Bytes>>, Failure> {
+    let signature = sign::signatures(target.secrets(), &message);
+    Request::post(target.url().clone())
+        .header(CONTENT_TYPE, "application/json")
+        .header(USER_AGENT, concat!("headcount/", env!("CARGO_PKG_VERSION")))
+        .header("webhook-id", message.id)
+        .header("webhook-timestamp", message.sent_at)
+        .header("webhook-signature", signature)
+        .body(Full::new(message.body))
+        .map_err(|error| Failure::Connection(error.to_string()))
+}
+
+/// The system's roots vouch for receivers. Where there are none, those by plain HTTP are reached all the same.
+fn connector() -> HttpsConnector<HttpConnector> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(CONNECT_MAX));
+    http.set_nodelay(true);
+    let provider = ring::default_provider();
+    match HttpsConnectorBuilder::new().with_provider_and_native_roots(provider.clone()) {
+        Ok(builder) => builder.https_or_http().enable_http1().wrap_connector(http),
+        Err(error) => {
+            tracing::warn!(%error, "no certificates to trust: webhooks by https will fail");
+            let nobody = ClientConfig::builder_with_provider(provider.into())
+                .with_safe_default_protocol_versions()
+                .expect("ring knows the versions of TLS that rustls does")
+                .with_root_certificates(RootCertStore::empty())
+                .with_no_client_auth();
+            let builder = HttpsConnectorBuilder::new().with_tls_config(nobody);
+            builder.https_or_http().enable_http1().wrap_connector(http)
+        }
+    }
+}
+
+/// The reason is in the last of them.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
