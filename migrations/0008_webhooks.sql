@@ -66,10 +66,12 @@ create table headcount.webhook_outbox (
     room_id text collate "C" not null,
     epoch   text   not null,
     before  bigint not null,
-    head    bigint not null
+    head    bigint not null,
+    count   integer not null
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 comment on column headcount.webhook_outbox.seq is
     'Only compared within a room, where the room''s lock makes it the order of commits.';
+comment on column headcount.webhook_outbox.count is 'The members at head.';
 
 -- A room in which a webhook is behind. Of another epoch it is another row: an id names the epoch in which the event was
 -- committed, also when it is sent after a failover.
@@ -93,7 +95,7 @@ comment on column headcount.webhook_rooms.returns is
     'Joins after it that are not told, because the leave before was not: the user came back within the delay.';
 comment on column headcount.webhook_rooms.occupies is 'The join after it that is not told to occupy the room, likewise.';
 comment on column headcount.webhook_rooms.since is 'When the first event happened that was not yet put into a batch.';
-create index webhook_rooms_due on headcount.webhook_rooms (name, due_at);
+create index webhook_rooms_due on headcount.webhook_rooms (name, due_at, room_id);
 
 create table headcount.webhook_batches (
     name     text collate "C" primary key,
@@ -107,11 +109,11 @@ create table headcount.webhook_batches (
 create or replace function headcount.announce(p_locked headcount.room_version[]) returns void language plpgsql as $$
 begin
     if exists (select from headcount.webhooks w where w.enabled) then
-        insert into headcount.webhook_outbox (room_id, epoch, before, head)
-        select r.room_id, r.epoch, l.version, r.version
+        insert into headcount.webhook_outbox (room_id, epoch, before, head, count)
+        select r.room_id, r.epoch, l.version, r.version, r.member_count
         from unnest(p_locked) l
         cross join lateral (
-            select r.room_id, r.epoch, r.version from headcount.rooms r
+            select r.room_id, r.epoch, r.version, r.member_count from headcount.rooms r
             where r.room_id = l.room_id and r.version > l.version
             offset 0
         ) r;
@@ -158,36 +160,47 @@ begin
     if not pg_try_advisory_xact_lock(headcount.webhook_lock()) then
         return;
     end if;
-    -- One statement, and so one moment: the count of members belongs to the versions.
     with taken as (
         delete from headcount.webhook_outbox o
         where o.seq = any (array(select f.seq from headcount.webhook_outbox f order by f.seq limit p_limit))
-        returning o.seq, o.room_id, o.epoch, o.before, o.head
+        returning o.seq, o.room_id, o.epoch, o.before, o.head, o.count
     ), span as materialized (
-        select t.room_id, t.epoch, min(t.seq) as seq, min(t.before) as before, max(t.head) as head
+        select distinct on (t.room_id, t.epoch)
+            t.room_id, t.epoch, t.seq, t.before, t.head as first_head, t.count as first_count,
+            max(t.head) over (partition by t.room_id, t.epoch) as head
         from taken t
-        group by t.room_id, t.epoch
+        order by t.room_id, t.epoch, t.seq
     )
     insert into headcount.webhook_rooms as r (name, room_id, epoch, seq, version, head, count, due_at, since)
-    select w.name, s.room_id, s.epoch, s.seq, s.before, s.head, m.count, v_now, coalesce(m.since, v_now)
+    select w.name, s.room_id, s.epoch, s.seq, s.before, s.head, s.first_count - m.gain, v_now, coalesce(m.since, v_now)
     from span s
     join headcount.webhooks w on w.enabled and headcount.webhook_wants(w.rooms, s.room_id)
-    cross join lateral headcount.webhook_members(s.room_id, s.before) m
+    -- How many members there were before the first of its transactions, of which nobody was told.
+    cross join lateral (
+        select
+            (count(*) filter (where e.kind = 'joined') - count(*) filter (where e.kind = 'left'))::integer as gain,
+            min(e.at) as since
+        from headcount.events e
+        where e.room_id = s.room_id and e.version > s.before and e.version <= s.first_head
+        offset 0
+    ) m
     order by w.name, s.room_id, s.epoch
     on conflict (name, room_id, epoch) do update set head = greatest(r.head, excluded.head);
 end
 $$;
 
--- How many members a room had at a version, and when what came after it began. From what the room has now, back through the
--- log: after an old version in a busy room that is long, so it is kept as a webhook goes on.
-create function headcount.webhook_members(p_room text, p_version bigint)
-returns table (count integer, since timestamptz) language sql stable as $$
-    select
-        greatest(0, coalesce(max(r.member_count), 0)
-            - count(*) filter (where e.kind = 'joined') + count(*) filter (where e.kind = 'left'))::integer,
-        min(e.at)
+-- How many members a room had at a version: from what it has now, back through the log. A webhook keeps count as it goes on;
+-- only after a gap this must be asked. So far back that it would take too long it is what the room has now, until
+-- the webhook has caught up.
+create function headcount.webhook_members(p_room text, p_version bigint) returns integer language sql stable as $$
+    select coalesce(max(
+        case when r.version - p_version > 500000 then r.member_count else greatest(0, r.member_count - (
+            select count(*) filter (where e.kind = 'joined') - count(*) filter (where e.kind = 'left')
+            from headcount.events e
+            where e.room_id = r.room_id and e.version > p_version and e.version <= r.version
+        )) end
+    ), 0)::integer
     from headcount.rooms r
-    left join headcount.events e on e.room_id = r.room_id and e.version > p_version and e.version <= r.version
     where r.room_id = p_room
 $$;
 
@@ -197,21 +210,24 @@ create function headcount.webhook_is_due(p_at timestamptz, p_now timestamptz) re
 $$;
 
 -- One look: routes, and claims the webhooks that have something to do and nobody who does it. Gives whether there is an
--- enabled webhook at all, and the claimed ones.
+-- enabled webhook at all, whether more is to be routed, and the claimed ones. At most p_limit rows are written, which takes
+-- about half a second.
 create function headcount.webhook_tick(
     p_claim uuid, p_replica text, p_lease interval default '5 s', p_limit integer default 20000
 )
-returns table (enabled boolean, claimed text[]) language plpgsql as $$
+returns table (enabled boolean, more boolean, claimed text[]) language plpgsql as $$
 #variable_conflict use_column
 declare
     v_now timestamptz;
 begin
     if exists (select from headcount.webhook_outbox) then
-        perform headcount.webhook_route(p_limit);
+        perform headcount.webhook_route(
+            p_limit / (select greatest(1, count(*)) from headcount.webhooks w where w.enabled)::integer
+        );
     end if;
     v_now := clock_timestamp();
     if not exists (select from headcount.webhooks w where w.enabled) then
-        return query select false, '{}'::text[];
+        return query select false, false, '{}'::text[];
         return;
     end if;
     return query
@@ -237,7 +253,7 @@ begin
         where d.name = due.name
         returning d.name
     )
-    select true, coalesce(array_agg(c.name), '{}') from claimed c;
+    select true, exists (select from headcount.webhook_outbox), coalesce(array_agg(c.name), '{}') from claimed c;
 end
 $$;
 

@@ -23,6 +23,8 @@ const LOOK_AHEAD: i64 = 20_000;
 pub struct Tick {
     /// Whether there is an enabled webhook at all.
     pub enabled: bool,
+    /// Whether there is more to look at.
+    pub more: bool,
     /// Webhooks that have something to do, and are now ours.
     pub claimed: Vec<String>,
 }
@@ -169,7 +171,7 @@ impl Store {
     /// How many members a room had at a version.
     pub async fn members_at(&self, room: &RoomId, version: i64) -> Result<i32, StoreError> {
         let mut lease = self.connection().await?;
-        let members = lease.ask("select count from headcount.webhook_members($1, $2)");
+        let members = lease.ask("select headcount.webhook_members($1, $2)");
         let members = members.bind(room.as_str().to_owned()).bind(version);
         let (count,) = members.fetch_one(lease.connection()).await?;
         lease.done().await?;

@@ -25,6 +25,9 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// Looks that are left out where there is none: the first one is found within 2 s.
 const REST: u32 = 7;
 
+/// Looks in one run, at most, while there is more to look at.
+const LOOKS_MAX: usize = 8;
+
 /// Between holding a claim and holding it again, while a message is under way: well within its lease of 5 s.
 const HOLD_EVERY: Duration = Duration::from_millis(1500);
 
@@ -83,21 +86,30 @@ impl Periodic for Webhooks {
             self.rest -= 1;
             return Ok(None);
         }
-        let id = Uuid::new_v4();
-        let tick = bounded(self.store.tick_webhooks(id)).await?;
-        if !tick.enabled {
-            self.rest = REST;
-        }
-        for name in &tick.claimed {
-            let (store, sender, plain) = (self.store.clone(), self.sender.clone(), self.plain);
-            let delivery = Delivery { store, sender, plain, claim: Claim { name: name.clone(), id } };
-            self.delivering.spawn(delivery.run());
+        let mut told = None;
+        for _ in 0..LOOKS_MAX {
+            let claim = Uuid::new_v4();
+            let tick = bounded(self.store.tick_webhooks(claim)).await?;
+            if !tick.enabled {
+                self.rest = REST;
+            }
+            if !tick.claimed.is_empty() {
+                told = Some(format!("delivers for {}", tick.claimed.join(", ")));
+            }
+            for name in tick.claimed {
+                let (store, sender, plain) = (self.store.clone(), self.sender.clone(), self.plain);
+                let delivery = Delivery { store, sender, plain, claim: Claim { name, id: claim } };
+                self.delivering.spawn(delivery.run());
+            }
+            if !tick.more {
+                break;
+            }
         }
         let due = self.counted.is_none_or(|counted| counted.elapsed() >= COUNT_EVERY);
-        if due && (tick.enabled || !self.named.is_empty()) {
+        if due && (self.rest == 0 || !self.named.is_empty()) {
             self.count().await?;
         }
-        Ok((!tick.claimed.is_empty()).then(|| format!("delivers for {}", tick.claimed.join(", "))))
+        Ok(told)
     }
 }
 

@@ -37,6 +37,7 @@ mod tls;
 mod verbs;
 mod watcher;
 mod watchlists;
+mod webhook_recipe;
 mod webhook_setup;
 mod webhooks;
 mod who_may;

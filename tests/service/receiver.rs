@@ -8,10 +8,11 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 use crate::deployment::PATIENCE;
 
@@ -59,24 +60,40 @@ pub struct Receiver {
     manner: watch::Sender<Manner>,
     got: Arc<Mutex<Vec<Received>>>,
     serving: Option<JoinHandle<()>>,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Receiver {
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// One that speaks TLS.
+    pub async fn start_tls(acceptor: TlsAcceptor) -> Self {
+        Self::start_with(Some(acceptor)).await
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let manner = watch::Sender::new(Manner::Status(204));
-        let mut receiver = Self { address, manner, got: Arc::default(), serving: None };
+        let mut receiver = Self { address, manner, got: Arc::default(), serving: None, tls };
         receiver.serve(listener);
         receiver
     }
 
     fn serve(&mut self, listener: TcpListener) {
-        let (manner, got) = (self.manner.clone(), self.got.clone());
+        let (manner, got, tls) = (self.manner.clone(), self.got.clone(), self.tls.clone());
         self.serving = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(converse(stream, manner.subscribe(), got.clone()));
+                let (manner, got, tls) = (manner.subscribe(), got.clone(), tls.clone());
+                connections.spawn(async move {
+                    match tls {
+                        Some(tls) => converse(tls.accept(stream).await?, manner, got).await,
+                        None => converse(stream, manner, got).await,
+                    }
+                });
             }
         }));
     }
@@ -190,7 +207,7 @@ pub fn brief(told: &[Value]) -> Vec<String> {
 }
 
 async fn converse(
-    mut stream: TcpStream,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     mut manner: watch::Receiver<Manner>,
     got: Arc<Mutex<Vec<Received>>>,
 ) -> std::io::Result<()> {

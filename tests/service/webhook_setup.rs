@@ -3,12 +3,19 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use reqwest::Method;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
 
-use crate::deployment::{Client, start, start_with, tuning};
+use crate::certificates::Authority;
+use crate::deployment::{Client, SERVER_KEY, start, start_with, tuning};
+use crate::processes::serve_logged;
 use crate::receiver::{Manner, Received, Receiver};
+use crate::webhook_recipe::is_from_headcount;
 use crate::webhooks::{SECRET, hook, state};
 use headcount::settings::Switch;
 
@@ -190,6 +197,37 @@ async fn how_webhooks_do_is_measured() {
     tokio::time::timeout(crate::deployment::PATIENCE, looking).await.expect("metrics in time");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn by_https_a_receiver_must_have_a_certificate_that_the_machine_trusts() {
+    let (deployment, authority) = (start_with(0, tuning()).await, Authority::new());
+    authority.issue(&["localhost"]);
+    let chain =
+        CertificateDer::pem_file_iter(authority.file("cert.pem")).unwrap().collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(authority.file("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let receiver = Receiver::start_tls(Arc::new(config).into()).await;
+    let url = deployment.database.service.to_url_lossy().to_string();
+    let (port, trusted) = (receiver.address.port(), authority.path("ca.pem"));
+    let other = Authority::new();
+    let stranger = other.path("ca.pem");
+    for (roots, accepted, name) in
+        [(&trusted, true, "localhost"), (&trusted, false, "127.0.0.1"), (&stranger, false, "localhost")]
+    {
+        let process = serve_logged(&url, &[], &[("SSL_CERT_FILE", roots)], Stdio::inherit());
+        let server = Client { credential: SERVER_KEY.to_owned(), ..process.user("-") };
+        let body =
+            json!({"url": format!("https://{name}:{port}/hook"), "enabled": false, "secrets": [SECRET]});
+        put(&server, "hook", body).await;
+        let test = server.post("/v1/webhooks/hook/test", &Value::Null).await.ok();
+        assert_eq!(test["accepted"], accepted, "{name} {test}");
+        assert_eq!(test["error"].to_string().contains("certificate"), !accepted, "{test}");
+    }
+    assert_eq!(receiver.received().len(), 1);
+}
+
 /// The code of a language in `docs/webhooks.md`.
 fn recipe(language: &str) -> String {
     let page = include_str!("../../docs/webhooks.md");
@@ -239,4 +277,11 @@ async fn the_recipes_for_receivers_take_what_is_ours_and_nothing_else() {
         assert_eq!(ask(&good, SECRET, now + 301), "no", "{program:?}: an old one");
         assert_eq!(ask(&good, SECRET, now - 301), "no", "{program:?}: one of the future");
     }
+    let rust = include_str!("webhook_recipe.rs").split_once("\n\n").unwrap().1;
+    assert_eq!(recipe("rust"), rust.trim_end(), "what is tried is what the page says");
+    let ask = |got: &Received, secret: &str, now: i64| {
+        is_from_headcount(secret, &got.id, &got.timestamp, &got.signature, got.body.as_bytes(), now)
+    };
+    assert!(ask(&good, SECRET, now));
+    assert!(!ask(&forged, SECRET, now) && !ask(&good, other, now) && !ask(&good, SECRET, now + 301));
 }
