@@ -506,24 +506,3 @@ end
 $$;
 
 revoke execute on all functions in schema headcount from public;
-
-create or replace function headcount.grant_to_service(p_role text) returns void language plpgsql as $$
-begin
-    execute format('grant usage on schema headcount to %I', p_role);
-    execute format(
-        'grant select on headcount.users, headcount.presence, headcount.memberships, headcount.rooms, headcount.events, '
-        'headcount.sweep_state, headcount.migrations, headcount.rosters, headcount.sightings, headcount.unseen, '
-        'headcount.webhooks, headcount.webhook_deliveries, headcount.webhook_rooms, headcount.webhook_batches to %I',
-        p_role
-    );
-    execute format(
-        'grant execute on function headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
-        'headcount.apply, headcount.kicked, headcount.put_users, headcount.erase_user, headcount.heartbeat, headcount.refresh_idle, '
-        'headcount.sweep, headcount.trim, headcount.webhook_tick, headcount.webhook_hold, headcount.webhook_make, '
-        'headcount.webhook_accept, headcount.webhook_fail, headcount.webhook_release, headcount.webhook_gone, '
-        'headcount.webhook_put, headcount.webhook_delete, headcount.webhook_target, headcount.webhook_retention, '
-        'headcount.webhook_members to %I',
-        p_role
-    );
-end
-$$;

@@ -161,21 +161,3 @@ end
 $$;
 
 revoke execute on function headcount.check_profile, headcount.log_profiles, headcount.end_presence from public;
-
--- An application may change profiles by plain SQL now, because nobody is passed by.
-create or replace function headcount.grant_to_application(p_role text) returns void language plpgsql as $$
-begin
-    execute format('grant usage on schema headcount to %I', p_role);
-    execute format('grant select on headcount.rosters, headcount.online, headcount.events, headcount.users to %I', p_role);
-    execute format(
-        'grant insert (user_id, name, avatar_url, show_last_seen), update (name, avatar_url, show_last_seen) '
-        'on headcount.users to %I',
-        p_role
-    );
-    execute format(
-        'grant execute on function headcount.join, headcount.leave, headcount.update, headcount.kick, '
-        'headcount.put_users, headcount.erase_user to %I',
-        p_role
-    );
-end
-$$;

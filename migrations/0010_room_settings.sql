@@ -398,22 +398,3 @@ revoke execute on function
     headcount.announce_settings, headcount.settings_of, headcount.put_room_settings, headcount.remove_room_settings,
     headcount.refuse_full, headcount.apply_with_leases
     from public;
-
-create or replace function headcount.grant_to_service(p_role text) returns void language plpgsql as $$
-begin
-    execute format('grant usage on schema headcount to %I', p_role);
-    execute format(
-        'grant select on headcount.users, headcount.presence, headcount.memberships, headcount.rooms, headcount.events, '
-        'headcount.sweep_state, headcount.migrations, headcount.rosters, headcount.sightings, headcount.unseen, '
-        'headcount.room_settings to %I',
-        p_role
-    );
-    execute format(
-        'grant execute on function headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
-        'headcount.apply, headcount.kicked, headcount.put_users, headcount.erase_user, headcount.heartbeat, headcount.refresh_idle, '
-        'headcount.sweep, headcount.trim, headcount.apply_with_leases, headcount.put_room_settings, '
-        'headcount.remove_room_settings to %I',
-        p_role
-    );
-end
-$$;
