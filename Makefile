@@ -48,7 +48,7 @@ pictures: ## Takes the pictures of the pages for docs/
 # The example is run by its path, not by `cargo run`: that would hand its CARGO_* variables down to the
 # inner cargo, and crates that watch them (ring does) would be built again on every change of command.
 test-rust:
-	@scripts/bootstrap postgres nextest
+	@scripts/bootstrap postgres nextest $(if $(ARGS),,faults nginx)
 	cargo build $(locked) --example with_postgres
 	$(tools) exec $${CARGO_TARGET_DIR:-target}/debug/examples/with_postgres cargo $$TEST_RUNNER --tests $(ARGS)
 	$(if $(ARGS),,cargo test --quiet --doc)

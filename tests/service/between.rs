@@ -1,5 +1,6 @@
-//! What stands between: `headcount doctor` tells a proxy that holds streams back or cuts them, and a pooler through which
-//! nobody can listen. With nginx and PgBouncer themselves; where one is not installed, its tests say that they are skipped.
+//! What stands between: `headcount doctor` tells a proxy that holds streams back or cuts them, a pooler through which nobody
+//! can listen, and clocks that differ. With nginx, PgBouncer and libfaketime themselves; where one is not installed, its
+//! tests say that they are skipped.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
@@ -141,4 +142,28 @@ async fn a_pooler_through_which_nobody_can_listen_is_told() {
     let mut variables = settings(&direct);
     variables.push(("HEADCOUNT_LISTEN_DATABASE_URL", &pooled));
     examine(&variables, &[]).await.broken("listen", "nobody can listen", "not of the pooler");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_off_is_told() {
+    let folders =
+        ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime"];
+    let libraries = folders.map(|folder| format!("{folder}/libfaketime.so.1"));
+    let Some(library) = installed(&libraries.each_ref().map(String::as_str)) else { return };
+    let deployment = start_with(0, tuning()).await;
+    let url = service_url(&deployment);
+    let at = async |offset: &str| {
+        let mut variables = settings(&url);
+        let library = library.to_str().unwrap();
+        variables.extend([
+            ("LD_PRELOAD", library),
+            ("FAKETIME", offset),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]);
+        examine(&variables, &[]).await
+    };
+    let ahead = at("+60s").await;
+    ahead.broken("clock", "this machine's clock is 60.", "Let both machines take their time from NTP");
+    at("-1h").await.broken("clock", "behind the database's: tokens are taken for expired", "timedatectl");
+    at("+0s").await.fine("clock");
 }

@@ -214,7 +214,10 @@ async fn a_server_that_may_lose_what_was_answered_is_told() {
     owner.execute(AssertSqlSafe(format!("alter database {database} connection limit 150"))).await.unwrap();
     let warned = examine(&many, &[]).await.found("postgres", "warn");
     assert!(
-        warned.iter().any(|found| found.contains("leaves 150") && found.contains("need 204, 102 each")),
+        warned
+            .iter()
+            .any(|found| found.contains("leaves 150")
+                && found.contains("at 102 a replica, 2 of them need 204")),
         "{warned:?}"
     );
 }
@@ -231,7 +234,7 @@ async fn sessions_that_nobody_sweeps_are_told() {
     let report = examine(&settings(&url), &[]).await;
     report.broken(
         "sweep",
-        "the last one was 1h ago, and 1 sessions will never end",
+        "the last one was 1h ago; sessions that will never end: 1",
         "Start `headcount serve`",
     );
 }

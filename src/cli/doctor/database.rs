@@ -279,7 +279,7 @@ fn nobody_sweeps(wanted: &Doctor, ago: &str, sessions: i64, replicas: usize) -> 
     if replicas > 0 {
         return Finding::fail(
             "sweep",
-            format!("{replicas} replicas are connected and nobody sweeps: {ago}"),
+            format!("nobody sweeps, though replicas are connected ({replicas}): {ago}"),
             "Look for warnings of the sweeper in the replicas' logs, and restart them.",
         );
     }
@@ -288,7 +288,9 @@ fn nobody_sweeps(wanted: &Doctor, ago: &str, sessions: i64, replicas: usize) -> 
     }
     Finding::fail(
         "sweep",
-        format!("nobody sweeps, and no replica is connected: {ago}, and {sessions} sessions will never end"),
+        format!(
+            "nobody sweeps, and no replica is connected: {ago}; sessions that will never end: {sessions}"
+        ),
         "Start `headcount serve` with this database, and keep it running: every replica sweeps.",
     )
 }

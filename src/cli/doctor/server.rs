@@ -146,9 +146,9 @@ fn room_for(wanted: &Doctor, server: &Server, settings: &Settings, replicas: usi
     let (what, allowed) = limits.into_iter().min_by_key(|(_, allowed)| *allowed)?;
     (allowed < needed).then(|| {
         let says = format!(
-            "{what} leaves {allowed} connections ({} are taken), and {replicas} replicas with one more while they are \
-             replaced need {needed}, {each} each",
-            server.connections
+            "{what} leaves {allowed} connections ({} are taken), and at {each} a replica, {} of them need {needed}",
+            server.connections,
+            replicas.saturating_add(1)
         );
         let mend = format!("Raise {what}, or lower HEADCOUNT_DATABASE_CONNECTIONS.");
         Finding::warn("postgres", says, mend)

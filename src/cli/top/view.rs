@@ -20,7 +20,7 @@ pub fn lines(url: &str, now: &Look, before: Option<&Look>) -> Vec<String> {
     let mut lines = vec![
         format!("headcount at {url}, {} answers, {}", overview.here.name, clock(OffsetDateTime::now_utc())),
         format!(
-            "{} rooms, {} members, {} sessions; {} watchers of this replica",
+            "rooms {}, members {}, sessions {}, watchers of this replica {}",
             overview.rooms, overview.members, overview.sessions, overview.here.watchers
         ),
         events(&overview.seconds),

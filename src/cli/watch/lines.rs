@@ -65,6 +65,7 @@ impl Lines {
         let anew = match frame.reason.as_deref() {
             None | Some("initial") => "",
             Some("epoch") => " (all anew: the database is another, or was restored)",
+            Some("too_much") => " (all anew: too much changed at once)",
             Some("too_old") => " (all anew: it was too long ago)",
             Some(_) => " (all anew: some was missed)",
         };
