@@ -246,6 +246,22 @@ async fn a_replica_killed_while_it_delivers_is_replaced_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_takes_longer_than_a_lease_is_sent_a_message_once() {
+    let (deployment, receiver) = (start_with(2, tuning()).await, Receiver::start().await);
+    let server = deployment.server();
+    hook(&server, &receiver, json!({})).await;
+    receiver.set(Manner::Never);
+    deployment.user("ann").join("lobby").await;
+    receiver.until("a message", |got| !got.is_empty()).await;
+    let from = Instant::now();
+    let longer = Duration::from_secs(7); // a lease is 5 s, an attempt 10 s
+    until(&server, "7 s", |_| from.elapsed() > longer).await;
+    receiver.set(Manner::Status(200));
+    until(&server, "accepted", |state| state["delivery"]["accepted_events"] == 2).await;
+    assert_eq!(receiver.received().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_within_the_delay_was_never_gone() {
     let (deployment, receiver) = (start().await, Receiver::start().await);
     let server = deployment.server();

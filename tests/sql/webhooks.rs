@@ -120,9 +120,17 @@ async fn one_claims_at_a_time_and_what_a_lost_claim_decides_is_not_done() {
     let second = tick(&mut connection).await.expect("the lease ran out");
     let moved = moved(&mut connection, "a", 0, 1).await;
     assert!(!make(&mut connection, first, json!([{}]), moved.clone()).await, "its claim is lost");
-    assert!(make(&mut connection, second, json!([{}]), moved.clone()).await);
-    assert!(!make(&mut connection, second, json!([{}]), moved).await, "the cursor is elsewhere");
-    assert_eq!(behind(&mut connection).await, [""; 0]);
+    let back = self::moved(&mut connection, "a", 0, 0).await;
+    assert!(make(&mut connection, second, json!([]), moved.clone()).await);
+    join(&mut connection, "a", "bob", 2).await;
+    join(&mut connection, "a", "cy", 3).await;
+    assert_eq!(behind(&mut connection).await, ["a 1 to 3, 1"]);
+    assert!(!make(&mut connection, second, json!([]), back).await, "the cursor is elsewhere");
+    assert_eq!(behind(&mut connection).await, ["a 1 to 3, 1"]);
+    let on = self::moved(&mut connection, "a", 1, 2).await;
+    assert!(make(&mut connection, second, json!([{}]), on).await);
+    let further = self::moved(&mut connection, "a", 2, 3).await;
+    assert!(!make(&mut connection, second, json!([{}]), further).await, "there is a batch already");
     assert_eq!(count(&mut connection, "select count(*) from headcount.webhook_batches").await, 1);
 }
 
