@@ -25,6 +25,7 @@ use crate::http::{Hooks, Service, browser};
 use crate::hub::{Fan, Hub};
 use crate::settings::{Switch, Tuning};
 use crate::store::{Store, StoreError, Way};
+use crate::systemd;
 use crate::tasks::{
     self, idle::Idle, listener::Listener, settings::Settings, sweeper::Sweeper, trimmer::Trimmer,
     webhooks::Webhooks,
@@ -34,6 +35,10 @@ use crate::webhooks::Sender;
 /// From the signal to the end of the process, at most; what still runs then is cut.
 const STOP_MAX: Duration = Duration::from_secs(4);
 
+/// Between the last connection that is accepted and the end of those that ask nothing. actix drops what it has accepted
+/// and not yet begun to read when it is told to stop; by then there is none such.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// How long an idle connection is kept: longer than a hidden session's heartbeat (60 s), and than what proxies keep
 /// theirs for (nginx: 60 s), so that it is never the server that closes just when a request is on its way.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -41,6 +46,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// TLS handshakes under way on a worker, at most: as many as there can be sockets. At actix's 256, as many silent
 /// connections would keep everybody else out for the 3 s that each may take.
 const HANDSHAKES_MAX: usize = 20_000;
+
+/// Connections that wait to be accepted, at most: the standard library's 128 are few when a restarted replica's watchers
+/// come back, and one that finds no place tries again a second later. The system's `somaxconn` may allow fewer.
+const BACKLOG: i32 = 4096;
 
 /// What a replica needs to start.
 pub struct Parts {
@@ -66,6 +75,7 @@ pub struct Parts {
 pub struct Replica {
     address: SocketAddr,
     service: web::Data<Service>,
+    certificate: Option<Arc<Certificate>>,
     server: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     tasks: JoinSet<()>,
@@ -90,6 +100,7 @@ impl Replica {
             Arc::new(move |sessions| stirred.add(sessions)),
         );
         let mut running = JoinSet::new();
+        running.spawn(systemd::report(hub.clone()));
         let (interval, lease) = (tuning.sweep_interval, tuning.lease);
         running.spawn(tasks::run(Settings { store: store.clone(), hub: hub.clone() }));
         running.spawn(tasks::run(Sweeper { store: store.clone(), interval, lease, hub: hub.clone() }));
@@ -126,14 +137,15 @@ impl Replica {
         let apart = tuning.operator_listen.is_some();
         let audience = if apart { Audience::Clients } else { Audience::Everybody };
         let (workers, origins) = (tuning.workers, tuning.cors_origins);
-        let front = Front { certificate, connections, workers, origins, audience };
+        let front = Front { certificate: certificate.clone(), connections, workers, origins, audience };
         let server = serve(socket, service.clone(), front)?;
         if let Some(listen) = tuning.operator_listen {
             let server = serve_operators(listen, service.clone())?;
             running.spawn(async move { drop(server.await) });
         }
         let handle = server.handle();
-        Ok(Self { address, service, server: handle, serving: tokio::spawn(server), tasks: running })
+        let serving = tokio::spawn(server);
+        Ok(Self { address, service, certificate, server: handle, serving, tasks: running })
     }
 
     /// Where it serves.
@@ -141,11 +153,25 @@ impl Replica {
         self.address
     }
 
-    /// Not ready at once; every stream is told; open requests end; then the tasks stop and the connections close.
+    /// Reads key files and the certificate now, and not only when it is time. What cannot be read stays as it was.
+    pub async fn reload(&self) {
+        use tasks::Periodic;
+        tracing::info!("token keys and the certificate are read again");
+        let _ = ReadKeys { service: self.service.clone() }.run_once().await; // both log what went wrong
+        if let Some(certificate) = self.certificate.clone() {
+            let _ = ReadCertificate { certificate }.run_once().await;
+        }
+    }
+
+    /// Not ready at once; every stream is told; open requests end; then the tasks stop and the connections close. Who comes
+    /// meanwhile waits in the socket, for whoever has it then.
     pub async fn stop(mut self) {
         self.service.draining.store(true, Ordering::Relaxed);
+        self.server.pause().await;
         self.service.hub.drain().await;
-        let _ = tokio::time::timeout(STOP_MAX, self.server.stop(true)).await; // what still runs is cut below
+        tokio::time::sleep(SETTLE).await;
+        let rest = STOP_MAX.saturating_sub(SETTLE);
+        let _ = tokio::time::timeout(rest, self.server.stop(true)).await; // what still runs is cut below
         self.serving.abort();
         self.tasks.shutdown().await;
         let _ = tokio::time::timeout(Duration::from_millis(500), self.service.store.close()).await;
@@ -200,6 +226,7 @@ fn serve(
     if let Some(workers) = workers {
         server = server.workers(workers.into());
     }
+    let _ = socket2::SockRef::from(&socket).listen(BACKLOG); // listening already: this only makes the queue longer
     let server = match certificate {
         Some(certificate) => server.listen_rustls_0_23(socket, certificate.accept())?,
         None => server.listen(socket)?,

@@ -38,5 +38,6 @@ pub mod http;
 pub mod hub;
 pub mod settings;
 pub mod store;
+pub mod systemd;
 pub mod tasks;
 pub mod webhooks;

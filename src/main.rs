@@ -11,7 +11,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::Parser;
 use headcount::app::{Parts, Replica};
 use headcount::auth::{Claims, Keys, Rights, TokenKey, Verifier};
 use headcount::domain::id::UserId;
@@ -20,7 +19,9 @@ use headcount::settings::{Cli, Command, Dev, LogFormat, Migrate, Serve, Token, T
 use headcount::store::Way;
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
 use secrecy::{ExposeSecret, SecretString};
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -30,7 +31,7 @@ type Failure = Box<dyn std::error::Error>;
 // The runtime's main thread lives as long as the process: the private Postgres is told to stop when it ends.
 #[tokio::main]
 async fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match Cli::read().command {
         Command::Dev(dev) => run_dev(*dev).await,
         Command::Serve(serve) => run_serve(*serve).await,
         Command::Migrate(wanted) => migrate(&wanted).await,
@@ -54,11 +55,13 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     log(&dev.tuning);
     let data_dir = dev.data_dir.clone().unwrap_or_else(default_data_dir);
     let socket = bind(dev.listen)?;
-    let options = EmbeddedOptions { data_dir, durability: Durability::Full, max_connections: 100 };
+    let options =
+        EmbeddedOptions { data_dir: data_dir.clone(), durability: Durability::Full, max_connections: 100 };
     let mut postgres = EmbeddedPostgres::start(options).await?;
     postgres.ensure_database("headcount").await?;
     let database = postgres.connect_options("headcount");
-    headcount::store::migrate(&database).await?;
+    let made_elsewhere = format!("throw that data away: rm -r {}", data_dir.display());
+    headcount::store::migrate(&database).await.map_err(|error| mend(error, &made_elsewhere))?;
     let jwt_secret = dev.jwt_secret.clone().unwrap_or_else(random_key);
     let server_key = dev.server_key.clone().unwrap_or_else(random_key);
     let keys = Keys::new(&server_keys(&server_key), jwt_secret.clone().into(), dev.rooms_default.clone());
@@ -77,7 +80,7 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     println!("database   psql '{}'", postgres.database_url("headcount"));
     println!("headcount ready on http://{}", replica.address());
     let stopped = tokio::select! {
-        () = signal() => Ok(()),
+        () = stop() => Ok(()),
         ended = postgres.exited() => Err(ended.into()),
     };
     replica.stop().await;
@@ -94,11 +97,15 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
         certificate.map_err(|error| format!("HEADCOUNT_TLS_CERT, HEADCOUNT_TLS_KEY: {error}"))?;
     let database: PgConnectOptions = serve.database.url()?.expose_secret().parse()?;
     let direct = serve.listen_database_url.as_ref().map(|url| url.expose_secret().parse()).transpose()?;
+    let mut signals = Signals::listen();
     let way = tokio::select! {
         migrated = migrate_patiently(&database, direct.as_ref()) => migrated?,
-        () = signal() => return Ok(()),
+        () = signals.stop() => return Ok(()),
     };
-    let socket = bind(serve.listen)?;
+    let socket = match headcount::systemd::socket()? {
+        Some(handed) => handed,
+        None => bind(serve.listen)?,
+    };
     let keys = Keys::new(
         &server_keys(&serve.server_key),
         Verifier::new(serve.token_keys.sources())?,
@@ -110,7 +117,9 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
         Parts { socket, database, way, listen_database: direct, keys, certificate, tuning, mint: None };
     let replica = Replica::start(parts)?;
     println!("headcount ready on {scheme}://{}", replica.address());
-    signal().await;
+    headcount::systemd::ready();
+    signals.stop_or_reload(&replica).await;
+    headcount::systemd::stopping();
     replica.stop().await;
     Ok(())
 }
@@ -120,6 +129,20 @@ const POOLED: &str = "HEADCOUNT_DATABASE_URL leads to a pooler in transaction mo
 
 const FORBIDDEN: &str = "the schema is not up to date, and this role may not change it; run `headcount migrate \
      --grant-to ROLE` as its owner first";
+
+const MADE_ELSEWHERE: &str = "run that build, or forget who is here and the log, and start anew: psql ... -c 'drop schema \
+     headcount cascade'";
+
+/// Says what to do where another build has made the schema. Migrations are edited before they are released, never after.
+fn mend(error: MigrateError, how: &str) -> Failure {
+    match error {
+        MigrateError::VersionMismatch(version) | MigrateError::VersionMissing(version) => format!(
+            "the database was made by an unreleased build, whose migration {version} is another; {how}"
+        )
+        .into(),
+        error => error.into(),
+    }
+}
 
 /// A database that is away is waited for; one that refuses is an error. Gives how it is reached.
 async fn migrate_patiently(
@@ -138,17 +161,18 @@ async fn migrate_patiently(
             (Ok(()), None) => {} // it came back between the two
             (Err(error), _) if headcount::store::is_away(&error) => {
                 tracing::warn!(%error, "the database is away; waiting for it");
+                headcount::systemd::waiting("the database is away; waiting for it");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             (Err(error), _) if headcount::store::is_forbidden(&error) => return Err(FORBIDDEN.into()),
-            (Err(error), _) => return Err(error.into()),
+            (Err(error), _) => return Err(mend(error, MADE_ELSEWHERE)),
         }
     }
 }
 
 async fn migrate(wanted: &Migrate) -> Result<(), Failure> {
     let options: PgConnectOptions = wanted.database.url()?.expose_secret().parse()?;
-    headcount::store::migrate(&options).await?;
+    headcount::store::migrate(&options).await.map_err(|error| mend(error, MADE_ELSEWHERE))?;
     println!("the schema is up to date");
     if let Some(role) = &wanted.grant_to {
         headcount::store::grant(&options, role).await?;
@@ -231,9 +255,42 @@ fn log(tuning: &Tuning) {
     }
 }
 
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).expect("a signal handler can be installed");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("a signal handler can be installed");
+/// A terminal that closes (SIGHUP) ends `dev`, as it ends any program.
+async fn stop() {
+    let heard = |kind| signal(kind).expect("a signal handler can be installed");
+    let (mut terminate, mut interrupt) = (heard(SignalKind::terminate()), heard(SignalKind::interrupt()));
     tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+}
+
+/// What a process is told. Heard from when this is made, so that none gets lost between two who wait for it.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Self {
+        let heard = |kind| signal(kind).expect("a signal handler can be installed");
+        Self {
+            terminate: heard(SignalKind::terminate()),
+            interrupt: heard(SignalKind::interrupt()),
+            hangup: heard(SignalKind::hangup()),
+        }
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
+    }
+
+    /// On SIGHUP the replica reads keys and certificate again.
+    async fn stop_or_reload(&mut self, replica: &Replica) {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => replica.reload().await,
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+            }
+        }
+    }
 }

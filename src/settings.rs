@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::Resettable;
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::auth::{Grant, Right, Rights};
@@ -28,6 +29,22 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line and the environment; ends the process where they cannot be used.
+    ///
+    /// A variable that is set to nothing is as if it were not set: that is how compose files and unit files leave one out.
+    pub fn read() -> Self {
+        let set_to_nothing =
+            |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let leave_out = |arg: Arg| match arg.get_env() {
+            Some(name) if set_to_nothing(name) => arg.env(Resettable::Reset),
+            _ => arg,
+        };
+        let command = Self::command().mut_subcommands(|command| command.mut_args(leave_out));
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
 }
 
 /// What to do.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -200,6 +200,7 @@ impl Fan {
     }
 
     async fn next_tick(&self) {
+        self.hub.shared.pulse.tick(self.worker, Instant::now());
         self.tick.set(self.tick.get() + 1);
         let index = usize::try_from(self.tick.get() % ROUND).unwrap_or(0);
         self.rounds.borrow()[index].wake();
@@ -212,8 +213,18 @@ impl Fan {
     }
 }
 
+/// Forgets the worker when its thread ends.
+struct Ending(Rc<Fan>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.hub.shared.pulse.end(self.0.worker);
+    }
+}
+
 async fn run(fan: Rc<Fan>, inbox: mpsc::Sender<Message>, mut messages: mpsc::Receiver<Message>) {
     let _ = fan.hub.requests.send(Request::Attach { worker: fan.worker, inbox }).await; // no feed, no messages
+    let _ending = Ending(fan.clone());
     let mut ticks = tokio::time::interval(TICK);
     let mut touched = Vec::new();
     loop {

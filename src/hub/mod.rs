@@ -9,18 +9,21 @@ mod fan;
 mod feed;
 mod follow;
 pub mod frame;
+mod pulse;
 mod room;
 mod settings;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use fan::{Fan, Next, ROUND, Turn, Watch};
 pub use follow::{Following, Places};
 use frame::{Frame, Mode, Wire};
+use pulse::Pulse;
 pub use settings::Settings;
 
 use crate::domain::cursor::Cursor;
@@ -108,6 +111,7 @@ struct Shared {
     settings: Settings,
     watchers: AtomicUsize,
     workers: AtomicUsize,
+    pulse: Pulse,
 }
 
 /// An open stream, for those who count them.
@@ -145,6 +149,7 @@ impl Hub {
             settings: Settings::default(),
             watchers: AtomicUsize::new(0),
             workers: AtomicUsize::new(0),
+            pulse: Pulse::default(),
         });
         let follow = follow::Follow::start(store.clone());
         tokio::spawn(feed::Feed::new(store, requests, shared.clone()).run());
@@ -194,6 +199,11 @@ impl Hub {
     /// Open streams on this replica.
     pub fn watchers(&self) -> usize {
         self.shared.watchers.load(Ordering::Relaxed)
+    }
+
+    /// Whether the feed runs, and every worker has ticked lately.
+    pub fn lives(&self, patience: Duration) -> bool {
+        !self.requests.is_closed() && self.shared.pulse.is_regular(Instant::now(), patience)
     }
 
     /// The roster of a room that is being watched here, as it was last read.

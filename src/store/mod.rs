@@ -17,6 +17,7 @@ pub mod overview;
 pub mod room_settings;
 pub mod rooms;
 pub mod rosters;
+pub mod schema;
 pub mod upkeep;
 pub mod users;
 pub mod webhooks;
@@ -30,6 +31,7 @@ use sqlx::{AssertSqlSafe, Executor, FromRow, Postgres, pool::PoolConnection};
 use tokio::runtime::Handle;
 
 pub use error::StoreError;
+pub use schema::{grant, is_away, is_forbidden, migrate};
 
 /// No database call lasts longer, whatever the server does: a commit that waits for a standby ignores
 /// `statement_timeout`, so the deadline is ours.
@@ -188,31 +190,6 @@ impl Drop for Lease {
     }
 }
 
-/// Brings the schema up to date. Replicas that start together wait for one another. Where it is up to date already,
-/// nothing is asked for but to read which migrations ran: the role of a service may do no more.
-pub async fn migrate(options: &PgConnectOptions) -> Result<(), sqlx::migrate::MigrateError> {
-    use sqlx::Connection;
-    let mut migrator = sqlx::migrate!();
-    migrator.dangerous_set_table_name("headcount.migrations"); // "dangerous" when changed later; it was never another
-    let mut connection = PgConnection::connect_with(options).await?;
-    let ran: Result<Vec<(i64, Vec<u8>)>, _> =
-        sqlx::query_as("select version, checksum from headcount.migrations where success order by version")
-            .fetch_all(&mut connection)
-            .await;
-    let wanted = migrator.iter().map(|migration| (migration.version, migration.checksum.to_vec()));
-    if ran.is_ok_and(|ran| ran.into_iter().eq(wanted)) {
-        return Ok(());
-    }
-    // Only when it is missing: `create schema if not exists` wants the right to create one even when it exists.
-    let there: bool = sqlx::query_scalar("select to_regnamespace('headcount') is not null")
-        .fetch_one(&mut connection)
-        .await?;
-    if !there {
-        migrator.create_schema("headcount");
-    }
-    migrator.run(&mut connection).await
-}
-
 /// How this database is reached; none when it is away. Through a pooler in transaction mode two connections that are
 /// open at once can be the same session of the server. Asked without preparing anything.
 pub async fn way(options: &PgConnectOptions) -> Option<Way> {
@@ -229,32 +206,4 @@ pub async fn way(options: &PgConnectOptions) -> Option<Way> {
         Ok::<_, sqlx::Error>(if sessions[0] == sessions[1] { Way::Pooled } else { Way::Direct })
     };
     tokio::time::timeout(CALL_MAX, asking).await.ok()?.ok()
-}
-
-/// Lets a role serve, and nothing else.
-pub async fn grant(options: &PgConnectOptions, role: &str) -> Result<(), sqlx::Error> {
-    use sqlx::Connection;
-    let mut connection = PgConnection::connect_with(options).await?;
-    sqlx::query("select headcount.grant_to_service($1)").bind(role).execute(&mut connection).await.map(drop)
-}
-
-/// Whether a migration failed because the role may not change the schema.
-pub fn is_forbidden(error: &sqlx::migrate::MigrateError) -> bool {
-    match error {
-        sqlx::migrate::MigrateError::Execute(sqlx::Error::Database(database)) => {
-            database.code().is_some_and(|code| code == "42501")
-        }
-        _ => false,
-    }
-}
-
-/// Whether a migration failed because nobody answered, so that waiting may help.
-pub fn is_away(error: &sqlx::migrate::MigrateError) -> bool {
-    match error {
-        sqlx::migrate::MigrateError::Execute(sqlx::Error::Io(_)) => true,
-        sqlx::migrate::MigrateError::Execute(sqlx::Error::Database(database)) => {
-            database.code().is_some_and(|code| ["57P03", "53300", "57P01"].contains(&code.as_ref()))
-        }
-        _ => false,
-    }
 }

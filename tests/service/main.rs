@@ -21,6 +21,7 @@ mod keys;
 mod large;
 mod limits;
 mod members;
+mod operate;
 mod outside;
 mod overview;
 mod processes;
