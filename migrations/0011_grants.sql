@@ -18,7 +18,9 @@ begin
         'headcount.webhook_tick, headcount.webhook_hold, headcount.webhook_make, headcount.webhook_accept, '
         'headcount.webhook_fail, headcount.webhook_release, headcount.webhook_gone, headcount.webhook_put, '
         'headcount.webhook_delete, headcount.webhook_target, headcount.webhook_retention, headcount.webhook_members, '
-        'headcount.put_room_settings, headcount.remove_room_settings to %I',
+        'headcount.put_room_settings, headcount.remove_room_settings, headcount.turn_days, headcount.tails, '
+        'headcount.history_bounds, headcount.members_at, headcount.attendance, headcount.occupancy, '
+        'headcount.peak_occupancy to %I',
         p_role
     );
 end
@@ -28,7 +30,11 @@ $$;
 create or replace function headcount.grant_to_application(p_role text) returns void language plpgsql as $$
 begin
     execute format('grant usage on schema headcount to %I', p_role);
-    execute format('grant select on headcount.rosters, headcount.online, headcount.events, headcount.users to %I', p_role);
+    execute format(
+        'grant select on headcount.rosters, headcount.online, headcount.events, headcount.users, headcount.stays, '
+        'headcount.whereabouts to %I',
+        p_role
+    );
     execute format(
         'grant insert (user_id, name, avatar_url, show_last_seen), update (name, avatar_url, show_last_seen) '
         'on headcount.users to %I',
@@ -36,7 +42,8 @@ begin
     );
     execute format(
         'grant execute on function headcount.join, headcount.leave, headcount.update, headcount.kick, '
-        'headcount.put_users, headcount.erase_user to %I',
+        'headcount.put_users, headcount.erase_user, headcount.members_at, headcount.attendance, headcount.occupancy, '
+        'headcount.peak_occupancy to %I',
         p_role
     );
 end

@@ -1,15 +1,31 @@
 //! How a moment crosses the wire: RFC 3339 in UTC with milliseconds, always of the same length, so that what was
 //! read from the log and what was read from a table are the same text.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+/// A moment as it is written.
+pub struct Shown(pub OffsetDateTime);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let utc = self.0.to_offset(time::UtcOffset::UTC);
+        let (date, (hour, minute, second, milli)) = (utc.date(), utc.time().as_hms_milli());
+        write!(f, "{date}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    }
+}
+
 /// Writes a moment.
 pub fn serialize<S: Serializer>(moment: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let utc = moment.to_offset(time::UtcOffset::UTC);
-    let (date, (hour, minute, second, milli)) = (utc.date(), utc.time().as_hms_milli());
-    serializer.collect_str(&format_args!("{date}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"))
+    serializer.collect_str(&Shown(*moment))
+}
+
+/// Reads a moment that a person or a program gave.
+pub fn parse(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
 /// Reads a moment.

@@ -82,6 +82,7 @@ pub enum Frame<'a> {
     tags(
         (name = "presence", description = "Being in rooms, and seeing who is."),
         (name = "streams", description = "Watching rooms by Server-Sent Events."),
+        (name = "history", description = "Who was where, and for how long, as far as the event log goes."),
         (name = "users", description = "Profiles, and where users are."),
         (name = "webhooks", description = "Being told by HTTP what happens in rooms."),
         (name = "operators", description = "For those who run the service.")

@@ -11,6 +11,7 @@ mod diagnostics;
 mod docs;
 mod events;
 mod heartbeats;
+mod history;
 mod join;
 mod kick;
 mod leave;
@@ -97,6 +98,9 @@ pub fn api(config: &mut ServiceConfig<'_>) {
         .service(update::update)
         .service(kick::kick)
         .service(roster::get_roster)
+        .service(history::members)
+        .service(history::attendance)
+        .service(history::occupancy)
         .service(events::room_events)
         .service(events::events)
         .service(tickets::tickets)

@@ -77,6 +77,7 @@ codes! {
     SessionNotFound   "session_not_found"    404 0 "You have no such session in that room; join first.";
     UserNotFound      "user_not_found"       404 0 "There is no such user.";
     WebhookNotFound   "webhook_not_found"    404 0 "There is no such webhook.";
+    HistoryGone       "history_gone"         410 0 "The log no longer reaches back to that time.";
     NotFound          "not_found"            404 0 "There is nothing here.";
     MethodNotAllowed  "method_not_allowed"   405 0 "This address does not take that method.";
     TooManyWebhooks   "too_many_webhooks"    409 0 "There are as many webhooks as there may be; delete one.";

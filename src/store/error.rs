@@ -42,8 +42,8 @@ fn from_sqlstate(error: &dyn DatabaseError) -> Option<StoreError> {
     match code.as_ref() {
         // lock_not_available, deadlock_detected, serialization_failure
         "55P03" | "40P01" | "40001" => Some(StoreError::Busy),
-        // query_canceled: our statement_timeout
-        "57014" => Some(StoreError::Unavailable),
+        // query_canceled: our statement_timeout; HC001: the log was trimmed since it was looked at how far it reaches
+        "57014" | "HC001" => Some(StoreError::Unavailable),
         // object_not_in_prerequisite_state, read_only_sql_transaction: we reached a standby
         "55000" | "25006" => Some(StoreError::Unavailable),
         // connections, resources (disk full, too many connections), operator intervention (shutdown), system errors

@@ -24,21 +24,9 @@ pub struct Tail {
     pub complete: bool,
 }
 
-/// Only rooms that have moved are looked up in the log; for the others this is one look at their row.
-/// A room that nobody has joined yet is at version 0 of the epoch it would be created with.
-const TAILS: &str = "select w.n, coalesce(l.lineage || substr(r.epoch, 9), l.epoch), coalesce(r.version, 0), \
-            e.version, e.kind, e.user_id, e.member, e.reason \
-     from unnest($1::text[], $2::text[], $3::bigint[]) with ordinality w (room_id, epoch, version, n) \
-     cross join (select headcount.lineage() as lineage, headcount.epoch() as epoch offset 0) l \
-     left join headcount.rooms r on r.room_id = w.room_id \
-     left join lateral ( \
-         select * from headcount.events e \
-         where e.room_id = w.room_id and e.version > w.version and e.version <= r.version \
-           and w.epoch = l.lineage || substr(r.epoch, 9) \
-         order by e.version limit $4 \
-     ) e on true \
-     where w.epoch <> coalesce(l.lineage || substr(r.epoch, 9), l.epoch) or w.version <> coalesce(r.version, 0) \
-     order by w.n, e.version";
+/// The statement is a function of its own, because it needs settings: see there. First of recent days only.
+const TAILS: &str = "select n, epoch, head, version, kind, user_id, member, reason \
+     from headcount.tails($1, $2, $3, $4, $5)";
 
 type Row = (
     i64,
@@ -88,6 +76,21 @@ impl Store {
 
     /// For each position whose room has moved since: its index, and what came after it. All as of one moment.
     pub async fn tails(&self, positions: &[(RoomId, Cursor)]) -> Result<Vec<(usize, Tail)>, StoreError> {
+        let recent = self.tails_of(positions, true).await?;
+        // Behind by days, or of a log that was trimmed: which of them, only all of the log tells.
+        let short = |(index, tail): &(usize, Tail)| {
+            tail.head.epoch == positions[*index].1.epoch
+                && !tail.complete
+                && tail.head.version - positions[*index].1.version <= EVENTS_MAX
+        };
+        if recent.iter().any(short) { self.tails_of(positions, false).await } else { Ok(recent) }
+    }
+
+    async fn tails_of(
+        &self,
+        positions: &[(RoomId, Cursor)],
+        recent: bool,
+    ) -> Result<Vec<(usize, Tail)>, StoreError> {
         let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();
         let epochs: Vec<&str> = positions.iter().map(|(_, cursor)| cursor.epoch.as_str()).collect();
         let versions: Vec<i64> = positions.iter().map(|(_, cursor)| cursor.version).collect();
@@ -98,6 +101,7 @@ impl Store {
             .bind(epochs)
             .bind(&versions)
             .bind(EVENTS_MAX)
+            .bind(recent)
             .fetch_all(lease.connection())
             .await?;
         lease.done().await?;

@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod error;
 pub mod events;
 pub mod heartbeats;
+pub mod history;
 pub mod listen;
 pub mod overview;
 pub mod room_settings;

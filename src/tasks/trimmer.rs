@@ -1,4 +1,5 @@
-//! Bounds what grows: the event log and what is remembered of sessions that are gone.
+//! Bounds what grows: the event log and what is remembered of sessions that are gone. And makes the log's partitions
+//! of the coming days, so that nobody who writes ever misses one.
 
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 /// Calls in one run, at most, so that a long backlog does not hold a connection for ever.
 const CALLS_MAX: usize = 100;
+
+/// Partitions made or dropped in one run, at most: nobody writes while one is dropped.
+const TURNS_MAX: usize = 10;
 
 /// Trims.
 pub struct Trimmer {
@@ -29,9 +33,15 @@ impl Periodic for Trimmer {
     }
 
     async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
+        let mut done = Vec::new();
+        while done.len() < TURNS_MAX
+            && let Some(turn) = bounded(self.store.turn_days(self.retention, self.keep)).await?
+        {
+            done.push(turn);
+        }
         for _ in 0..CALLS_MAX {
             if !bounded(self.store.trim(self.retention, self.keep)).await? {
-                return Ok(None);
+                return Ok(Some(done.join(", ")).filter(|done| !done.is_empty()));
             }
         }
         Ok(Some("more to trim; goes on next time".into()))

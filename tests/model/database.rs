@@ -199,6 +199,12 @@ impl Database {
             .unwrap()
     }
 
+    /// In microseconds since 1970.
+    pub async fn clock(&mut self) -> i64 {
+        let now = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+        sqlx::query_scalar(now).fetch_one(&mut self.connection).await.unwrap()
+    }
+
     pub async fn picture(&mut self, versions: &BTreeMap<String, i64>) -> Picture {
         let picture = sqlx::query_scalar(PICTURE).bind(Json(versions)).fetch_one(&mut self.connection).await;
         let Json(picture) = picture.unwrap();

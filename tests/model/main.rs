@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod database;
+mod past;
 mod plain;
 mod steps;
 #[path = "../support/mod.rs"]
@@ -40,7 +41,11 @@ struct Play<'a> {
     versions: BTreeMap<String, i64>,
     /// The log folded, by room and user.
     fold: BTreeMap<(String, String), Value>,
+    /// By time, what everybody saw of each room after a step; only where it is asked for.
+    moments: Option<Moments>,
 }
+
+type Moments = Vec<(i64, BTreeMap<String, BTreeMap<String, Value>>)>;
 
 #[test]
 #[expect(
@@ -79,7 +84,30 @@ fn random_histories_agree_with_a_plain_model() {
 impl<'a> Play<'a> {
     fn new(database: &'a mut Database) -> Self {
         let (model, sent, seqs) = (Model::default(), Vec::new(), BTreeMap::new());
-        Self { database, model, sent, seqs, versions: BTreeMap::new(), fold: BTreeMap::new() }
+        Self { database, model, sent, seqs, versions: BTreeMap::new(), fold: BTreeMap::new(), moments: None }
+    }
+
+    fn remembering(database: &'a mut Database) -> Self {
+        Self { moments: Some(Moments::new()), ..Self::new(database) }
+    }
+
+    async fn moments(mut self, steps: &[Step]) -> Result<Moments, TestCaseError> {
+        self.remember().await;
+        for step in steps {
+            self.step(step).await?;
+            self.remember().await;
+        }
+        Ok(self.moments.take().unwrap_or_default())
+    }
+
+    async fn remember(&mut self) {
+        let mut seen: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
+        for ((room, user), member) in self.model.rosters() {
+            let told = past::told(&shown(user, &member));
+            seen.entry(room.to_string()).or_default().insert(user.to_string(), told);
+        }
+        let now = self.database.clock().await;
+        self.moments.get_or_insert_default().push((now, seen));
     }
 
     async fn all(mut self, steps: &[Step]) -> Checked {

@@ -15,6 +15,7 @@ mod database_tls;
 mod deployment;
 mod doctor;
 mod heartbeats;
+mod history;
 mod invisible;
 mod jwks;
 mod keys;

@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 
 use headcount::auth::{Claims, Grant, Keys, Right, Rights, TokenKey};
 use headcount::domain::id::UserId;
+use headcount::domain::timestamp::Shown;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use self::rule::{About, CALLERS, Need, OPERATIONS, Operation, Place, Who, Within, expected};
@@ -88,6 +90,9 @@ impl Callers {
         }
         if operation.path == "/v1/admin/users" {
             path += "?search=a";
+        }
+        if operation.path.ends_with("/members") {
+            path += &format!("?at={}", Shown(OffsetDateTime::now_utc()));
         }
         let in_address = operation.is_stream() && matches!(who, Who::Ticket | Who::TokenInAddress);
         if in_address {

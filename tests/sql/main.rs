@@ -7,9 +7,13 @@
 mod batches;
 mod calls;
 mod concurrency;
+mod days;
+mod history;
+mod log_upgrade;
 mod order;
 mod plans;
 mod rights;
+mod row_security;
 #[path = "../support/mod.rs"]
 mod support;
 mod sweeps;
