@@ -77,7 +77,7 @@ $$;
 create trigger log_profiles after update on headcount.users
 referencing old table as old_rows new table as new_rows
 for each statement
-when (current_setting('headcount.changing_profiles', true) is distinct from 'on')
+when (current_setting('headcount.within_rules', true) is distinct from 'on')
 execute function headcount.log_profiles();
 
 -- A profile that is deleted takes its user's presence with it, with a `left` in every room. What the log says of them
@@ -148,14 +148,14 @@ begin
         from headcount.memberships m
         where m.user_id = any (p_changed)
     ));
-    perform set_config('headcount.changing_profiles', 'on', true);
+    perform set_config('headcount.within_rules', 'on', true);
     update headcount.users u
     set name = coalesce(p.name, u.name),
         avatar_url = case when p.avatar_url is null then u.avatar_url else nullif(p.avatar_url, '') end,
         updated_at = now()
     from unnest(p_profiles) p
     where u.user_id = any (array[p.user_id]) and p.user_id = any (p_changed);
-    perform set_config('headcount.changing_profiles', '', true);
+    perform set_config('headcount.within_rules', '', true);
     perform headcount.log_changes(v_touched);
 end
 $$;
