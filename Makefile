@@ -48,7 +48,7 @@ pictures: ## Takes the pictures of the pages for docs/
 # The example is run by its path, not by `cargo run`: that would hand its CARGO_* variables down to the
 # inner cargo, and crates that watch them (ring does) would be built again on every change of command.
 test-rust:
-	@scripts/bootstrap postgres nextest $(if $(ARGS),,faults nginx)
+	@scripts/bootstrap postgres nextest promtool $(if $(ARGS),,faults nginx)
 	cargo build $(locked) --example with_postgres
 	$(tools) exec $${CARGO_TARGET_DIR:-target}/debug/examples/with_postgres cargo $$TEST_RUNNER --tests $(ARGS)
 	$(if $(ARGS),,cargo test --quiet --doc)
@@ -103,6 +103,10 @@ advisories: ## Asks for known weaknesses of dependencies; needs cargo-deny and a
 .PHONY: rights
 rights: ## Writes docs/rights.md, who may do what, from the rule that the tests hold the service to
 	HEADCOUNT_WRITE_DOCS=1 cargo test $(locked) --test service the_page_about_rights
+
+.PHONY: metrics
+metrics: ## Writes the table in docs/metrics.md, what is measured, from the code
+	HEADCOUNT_WRITE_DOCS=1 cargo test $(locked) --test service the_page_about_metrics
 
 .PHONY: sdks test-sdks
 sdks: ## Generates clients in TypeScript, Python and Rust from the document, into target/sdks

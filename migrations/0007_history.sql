@@ -356,7 +356,8 @@ create or replace function headcount.tails(
     p_rooms text[], p_epochs text[], p_versions bigint[], p_limit bigint, p_recent boolean default false
 )
 returns table (
-    n bigint, epoch text, head bigint, version bigint, kind text, user_id text, member jsonb, reason text
+    n bigint, epoch text, head bigint, version bigint, kind text, user_id text, member jsonb, reason text,
+    age double precision
 )
 language plpgsql stable
 security definer set search_path = pg_catalog, pg_temp
@@ -373,7 +374,9 @@ declare
     v_until timestamptz := case when p_recent then (v_today + interval '2 days') at time zone 'UTC' else 'infinity' end;
 begin
     return query
-    select m.n, m.epoch, m.head, e.version, e.kind, e.user_id, e.member, e.reason
+    select
+        m.n, m.epoch, m.head, e.version, e.kind, e.user_id, e.member, e.reason,
+        extract(epoch from clock_timestamp() - e.at)::float8
     from (
         select
             w.n, w.room_id,
@@ -387,7 +390,7 @@ begin
         offset 0
     ) m
     left join lateral (
-        select e.version, e.kind, e.user_id, e.member, e.reason
+        select e.version, e.kind, e.user_id, e.member, e.reason, e.at
         from headcount.events e
         where e.room_id = m.room_id and e.version > m.reached and e.version <= m.head
           and e.at >= v_from and e.at < v_until

@@ -9,7 +9,6 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use sqlx::postgres::PgConnectOptions;
 use tokio::task::{JoinHandle, JoinSet};
 use utoipa_actix_web::AppExt;
@@ -18,6 +17,7 @@ use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::http::connections::Connections;
 use crate::http::limits::Limits;
+use crate::http::observe::observe;
 use crate::http::operators::Audience;
 use crate::http::problem::{Code, Problem};
 use crate::http::tls::Certificate;
@@ -26,6 +26,7 @@ use crate::hub::{Fan, Hub};
 use crate::settings::{Switch, Tuning};
 use crate::store::{Store, StoreError, Way};
 use crate::systemd;
+use crate::tasks::figures::{Figures, Tidy};
 use crate::tasks::{
     self, idle::Idle, listener::Listener, settings::Settings, sweeper::Sweeper, trimmer::Trimmer,
     webhooks::Webhooks,
@@ -96,7 +97,7 @@ impl Replica {
             store.clone(),
             tuning.timing(),
             tuning.limits.crowd(),
-            Arc::new(move |hints| moved.hint(hints)),
+            Arc::new(move |hints| moved.hint("own", hints)),
             Arc::new(move |sessions| stirred.add(sessions)),
         );
         let mut running = JoinSet::new();
@@ -104,6 +105,8 @@ impl Replica {
         let (interval, lease) = (tuning.sweep_interval, tuning.lease);
         running.spawn(tasks::run(Settings { store: store.clone(), hub: hub.clone() }));
         running.spawn(tasks::run(Sweeper { store: store.clone(), interval, lease, hub: hub.clone() }));
+        running.spawn(tasks::run(Figures { store: store.clone(), hub: hub.clone(), lease }));
+        running.spawn(tasks::run(Tidy));
         let (retention, keep) = (tuning.retention, tuning.webhooks.webhooks_keep);
         running.spawn(tasks::run(Trimmer { store: store.clone(), retention, keep }));
         let (sender, plain) = (Sender::new(), tuning.webhooks.plain());
@@ -123,7 +126,6 @@ impl Replica {
             limits: Limits::new(tuning.limits),
             max_stream_age: tuning.max_stream_age,
             mint,
-            metrics: recorder(),
             draining: AtomicBool::new(false),
         });
         running.spawn(tasks::run(Forget { service: service.clone() }));
@@ -207,7 +209,9 @@ fn serve(
         App::new()
             .into_utoipa_app()
             .map(|app| {
-                app.wrap(from_fn(browser::guard)).wrap(browser::cors(&origins, service.mint.is_some()))
+                app.wrap(from_fn(browser::guard))
+                    .wrap(browser::cors(&origins, service.mint.is_some()))
+                    .wrap(from_fn(observe))
             })
             .app_data(service.clone())
             .app_data(web::Data::new(audience))
@@ -247,6 +251,7 @@ fn serve_operators(
         App::new()
             .app_data(service.clone())
             .wrap(from_fn(browser::guard))
+            .wrap(from_fn(observe))
             .app_data(web::Data::new(Audience::Everybody))
             .app_data(query_errors())
             .configure(crate::http::for_operators)
@@ -320,12 +325,4 @@ impl tasks::Periodic for ReadCertificate {
         }
         Ok(None)
     }
-}
-
-/// One recorder per process, whatever number of replicas a test starts in it.
-fn recorder() -> PrometheusHandle {
-    static RECORDER: std::sync::OnceLock<PrometheusHandle> = std::sync::OnceLock::new();
-    let install =
-        || PrometheusBuilder::new().install_recorder().expect("nothing else in this process records metrics");
-    RECORDER.get_or_init(install).clone()
 }

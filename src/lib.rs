@@ -17,9 +17,10 @@
 //!     domain              no async, no I/O, no clock
 //! ```
 //!
-//! `tasks` (sweeper, trimmer, idle, listener, webhooks) sit beside `http`; `auth` is beside `domain`, and so is `webhooks`,
-//! which signs and sends messages. `cli` is beside `app`: the verbs that ask a running service by HTTP, as any client does,
-//! and `doctor`.
+//! `tasks` (sweeper, trimmer, idle, listener, figures, webhooks) sit beside `http`; `auth` is beside `domain`, and so are
+//! `webhooks`, which signs and sends messages, and `measure`, which names every metric and which most may use. `logs`
+//! starts logs and traces. `cli` is beside `app`: the verbs that ask a running service by HTTP, as any client does, and
+//! `doctor`.
 //!
 //! # Where the design is refined
 //!
@@ -36,6 +37,8 @@ pub mod commands;
 pub mod domain;
 pub mod http;
 pub mod hub;
+pub mod logs;
+pub mod measure;
 pub mod settings;
 pub mod store;
 pub mod systemd;

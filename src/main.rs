@@ -6,7 +6,6 @@
     reason = "this is the command line: it talks to people"
 )]
 
-use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +14,7 @@ use headcount::app::{Parts, Replica};
 use headcount::auth::{Claims, Keys, Rights, TokenKey, Verifier};
 use headcount::domain::id::UserId;
 use headcount::http::tls::Certificate;
-use headcount::settings::{Cli, Command, Dev, LogFormat, Migrate, Serve, Token, Tuning};
+use headcount::settings::{Cli, Command, Dev, Migrate, Serve, Token};
 use headcount::store::Way;
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
 use secrecy::{ExposeSecret, SecretString};
@@ -52,7 +51,7 @@ async fn main() -> ExitCode {
 
 async fn run_dev(dev: Dev) -> Result<(), Failure> {
     dev.check()?;
-    log(&dev.tuning);
+    let logs = headcount::logs::start(&dev.tuning)?;
     let data_dir = dev.data_dir.clone().unwrap_or_else(default_data_dir);
     let socket = bind(dev.listen)?;
     let options =
@@ -85,12 +84,13 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     };
     replica.stop().await;
     postgres.stop().await?;
+    logs.stop().await;
     stopped
 }
 
 async fn run_serve(serve: Serve) -> Result<(), Failure> {
     serve.check()?;
-    log(&serve.tuning);
+    let logs = headcount::logs::start(&serve.tuning)?;
     let certificate = serve.tls_cert.clone().zip(serve.tls_key.clone());
     let certificate = certificate.map(|(chain, key)| Certificate::open(chain, key)).transpose();
     let certificate =
@@ -121,6 +121,7 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
     signals.stop_or_reload(&replica).await;
     headcount::systemd::stopping();
     replica.stop().await;
+    logs.stop().await;
     Ok(())
 }
 
@@ -240,19 +241,6 @@ fn try_line(url: &str) -> String {
 /// Before anything else is started: an address in use is found at once.
 fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(listen).map_err(|error| format!("HEADCOUNT_LISTEN {listen}: {error}").into())
-}
-
-fn log(tuning: &Tuning) {
-    // Whoever sends garbage must not fill the log: actix reports each as an error.
-    let filter = tracing_subscriber::EnvFilter::new(format!("actix_http=off,{}", tuning.log));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match tuning.log_format {
-        LogFormat::Pretty => builder.with_target(false).init(),
-        LogFormat::Json => builder.json().init(),
-    }
 }
 
 /// A terminal that closes (SIGHUP) ends `dev`, as it ends any program.

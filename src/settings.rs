@@ -2,6 +2,7 @@
 
 pub mod limits;
 pub mod tokens;
+pub mod traces;
 pub mod verbs;
 pub mod webhooks;
 
@@ -19,6 +20,7 @@ use crate::domain::lease;
 
 pub use limits::LimitSettings;
 pub use tokens::TokenKeys;
+pub use traces::TraceSettings;
 pub use verbs::Verb;
 pub use webhooks::WebhookSettings;
 
@@ -217,6 +219,9 @@ pub struct Tuning {
     /// How to log
     #[arg(long, env = "HEADCOUNT_LOG_FORMAT", default_value = "pretty")]
     pub log_format: LogFormat,
+    /// Where traces go
+    #[command(flatten)]
+    pub traces: TraceSettings,
 }
 
 /// On or off.
@@ -248,6 +253,7 @@ impl Tuning {
     /// Checks the settings, one by one and against each other.
     pub fn check(&self) -> Result<(), SettingError> {
         let hour = 3600 * SECOND;
+        self.traces.check()?;
         self.cors_origins.iter().try_for_each(|origin| exact_origin(origin))?;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
             return Err(SettingError(format!("HEADCOUNT_LOG: {error}")));

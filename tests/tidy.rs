@@ -12,15 +12,16 @@ const LINES_MAX: usize = 400;
 /// Each layer and what it may name of this crate. What is not listed is forbidden.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("domain", &[]),
+    ("measure", &[]),
     ("auth", &["domain"]),
-    ("store", &["domain"]),
-    ("webhooks", &["domain"]),
-    ("commands", &["domain", "store", "webhooks"]),
-    ("hub", &["domain", "store"]),
+    ("store", &["domain", "measure"]),
+    ("webhooks", &["domain", "measure"]),
+    ("commands", &["domain", "measure", "store", "webhooks"]),
+    ("hub", &["domain", "measure", "store"]),
     // Verbs are clients: of the service they know what it tells, and of `http` its document and certificates.
     ("cli", &["domain", "auth", "store", "http", "settings"]),
-    ("tasks", &["domain", "store", "commands", "hub", "webhooks"]),
-    ("http", &["domain", "auth", "store", "commands", "hub", "settings", "webhooks"]),
+    ("tasks", &["domain", "measure", "store", "commands", "hub", "webhooks"]),
+    ("http", &["domain", "measure", "auth", "store", "commands", "hub", "settings", "webhooks"]),
 ];
 
 /// Names that a layer must not use, and why.

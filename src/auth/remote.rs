@@ -159,7 +159,7 @@ impl Remote {
     }
 }
 
-/// The system's roots vouch for a server. Where it is on this machine, by plain HTTP, none need be there.
+/// The system's roots vouch for a server. Where it is reached by plain HTTP, none need be there.
 pub fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, std::io::Error> {
     let provider = ring::default_provider();
     let builder = HttpsConnectorBuilder::new();

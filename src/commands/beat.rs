@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
+use tracing::{Instrument, Span};
 
 use super::{Failure, Stirred, Timing};
 use crate::domain::id::SessionId;
+use crate::measure::{meters, number, spans};
 use crate::store::commands::Leased;
 use crate::store::heartbeats::{Alive, Heartbeat};
 use crate::store::{Store, StoreError, bounded};
@@ -29,6 +31,8 @@ struct Queued {
     beats: Vec<Heartbeat>,
     since: Instant,
     reply: oneshot::Sender<Result<Vec<Option<Leased>>, Failure>>,
+    /// The request's.
+    span: Span,
 }
 
 /// Where heartbeats are handed in. Cheap to clone; the task ends when the last clone is gone.
@@ -45,11 +49,16 @@ impl Beats {
         Self { queue }
     }
 
+    /// Says how many requests wait.
+    pub(super) fn measure(&self) {
+        meters().heartbeat_queue.set(number(self.queue.max_capacity() - self.queue.capacity()));
+    }
+
     /// Hands heartbeats in and waits for their commit. Gives for each the session's lease, and none for a session that
     /// does not live.
     pub async fn submit(&self, beats: Vec<Heartbeat>) -> Result<Vec<Option<Leased>>, Failure> {
         let (reply, answer) = oneshot::channel();
-        let queued = Queued { beats, since: Instant::now(), reply };
+        let queued = Queued { beats, since: Instant::now(), reply, span: spans::current() };
         self.queue.try_send(queued).map_err(|_| Failure::Overloaded)?;
         let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| Failure::OutcomeUnknown)?;
         answer.unwrap_or(Err(Failure::Unavailable))
@@ -63,7 +72,8 @@ async fn run(store: Store, timing: Timing, stirred: Stirred, mut requests: mpsc:
         if queued.is_empty() {
             continue;
         }
-        match attempt(&store, &timing, &merge(&queued)).await {
+        let span = spans::batch(queued.iter().map(|request| &request.span), queued.len());
+        match measured(&store, &timing, &merge(&queued)).instrument(span).await {
             Ok(alive) => answer(&mut queued, &alive, &stirred),
             Err(error) => {
                 tracing::warn!(%error, requests = queued.len(), "a batch of heartbeats failed");
@@ -75,13 +85,29 @@ async fn run(store: Store, timing: Timing, stirred: Stirred, mut requests: mpsc:
     }
 }
 
+async fn measured(store: &Store, timing: &Timing, beats: &[Heartbeat]) -> Result<Vec<Alive>, StoreError> {
+    let (meters, started) = (meters(), Instant::now());
+    let result = attempt(store, timing, beats).await;
+    match &result {
+        Ok(alive) => {
+            meters.heartbeat_commits.increment(1);
+            meters.heartbeat_duration.record(started.elapsed());
+            meters.heartbeat_batch.record(number(beats.len()));
+            meters.heartbeats.count("alive", alive.len() as u64);
+            meters.heartbeats.count("gone", beats.len().saturating_sub(alive.len()) as u64);
+        }
+        Err(error) => meters.heartbeat_failures.count(error.name(), 1),
+    }
+    result
+}
+
 /// Once more after a failure: a heartbeat may be repeated, and the connection may just have been a dead one.
 async fn attempt(store: &Store, timing: &Timing, beats: &[Heartbeat]) -> Result<Vec<Alive>, StoreError> {
     let started = Instant::now();
-    match bounded(store.heartbeat(beats, &timing.pace, timing.idle_after)).await {
-        Err(_) if started.elapsed() < crate::store::CALL_MAX / 4 => {
-            bounded(store.heartbeat(beats, &timing.pace, timing.idle_after)).await
-        }
+    let once =
+        || bounded(store.heartbeat(beats, &timing.pace, timing.idle_after)).instrument(spans::commit());
+    match once().await {
+        Err(_) if started.elapsed() < crate::store::CALL_MAX / 4 => once().await,
         result => result,
     }
 }

@@ -101,6 +101,12 @@ impl Commands {
         Self { store, writer, beats, timing }
     }
 
+    /// Says how much waits to be committed.
+    pub fn measure(&self) {
+        self.writer.measure();
+        self.beats.measure();
+    }
+
     /// Heartbeats and leases.
     pub fn pace(&self) -> &Pace {
         &self.timing.pace

@@ -16,10 +16,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
+use tracing::{Instrument, Span};
 
 use super::{Failure, Moved};
 use crate::domain::hint::Hint;
 use crate::domain::id::RoomId;
+use crate::measure::{meters, number, spans};
 use crate::store::commands::{Answer, Command, Crowd, Held, Outcome};
 use crate::store::{Store, StoreError, bounded};
 
@@ -46,6 +48,8 @@ struct Queued {
     since: Instant,
     ticket: Arc<Ticket>,
     reply: Reply,
+    /// The request's.
+    span: Span,
 }
 
 /// Where a command is. Its caller and its lane decide by one atomic step who was first, so that "nothing was done"
@@ -84,17 +88,20 @@ struct Caller {
     since: Instant,
     ticket: Arc<Ticket>,
     reply: Reply,
+    span: Span,
 }
 
 impl Queued {
     fn split(self) -> (Command, Caller) {
-        (self.command, Caller { since: self.since, ticket: self.ticket, reply: self.reply })
+        let Self { command, since, ticket, reply, span } = self;
+        (command, Caller { since, ticket, reply, span })
     }
 }
 
 impl Caller {
     fn with(self, command: Command) -> Queued {
-        Queued { command, since: self.since, ticket: self.ticket, reply: self.reply }
+        let Self { since, ticket, reply, span } = self;
+        Queued { command, since, ticket, reply, span }
     }
 }
 
@@ -102,6 +109,7 @@ impl Caller {
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Queued>,
+    aside: mpsc::Sender<Queued>,
 }
 
 impl Writer {
@@ -110,17 +118,25 @@ impl Writer {
         let (queue, commands) = mpsc::channel(QUEUE_MAX);
         let (patient_queue, patient_commands) = mpsc::channel(QUEUE_MAX);
         let patient = Lane { store: store.clone(), crowd, moved: moved.clone(), busy: None };
-        let lane = Lane { store, crowd, moved, busy: Some(patient_queue) };
+        let lane = Lane { store, crowd, moved, busy: Some(patient_queue.clone()) };
         tokio::spawn(lane.run(commands));
         tokio::spawn(patient.run(patient_commands));
-        Self { queue }
+        Self { queue, aside: patient_queue }
+    }
+
+    /// Says how many commands wait.
+    pub(super) fn measure(&self) {
+        for (lane, queue) in [("main", &self.queue), ("aside", &self.aside)] {
+            meters().writer_queue.set(lane, number(queue.max_capacity() - queue.capacity()));
+        }
     }
 
     /// Hands a command in and waits for its commit.
     pub async fn submit(&self, command: Command) -> Result<Answer, Failure> {
         let (reply, answer) = oneshot::channel();
         let ticket = Arc::<Ticket>::default();
-        let queued = Queued { command, since: Instant::now(), ticket: ticket.clone(), reply };
+        let span = spans::current();
+        let queued = Queued { command, since: Instant::now(), ticket: ticket.clone(), reply, span };
         self.queue.try_send(queued).map_err(|_| Failure::Overloaded)?;
         let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| ticket.give_up())?;
         let answer = answer.unwrap_or(Err(Failure::Unavailable))?;
@@ -163,7 +179,8 @@ impl Lane {
         }
         let held = if self.busy.is_some() { Held::Skip } else { Held::Wait };
         let (commands, callers): (Vec<_>, Vec<_>) = batch.into_iter().map(Queued::split).unzip();
-        match self.attempt(&commands, held).await {
+        let span = spans::batch(callers.iter().map(|caller| &caller.span), commands.len());
+        match self.measured(&commands, held).instrument(span).await {
             Ok(answers) => {
                 (self.moved)(hints(&commands, &answers));
                 for ((command, caller), answer) in commands.into_iter().zip(callers).zip(answers) {
@@ -178,13 +195,33 @@ impl Lane {
         }
     }
 
+    async fn measured(&self, commands: &[Command], held: Held) -> Result<Vec<Answer>, StoreError> {
+        let (meters, started) = (meters(), Instant::now());
+        let result = self.attempt(commands, held).await;
+        match &result {
+            Ok(answers) => {
+                meters.writer_commits.increment(1);
+                meters.writer_duration.record(started.elapsed());
+                meters.writer_batch.record(number(commands.len()));
+                for (command, answer) in commands.iter().zip(answers) {
+                    if answer.outcome != Outcome::Busy {
+                        meters.commands.count(command.op.as_str(), 1);
+                    }
+                }
+            }
+            Err(error) => meters.writer_failures.count(error.name(), 1),
+        }
+        result
+    }
+
     /// Once more after a connection that was dead already: commands may be repeated, and after a restart of
     /// Postgres every pooled connection is dead.
     async fn attempt(&self, commands: &[Command], held: Held) -> Result<Vec<Answer>, StoreError> {
         let started = Instant::now();
-        match bounded(self.store.apply(commands, held, self.crowd)).await {
+        let once = || bounded(self.store.apply(commands, held, self.crowd)).instrument(spans::commit());
+        match once().await {
             Err(StoreError::OutcomeUnknown | StoreError::Unavailable) if started.elapsed() < RETRY_WITHIN => {
-                bounded(self.store.apply(commands, held, self.crowd)).await
+                once().await
             }
             result => result,
         }

@@ -12,6 +12,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, web};
 
 use super::Service;
+use super::observe::REQUEST_ID;
 
 /// An answer of the API is no page: it may load nothing and be shown in no frame.
 const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -27,8 +28,9 @@ pub fn cors(origins: &[String], dev: bool) -> Cors {
     let cors = Cors::default()
         .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
         .allowed_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH])
-        .allowed_header("last-event-id")
-        .expose_headers([ETAG, RETRY_AFTER])
+        .allowed_headers(["last-event-id", "traceparent", "tracestate"])
+        .allowed_header(REQUEST_ID)
+        .expose_headers([ETAG, RETRY_AFTER, REQUEST_ID])
         .block_on_origin_mismatch(false)
         .max_age(3600);
     let cors = origins

@@ -185,6 +185,9 @@ fn description() -> String {
          it may be in many rooms. A **member** is a user with at least one live session in a room: two tabs are one \
          member. A **heartbeat** says that a session lives; it lasts one **lease**. A **cursor** is a position in a \
          room's event log.\n\n\
+         Every answer carries `X-Request-Id`: the request's own, where it is 1 to 64 characters of \
+         `A-Z a-z 0-9 _ . : ~ -`, and one made for it otherwise. Whoever runs the service finds it in its log. `traceparent` is \
+         taken as W3C Trace Context says.\n\n\
          Errors are `application/problem+json` with a stable `code`:\n\n| code | status | retry after | meaning |\n|---|---|---|---|\n",
     );
     for code in Code::ALL {

@@ -16,6 +16,7 @@ mod join;
 mod kick;
 mod leave;
 pub mod limits;
+pub mod observe;
 pub mod operators;
 mod overview;
 mod page;
@@ -28,6 +29,7 @@ mod state;
 mod stream;
 mod tickets;
 pub mod tls;
+mod trace_context;
 mod update;
 mod users;
 mod watchlist;
@@ -37,7 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use problem::{Code, Problem};
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -68,8 +70,6 @@ pub struct Service {
     pub max_stream_age: Duration,
     /// In `dev`: tokens are given to anybody, and the demo page is served.
     pub mint: Option<TokenKey>,
-    /// What `/metrics` shows.
-    pub metrics: metrics_exporter_prometheus::PrometheusHandle,
     /// Set once, when the replica begins to shut down.
     pub draining: AtomicBool,
 }
@@ -154,7 +154,7 @@ pub fn pages(dev: bool) -> impl FnOnce(&mut web::ServiceConfig) {
 pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
     let known = request.resource_map().has_resource(request.path());
     let problem = Problem::from(if known { Code::MethodNotAllowed } else { Code::NotFound });
-    let mut response = problem.error_response();
+    let mut response = HttpResponse::from_error(problem); // with the problem in it, which is counted
     if known && let Ok(methods) = HeaderValue::from_str(&docs::methods(request.path())) {
         response.headers_mut().insert(ALLOW, methods);
     }

@@ -7,6 +7,8 @@ use utoipa::ToSchema;
 
 use super::Service;
 use super::problem::{Code, Problem, ProblemBody};
+use crate::hub::Hearing;
+use crate::store::upkeep::Schema;
 
 /// Whether this listener may tell what only operators should know.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,7 +33,34 @@ pub struct Readiness {
     ready: bool,
     /// What is missing; empty when ready, and where operators have a listener of their own.
     #[schema(example = json!(["database"]))]
-    missing: Vec<&'static str>,
+    missing: Vec<Missing>,
+    /// What does not work as it should, while requests are served; told where `missing` is.
+    #[schema(example = json!(["listener"]))]
+    degraded: Vec<Degraded>,
+}
+
+/// Why not to send requests.
+#[derive(Serialize, ToSchema, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// It is shutting down.
+    Draining,
+    /// It does not answer, or not as it should.
+    Database,
+    /// The schema is older than this program: run `headcount migrate`.
+    Migrations,
+}
+
+/// What does not work as it should.
+#[derive(Serialize, ToSchema, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Degraded {
+    /// Other replicas' commits are not heard of, but found within 2 s.
+    Listener,
+    /// Watched rooms cannot be read: streams and rosters are marked stale.
+    Stale,
+    /// The schema is newer than this program, as it is while replicas are being replaced by newer ones.
+    Migrations,
 }
 
 /// Whether the process runs
@@ -47,7 +76,8 @@ pub(super) async fn livez() -> &'static str {
 
 /// Whether to send it requests
 ///
-/// Not while it shuts down, nor while its database is away.
+/// Not while it shuts down, nor while its database is away, or its schema is not there. A replica that is `degraded`
+/// serves all the same.
 #[utoipa::path(
     tag = "operators",
     responses(
@@ -59,23 +89,32 @@ pub(super) async fn livez() -> &'static str {
 #[get("/readyz")]
 pub(super) async fn readyz(service: web::Data<Service>, audience: web::Data<Audience>) -> HttpResponse {
     let store = service.store.clone();
-    let database = service.store.detached(async move { store.ping().await }).await;
-    let mut missing = Vec::new();
-    if service.draining() {
-        missing.push("draining");
-    }
-    if database.is_err() {
-        missing.push("database");
-    }
-    let mut readiness = Readiness { ready: missing.is_empty(), missing };
+    let schema = service.store.detached(async move { store.schema().await }).await;
+    let missing = [
+        (service.draining(), Missing::Draining),
+        (schema.is_err(), Missing::Database),
+        (matches!(schema, Ok(Schema::Older)), Missing::Migrations),
+    ];
+    let degraded = [
+        (service.hub.hearing() == Hearing::Away, Degraded::Listener),
+        (service.hub.stale(), Degraded::Stale),
+        (matches!(schema, Ok(Schema::Newer)), Degraded::Migrations),
+    ];
+    let mut readiness = Readiness { ready: true, missing: named(missing), degraded: named(degraded) };
+    readiness.ready = readiness.missing.is_empty();
     if **audience == Audience::Clients {
         readiness.missing.clear();
+        readiness.degraded.clear();
     }
     if readiness.ready {
         HttpResponse::Ok().json(readiness)
     } else {
         HttpResponse::ServiceUnavailable().json(readiness)
     }
+}
+
+fn named<T, const N: usize>(found: [(bool, T); N]) -> Vec<T> {
+    found.into_iter().filter_map(|(so, name)| so.then_some(name)).collect()
 }
 
 /// Metrics, in the text format of Prometheus
@@ -94,9 +133,9 @@ pub(super) async fn metrics_text(
     audience: web::Data<Audience>,
 ) -> Result<HttpResponse, Problem> {
     audience.must_be_operators()?;
-    #[expect(clippy::cast_precision_loss, reason = "a count of streams is far below 2^52")]
-    metrics::gauge!("headcount_watchers").set(service.hub.watchers() as f64);
-    metrics::gauge!("headcount_stale").set(f64::from(u8::from(service.hub.stale())));
-    let text = service.metrics.render();
+    service.commands.measure();
+    service.hub.measure();
+    service.store.measure();
+    let text = crate::measure::render();
     Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/plain; version=0.0.4")).body(text))
 }

@@ -139,6 +139,8 @@ pub struct Problem {
     code: Code,
     detail: Option<String>,
     retry_after: u64,
+    /// For the log, not for the client.
+    cause: Option<String>,
 }
 
 impl Problem {
@@ -164,6 +166,11 @@ impl Problem {
     /// Its code.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// What went wrong inside.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
     }
 }
 
@@ -201,7 +208,7 @@ impl ResponseError for Problem {
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Self {
-        Self { code, detail: None, retry_after: code.retry_after() }
+        Self { code, detail: None, retry_after: code.retry_after(), cause: None }
     }
 }
 
@@ -245,10 +252,10 @@ impl From<Failure> for Problem {
 /// For reads: whatever went wrong, nothing was changed.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        tracing::warn!(%error, "a read failed");
-        match Failure::from(&error) {
+        let problem = match Failure::from(&error) {
             Failure::OutcomeUnknown | Failure::Busy => Code::Unavailable.into(),
-            failure => failure.into(),
-        }
+            failure => Self::from(failure),
+        };
+        Self { cause: Some(error.to_string()), ..problem }
     }
 }

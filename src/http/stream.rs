@@ -17,6 +17,7 @@ use bytes::Bytes;
 use super::limits::Place;
 use crate::hub::frame::{ByeReason, Wire, bye, sync};
 use crate::hub::{Fan, Next, ROUND, Turn, Watch};
+use crate::measure::meters;
 
 /// The head of every event stream.
 pub fn head() -> HttpResponseBuilder {
@@ -129,6 +130,27 @@ impl EventStream {
         None
     }
 
+    /// What to send now. Nothing: it has ended, or it will be woken.
+    fn next(&mut self, context: &Context<'_>) -> Option<Bytes> {
+        if let Some(bytes) = self.ready.pop_front() {
+            return Some(bytes);
+        }
+        if self.ended {
+            return None;
+        }
+        self.turn.wait(context); // arm first: a drain between the check and the wait must not be missed
+        if let Some(reason) = self.must_end() {
+            return Some(self.end(reason));
+        }
+        if let Some(bytes) = self.poll_rooms(context) {
+            return Some(bytes);
+        }
+        (self.fan.tick() >= self.next_sync).then(|| {
+            self.next_sync = self.fan.tick() + ROUND;
+            sync(self.cursor(), self.fan.hub().stale()).into()
+        })
+    }
+
     fn must_end(&self) -> Option<ByeReason> {
         self.ends.reached(self.fan.draining())
     }
@@ -151,24 +173,14 @@ impl MessageBody for EventStream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = &mut *self;
-        if let Some(bytes) = this.ready.pop_front() {
-            return Poll::Ready(Some(Ok(bytes)));
+        match this.next(context) {
+            Some(bytes) => {
+                this.fan.sent(bytes.len());
+                Poll::Ready(Some(Ok(bytes)))
+            }
+            None if this.ended => Poll::Ready(None),
+            None => Poll::Pending,
         }
-        if this.ended {
-            return Poll::Ready(None);
-        }
-        this.turn.wait(context); // arm first: a drain between the check and the wait must not be missed
-        if let Some(reason) = this.must_end() {
-            return Poll::Ready(Some(Ok(this.end(reason))));
-        }
-        if let Some(bytes) = this.poll_rooms(context) {
-            return Poll::Ready(Some(Ok(bytes)));
-        }
-        if this.fan.tick() >= this.next_sync {
-            this.next_sync = this.fan.tick() + ROUND;
-            return Poll::Ready(Some(Ok(sync(this.cursor(), this.fan.hub().stale()).into())));
-        }
-        Poll::Pending
     }
 }
 
@@ -179,6 +191,7 @@ pub fn retry_line() -> Bytes {
 
 /// The last frame of a stream.
 pub fn bye_of(reason: ByeReason) -> Bytes {
+    meters().byes.count(reason.as_str(), 1);
     bye(reason, retry(reason)).into()
 }
 

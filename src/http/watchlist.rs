@@ -23,6 +23,7 @@ use super::stream::{Ends, bye_of, head, max_age, retry_line};
 use crate::domain::id::UserId;
 use crate::hub::frame::{ByeFrame, event};
 use crate::hub::{Following, Places};
+use crate::measure::meters;
 
 /// Users on one stream, at most.
 const IDS_MAX: usize = 100;
@@ -116,6 +117,8 @@ pub(super) async fn users_events(
     let list = Watchlist::new(service, caller, ids, following, ends, place);
     Ok(head().streaming(unfold(list, |mut list| async move {
         let bytes = list.next().await?;
+        meters().frames_sent.increment(1);
+        meters().stream_bytes.increment(bytes.len() as u64);
         Some((Ok::<_, actix_web::Error>(bytes), list))
     })))
 }
@@ -150,6 +153,8 @@ impl Watchlist {
         let snapshot = UsersSnapshotFrame { users: sent.clone() };
         let ready = VecDeque::from([retry_line(), event("snapshot", &snapshot)]);
         let sync_at = Instant::now() + SYNC_EVERY;
+        meters().watchlists.increment(1.0);
+        meters().streams.increment(1);
         Self { service, caller, ids, following, sent, ready, sync_at, ends, ended: false, _place: place }
     }
 
@@ -195,5 +200,11 @@ impl Watchlist {
         };
         self.ready.push_back(event(name, &now));
         self.sent[index] = now;
+    }
+}
+
+impl Drop for Watchlist {
+    fn drop(&mut self) {
+        meters().watchlists.decrement(1.0);
     }
 }

@@ -17,6 +17,7 @@ use super::frame::{Frame, Mode, Wire};
 use super::{Hub, INBOX_MAX, Message, Opening, Request, Unreadable, WorkerId};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::RoomId;
+use crate::measure::meters;
 
 /// Frames kept per room: over a second of a small room's fastest pace, a minute of a large one's.
 const RING_FRAMES: usize = 64;
@@ -116,6 +117,8 @@ pub struct Fan {
     /// Watchers that went away since the last tick, for the feed.
     gone: RefCell<HashMap<RoomId, usize>>,
     tick: Cell<u64>,
+    /// Frames and bytes handed to sockets since the last tick: counted here, so that a frame costs no shared counter.
+    sent: Cell<(u64, u64)>,
     rounds: RefCell<Vec<Wakers>>,
     draining: Cell<bool>,
 }
@@ -130,6 +133,7 @@ impl Fan {
             rings: RefCell::default(),
             gone: RefCell::default(),
             tick: Cell::new(0),
+            sent: Cell::default(),
             rounds: RefCell::new((0..ROUND).map(|_| Wakers::default()).collect()),
             draining: Cell::new(false),
         });
@@ -146,6 +150,12 @@ impl Fan {
     /// Seconds since the start of this thread's streams.
     pub fn tick(&self) -> u64 {
         self.tick.get()
+    }
+
+    /// A frame of so many bytes was handed to a socket.
+    pub fn sent(&self, bytes: usize) {
+        let (frames, before) = self.sent.get();
+        self.sent.set((frames + 1, before + bytes as u64));
     }
 
     /// Whether streams must end now.
@@ -179,6 +189,7 @@ impl Fan {
     /// A place in the round of wake-ups.
     pub fn join_round(self: &Rc<Self>) -> Turn {
         self.hub.shared.watchers.fetch_add(1, Ordering::Relaxed);
+        meters().streams.increment(1);
         let index = usize::try_from(self.tick.get() % ROUND).unwrap_or(0);
         let slot = self.rounds.borrow_mut()[index].add();
         Turn { fan: self.clone(), index, slot }
@@ -204,6 +215,9 @@ impl Fan {
         self.tick.set(self.tick.get() + 1);
         let index = usize::try_from(self.tick.get() % ROUND).unwrap_or(0);
         self.rounds.borrow()[index].wake();
+        let (frames, bytes) = self.sent.take();
+        meters().frames_sent.increment(frames);
+        meters().stream_bytes.increment(bytes);
         let gone = self.gone.take();
         for (room, watchers) in gone {
             self.rings.borrow_mut().retain(|id, ring| *id != room || ring.borrow().watchers > 0);

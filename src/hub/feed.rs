@@ -17,6 +17,7 @@ use super::{Message, Remembered, Request, Shared, WorkerId};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::RoomId;
 use crate::domain::roster::Roster;
+use crate::measure::meters;
 use crate::store::events::Tail;
 use crate::store::{Store, StoreError, bounded};
 
@@ -132,8 +133,10 @@ impl Feed {
                 }
             }
             Request::Remembered { room, reply } => remember(&self.rooms, &room, reply),
+            Request::Positions { most, reply } => drop(reply.send(positions(&self.rooms, most))),
             Request::Drain => drain(&self.workers).await,
         }
+        self.shared.rooms.store(self.rooms.len(), Ordering::Relaxed);
     }
 
     fn due(&self, now: Instant) -> Vec<RoomId> {
@@ -150,12 +153,16 @@ impl Feed {
     }
 
     async fn round(&mut self, due: Vec<RoomId>) {
+        let started = Instant::now();
         match self.read_and_serve(&due).await {
             Ok(read) => {
+                let done = Instant::now();
+                meters().feed_duration.record(done - started);
                 self.shared.stale.store(false, Ordering::Relaxed);
-                self.publish(due, read).await;
+                self.publish(due, read, done).await;
             }
             Err(error) => {
+                meters().feed_failures.count(error.name(), 1);
                 if !self.shared.stale.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "watched rooms cannot be read; streams stay open and are marked stale");
                 }
@@ -175,19 +182,21 @@ impl Feed {
             };
             match request {
                 Request::Remembered { room, reply } => remember(&self.rooms, &room, reply),
+                Request::Positions { most, reply } => drop(reply.send(positions(&self.rooms, most))),
                 Request::Drain => drain(&self.workers).await,
                 request => self.later.push_back(request),
             }
         }
     }
 
-    async fn publish(&mut self, due: Vec<RoomId>, read: Read) {
+    async fn publish(&mut self, due: Vec<RoomId>, read: Read, read_at: Instant) {
         let settings = self.shared.settings.all();
         for id in &due {
             if let Some(room) = self.rooms.get_mut(id) {
                 room.settings = settings.of(id);
             }
         }
+        let mut ages: Vec<Duration> = Vec::new();
         let mut frames: HashMap<RoomId, Frame> = HashMap::new();
         for (id, (cursor, roster)) in read.first {
             if let Some(room) = self.rooms.get_mut(&id) {
@@ -197,6 +206,7 @@ impl Feed {
         for (id, _, tail) in read.tails.iter().filter(|(_, _, tail)| tail.complete) {
             if let Some(frame) = self.rooms.get_mut(id).and_then(|room| room.advance(tail)) {
                 frames.insert(id.clone(), frame);
+                ages.push(tail.age);
             }
         }
         for (id, (cursor, roster)) in read.anew {
@@ -220,6 +230,8 @@ impl Feed {
                 send(&self.workers, room, frame).await;
             }
         }
+        let sent = read_at.elapsed();
+        ages.into_iter().for_each(|age| meters().fanout_lag.record(age + sent));
     }
 
     /// Who waits for a room that is known is told what is known; the stream says that it is stale.
@@ -268,6 +280,16 @@ fn remember(rooms: &HashMap<RoomId, Room>, room: &RoomId, reply: oneshot::Sender
     if let Some(Known { cursor, roster }) = rooms.get(room).and_then(|room| room.known.as_ref()) {
         let _ = reply.send(Remembered { cursor: cursor.clone(), roster: roster.clone() }); // they may be gone
     }
+}
+
+/// Beginning anywhere, so that in the course of time all rooms are among them.
+fn positions(rooms: &HashMap<RoomId, Room>, most: usize) -> Vec<(RoomId, Cursor)> {
+    let skipped = if rooms.len() > most { rand::random_range(0..rooms.len()) } else { 0 };
+    let known = rooms.iter().skip(skipped).chain(rooms.iter().take(skipped));
+    known
+        .filter_map(|(id, room)| Some((id.clone(), room.known.as_ref()?.cursor.clone())))
+        .take(most)
+        .collect()
 }
 
 async fn drain(workers: &HashMap<WorkerId, mpsc::Sender<Message>>) {

@@ -10,6 +10,7 @@ use crate::domain::id::RoomId;
 use crate::domain::member::Member;
 use crate::domain::resume::SnapshotReason;
 use crate::domain::roster::Roster;
+use crate::measure::meters;
 
 /// Members that a frame lists at most. Larger rooms are told by the count, and read by pages.
 pub const LISTED_MAX: usize = 1000;
@@ -44,6 +45,16 @@ pub enum Mode {
     List,
     /// `count` only.
     Count,
+}
+
+impl Mode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Diff => "diff",
+            Self::List => "list",
+            Self::Count => "count",
+        }
+    }
 }
 
 /// `event: snapshot`. Replaces everything known of the room.
@@ -131,6 +142,18 @@ pub enum ByeReason {
     MaxAge,
 }
 
+impl ByeReason {
+    /// As frames and metrics call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Slow => "slow",
+            Self::TokenExpired => "token_expired",
+            Self::MaxAge => "max_age",
+        }
+    }
+}
+
 /// `event: bye`, then the stream ends.
 #[derive(Serialize, ToSchema)]
 pub struct ByeFrame {
@@ -186,7 +209,11 @@ impl Modes {
     }
 
     fn encode(self, mode: Mode, wire: impl FnOnce() -> Wire) -> Option<Wire> {
-        self.0[mode as usize].then(wire)
+        let watched = self.0[mode as usize];
+        if watched {
+            meters().frames_encoded.count(mode.as_str(), 1);
+        }
+        watched.then(wire)
     }
 }
 

@@ -14,7 +14,7 @@ mod room;
 mod settings;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use crate::domain::cursor::Cursor;
 use crate::domain::hint::Hint;
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::roster::Roster;
+use crate::measure::{meters, number};
 use crate::store::Store;
 
 /// Hinted rooms kept apart, at most; past that, every watched room is looked at.
@@ -90,6 +91,10 @@ enum Request {
         room: RoomId,
         reply: oneshot::Sender<Remembered>,
     },
+    Positions {
+        most: usize,
+        reply: oneshot::Sender<Vec<(RoomId, Cursor)>>,
+    },
     Drain,
 }
 
@@ -104,11 +109,24 @@ struct Hints {
     all: bool,
 }
 
+/// Whether this replica hears of other replicas' commits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hearing {
+    /// It does not listen, and was not asked to.
+    Off,
+    /// It should, but its connection is away.
+    Away,
+    /// It does.
+    On,
+}
+
 struct Shared {
     hints: Mutex<Hints>,
     wake: Notify,
     stale: AtomicBool,
     settings: Settings,
+    hearing: AtomicU8,
+    rooms: AtomicUsize,
     watchers: AtomicUsize,
     workers: AtomicUsize,
     pulse: Pulse,
@@ -147,6 +165,8 @@ impl Hub {
             wake: Notify::new(),
             stale: AtomicBool::new(false),
             settings: Settings::default(),
+            hearing: AtomicU8::new(Hearing::Off as u8),
+            rooms: AtomicUsize::new(0),
             watchers: AtomicUsize::new(0),
             workers: AtomicUsize::new(0),
             pulse: Pulse::default(),
@@ -156,9 +176,10 @@ impl Hub {
         Self { requests: sender, follow, shared }
     }
 
-    /// Says that these rooms may have moved.
-    pub fn hint(&self, hints: impl IntoIterator<Item = Hint>) {
+    /// Says that these rooms may have moved; metrics count by whom it was said.
+    pub fn hint(&self, source: &str, hints: impl IntoIterator<Item = Hint>) {
         let hints: Vec<Hint> = hints.into_iter().collect();
+        meters().hints.count(source, hints.len() as u64);
         self.follow.hint(hints.iter());
         let mut kept = self.shared.hints.lock().unwrap_or_else(PoisonError::into_inner);
         kept.rooms.extend(hints.into_iter().map(|hint| hint.room));
@@ -194,6 +215,36 @@ impl Hub {
     /// What is set for rooms.
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
+    }
+
+    /// Says whether other replicas' commits are heard of.
+    pub fn hear(&self, hearing: Hearing) {
+        self.shared.hearing.store(hearing as u8, Ordering::Relaxed);
+    }
+
+    /// Whether other replicas' commits are heard of.
+    pub fn hearing(&self) -> Hearing {
+        let now = self.shared.hearing.load(Ordering::Relaxed);
+        [Hearing::Off, Hearing::Away, Hearing::On]
+            .into_iter()
+            .find(|h| *h as u8 == now)
+            .unwrap_or(Hearing::Off)
+    }
+
+    /// Says how many watch, and whether what they see is current.
+    pub fn measure(&self) {
+        let meters = meters();
+        meters.watchers.set(number(self.watchers()));
+        meters.watched_rooms.set(number(self.shared.rooms.load(Ordering::Relaxed)));
+        meters.stale.set(f64::from(u8::from(self.stale())));
+        meters.listening.set(f64::from(u8::from(self.hearing() == Hearing::On)));
+    }
+
+    /// Where watched rooms are, as they were last read: some of them, if they are more than `most`.
+    pub async fn positions(&self, most: usize) -> Option<Vec<(RoomId, Cursor)>> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Positions { most, reply }).await.ok()?;
+        answer.await.ok()
     }
 
     /// Open streams on this replica.

@@ -73,6 +73,18 @@ pub enum Op {
     Kick,
 }
 
+impl Op {
+    /// As SQL and metrics call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Update => "update",
+            Self::Kick => "kick",
+        }
+    }
+}
+
 /// What became of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {

@@ -22,6 +22,19 @@ pub enum StoreError {
     Bug(sqlx::Error),
 }
 
+impl StoreError {
+    /// What metrics call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Busy => "busy",
+            Self::Refused(_) => "refused",
+            Self::Bug(_) => "bug",
+        }
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {

@@ -1,5 +1,7 @@
 //! Reading the log.
 
+use std::time::Duration;
+
 use serde_json::value::RawValue;
 use sqlx::types::Json;
 
@@ -20,12 +22,14 @@ pub struct Tail {
     pub head: Cursor,
     /// The events after the position, oldest first: all of them when `complete`.
     pub events: Vec<Event>,
+    /// How long before this was read the oldest of the events was written, by the database's clock.
+    pub age: Duration,
     /// Whether `events` reach from the position to the head without a gap.
     pub complete: bool,
 }
 
 /// The statement is a function of its own, because it needs settings: see there. First of recent days only.
-const TAILS: &str = "select n, epoch, head, version, kind, user_id, member, reason \
+const TAILS: &str = "select n, epoch, head, version, kind, user_id, member, reason, age \
      from headcount.tails($1, $2, $3, $4, $5)";
 
 type Row = (
@@ -37,6 +41,7 @@ type Row = (
     Option<String>,
     Option<Json<Box<RawValue>>>,
     Option<String>,
+    Option<f64>,
 );
 
 /// Of each room who changed after a position, in the order of the log, and how far that was read.
@@ -112,11 +117,12 @@ impl Store {
 fn collect(rows: Vec<Row>, versions: &[i64]) -> Result<Vec<(usize, Tail)>, StoreError> {
     let mut tails: Vec<(usize, Tail)> = Vec::new();
     let mut reached = 0;
-    for (n, epoch, head, version, kind, user, member, reason) in rows {
+    for (n, epoch, head, version, kind, user, member, reason, age) in rows {
         let index = usize::try_from(n - 1).expect("ordinality counts from 1");
         if tails.last().is_none_or(|(last, _)| *last != index) {
             let head = Cursor { epoch: parse_epoch(&epoch)?, version: head };
-            tails.push((index, Tail { head, events: Vec::new(), complete: false }));
+            let age = Duration::try_from_secs_f64(age.unwrap_or_default()).unwrap_or_default(); // a clock that was set
+            tails.push((index, Tail { head, events: Vec::new(), age, complete: false }));
             reached = versions[index];
         }
         let (Some((_, tail)), Some(version), Some(kind), Some(user)) =

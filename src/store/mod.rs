@@ -11,6 +11,7 @@ pub mod deliveries;
 pub mod embedded;
 pub mod error;
 pub mod events;
+pub mod figures;
 pub mod heartbeats;
 pub mod history;
 pub mod listen;
@@ -24,7 +25,7 @@ pub mod users;
 pub mod webhooks;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::{Query, QueryAs};
@@ -33,6 +34,8 @@ use tokio::runtime::Handle;
 
 pub use error::StoreError;
 pub use schema::{grant, is_away, is_forbidden, migrate};
+
+use crate::measure::{meters, number};
 
 /// No database call lasts longer, whatever the server does: a commit that waits for a standby ignores
 /// `statement_timeout`, so the deadline is ours.
@@ -120,12 +123,22 @@ impl Store {
         self.runtime.spawn(bounded(call)).await.map_err(|_| StoreError::Unavailable)?
     }
 
+    /// Says how many connections there are.
+    pub fn measure(&self) {
+        let meters = meters();
+        for (name, pool) in [("main", &self.pool), ("heartbeats", &self.heartbeats)] {
+            meters.connections.set(name, f64::from(pool.size()));
+            meters.connections_idle.set(name, number(pool.num_idle()));
+            meters.connections_max.set(name, f64::from(pool.options().get_max_connections()));
+        }
+    }
+
     async fn connection(&self) -> Result<Lease, StoreError> {
-        Lease::of(&self.pool, self.way).await
+        Lease::of(&self.pool, "main", self.way).await
     }
 
     async fn heartbeat_connection(&self) -> Result<Lease, StoreError> {
-        Lease::of(&self.heartbeats, self.way).await
+        Lease::of(&self.heartbeats, "heartbeats", self.way).await
     }
 
     /// Closes all connections.
@@ -147,8 +160,8 @@ struct Lease {
 }
 
 impl Lease {
-    async fn of(pool: &PgPool, way: Way) -> Result<Self, StoreError> {
-        let mut lease = Self { connection: Some(pool.acquire().await?), way };
+    async fn of(pool: &PgPool, name: &'static str, way: Way) -> Result<Self, StoreError> {
+        let mut lease = Self { connection: Some(acquire(pool, name).await?), way };
         if way == Way::Pooled {
             let begin = AssertSqlSafe(format!("begin; {}", settings("local")));
             lease.connection().execute(begin).await?;
@@ -181,6 +194,21 @@ impl Lease {
         drop(self.connection.take());
         Ok(())
     }
+}
+
+async fn acquire(pool: &PgPool, name: &'static str) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    let started = Instant::now();
+    let result = pool.acquire().await;
+    match &result {
+        Ok(_) => {
+            if let Some(duration) = meters().acquire_duration.of(name) {
+                duration.record(started.elapsed());
+            }
+        }
+        Err(sqlx::Error::PoolTimedOut) => meters().acquire_timeouts.count(name, 1),
+        Err(_) => {} // whoever called counts it
+    }
+    result
 }
 
 impl Drop for Lease {

@@ -1,5 +1,6 @@
 //! The sweep and the trim.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::{Store, StoreError};
@@ -23,6 +24,21 @@ pub struct Swept {
     /// Whether departures are being spread after an outage.
     pub recovering: bool,
 }
+
+/// Which schema is in the database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Schema {
+    /// Migrations of ours have not run.
+    Older,
+    /// The one we were built for.
+    Ours,
+    /// A later version of headcount migrated it: replicas of both serve while one replaces the other.
+    Newer,
+}
+
+// Also looks at a table of ours, so that a schema that is half there is not taken for a whole one.
+const NEWEST: &str =
+    "select coalesce(max(m.version), 0) from headcount.migrations m, headcount.sweep_state s where m.success";
 
 impl Store {
     /// One batch. `lease` is the shortest in use.
@@ -60,11 +76,17 @@ impl Store {
         Ok(done)
     }
 
-    /// Whether the database answers and the schema is there.
-    pub async fn ping(&self) -> Result<(), StoreError> {
+    /// Whether the database answers, and which schema is there.
+    pub async fn schema(&self) -> Result<Schema, StoreError> {
+        static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
+        let wanted = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
         let mut lease = self.connection().await?;
-        lease.tell("select from headcount.sweep_state").execute(lease.connection()).await?;
+        let (there,) = lease.ask(NEWEST).fetch_one(lease.connection()).await?;
         lease.done().await?;
-        Ok(())
+        Ok(match i64::cmp(&there, &wanted) {
+            Ordering::Less => Schema::Older,
+            Ordering::Equal => Schema::Ours,
+            Ordering::Greater => Schema::Newer,
+        })
     }
 }

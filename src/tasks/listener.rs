@@ -11,11 +11,15 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::domain::hint;
-use crate::hub::Hub;
+use crate::hub::{Hearing, Hub};
+use crate::measure::meters;
 use crate::store::{Store, StoreError, listen::listen};
 
 /// Between nonces.
 const NONCE_EVERY: Duration = Duration::from_secs(5);
+
+/// How a nonce begins: it cannot be in a room's key, so nobody takes one for a hint.
+const NONCE: char = '?';
 
 /// A nonce not heard after this long is lost.
 const NONCE_MAX: Duration = Duration::from_secs(5);
@@ -49,16 +53,17 @@ enum Gap {
 impl Listener {
     /// Listens for ever.
     pub async fn run(self) {
+        self.hub.hear(Hearing::Away);
         loop {
             if let Ok(Ok(listener)) = timeout(CONNECT_MAX, self.connect()).await {
                 self.hub.resync(); // whatever was notified before is not heard
                 self.hub.settings().nudge();
-                metrics::gauge!("headcount_listening").set(1.0);
+                self.hub.hear(Hearing::On);
                 let gap = self.hear(listener).await;
-                metrics::counter!("headcount_listener_gaps_total").increment(1);
+                meters().listener_gaps.increment(1);
                 tracing::warn!(?gap, "the listener missed something; watched rooms are read again");
             }
-            metrics::gauge!("headcount_listening").set(0.0);
+            self.hub.hear(Hearing::Away);
             sleep(RETRY_AFTER).await;
         }
     }
@@ -70,20 +75,28 @@ impl Listener {
     async fn hear(&self, mut listener: PgListener) -> Gap {
         let mut nonce = String::new();
         let mut due = Instant::now();
+        let mut sent_at = due;
         loop {
             tokio::select! {
                 heard = listener.try_recv() => match heard {
-                    Ok(Some(notification)) if notification.payload() == nonce => nonce.clear(),
+                    Ok(Some(notification)) if notification.payload() == nonce => {
+                        meters().listener_lag.record(sent_at.elapsed());
+                        nonce.clear();
+                    }
                     Ok(Some(notification)) if notification.payload() == SETTINGS => self.hub.settings().nudge(),
-                    Ok(Some(notification)) => self.hub.hint(hint::parse(notification.payload())),
+                    Ok(Some(notification)) if notification.payload().starts_with(NONCE) => {} // another replica's
+                    Ok(Some(notification)) => {
+                        meters().notifications.increment(1);
+                        self.hub.hint("listener", hint::parse(notification.payload()));
+                    }
                     Ok(None) | Err(_) => return Gap::Connection,
                 },
                 () = tokio::time::sleep_until(due) => {
                     if !nonce.is_empty() {
                         return Gap::Deaf;
                     }
-                    // A `?` cannot be in a room's key: nobody takes this for a hint.
-                    nonce = format!("?{}", Uuid::new_v4());
+                    nonce = format!("{NONCE}{}", Uuid::new_v4());
+                    sent_at = Instant::now();
                     let store = self.store.clone();
                     let sent = nonce.clone();
                     match self.store.detached(async move { store.send_nonce(&sent).await }).await {

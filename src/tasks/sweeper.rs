@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Periodic;
 use crate::hub::Hub;
+use crate::measure::meters;
 use crate::store::{Store, StoreError, bounded};
 
 /// Sweeps.
@@ -27,6 +30,7 @@ impl Periodic for Sweeper {
     }
 
     async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
+        let started = Instant::now();
         let (mut expired, mut departed) = (0, 0);
         let lease = self.hub.settings().all().lease_min().map_or(self.lease, |set| set.min(self.lease));
         loop {
@@ -38,8 +42,11 @@ impl Periodic for Sweeper {
                 break;
             }
         }
-        metrics::counter!("headcount_sweeps_total").increment(1);
-        metrics::counter!("headcount_expired_sessions_total").increment(u64::try_from(expired).unwrap_or(0));
+        let meters = meters();
+        meters.sweeps.increment(1);
+        meters.sweep_duration.record(started.elapsed());
+        meters.expired.increment(u64::try_from(expired).unwrap_or(0));
+        meters.departed.increment(u64::try_from(departed).unwrap_or(0));
         Ok((expired + departed > 0).then(|| format!("{expired} sessions expired, {departed} members gone")))
     }
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::Periodic;
 use crate::domain::notice::{Batch, Due, Moved, Wish};
 use crate::domain::webhook::{Topic, retry_after};
+use crate::measure::meters;
 use crate::store::deliveries::{Claim, Held};
 use crate::store::{Store, StoreError, bounded};
 use crate::webhooks::target::Plain;
@@ -65,8 +66,8 @@ impl Webhooks {
         }
         for (name, (behind, age)) in figures {
             #[expect(clippy::cast_precision_loss, reason = "a count of events is far below 2^52")]
-            metrics::gauge!("headcount_webhook_backlog_events", "webhook" => name.clone()).set(behind as f64);
-            metrics::gauge!("headcount_webhook_backlog_seconds", "webhook" => name).set(age);
+            meters().webhook_backlog.with(&[("webhook", &name)]).set(behind as f64);
+            meters().webhook_backlog_age.with(&[("webhook", &name)]).set(age);
         }
         self.counted = Some(Instant::now());
         Ok(())
@@ -192,10 +193,8 @@ impl Delivery {
         };
         let name = &self.claim.name;
         let told = outcome.as_ref().map_or_else(Failure::as_str, |()| "accepted");
-        metrics::counter!("headcount_webhook_deliveries_total", "webhook" => name.clone(), "outcome" => told)
-            .increment(1);
-        metrics::histogram!("headcount_webhook_delivery_seconds", "webhook" => name.clone())
-            .record(from.elapsed().as_secs_f64());
+        meters().webhook_deliveries.with(&[("webhook", name), ("outcome", told)]).increment(1);
+        meters().webhook_duration.with(&[("webhook", name)]).record(from.elapsed());
         match outcome {
             Ok(()) => {
                 if held.attempts > 0 {

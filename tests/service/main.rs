@@ -22,6 +22,8 @@ mod keys;
 mod large;
 mod limits;
 mod members;
+mod metrics;
+mod observed;
 mod operate;
 mod outside;
 mod overview;

@@ -1,0 +1,82 @@
+//! What is measured: every metric once, with its name, labels and meaning, and a handle that records it.
+//!
+//! Handles are made once per process and kept in a static, so that recording is one atomic instruction or two and
+//! allocates nothing. Bounded: the values of a label are listed in the [`table`], or are route patterns and codes of
+//! errors, which the program has a fixed number of, or names of webhooks, which operators give; never what a client sent. Durations are kept as they are
+//! until [`tidy`] or a scrape folds them into buckets: about 5 s of them.
+
+mod meter;
+pub mod process;
+pub mod spans;
+mod table;
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+pub use meter::{Dynamic, Each, Kind, Metric};
+pub use table::{METRICS, Meters};
+
+/// How often [`tidy`] is due.
+pub const TIDY_EVERY: Duration = Duration::from_secs(5);
+
+/// Upper bounds of durations, in seconds: from a heartbeat's share of a commit to more than any call may take.
+const SECONDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Upper bounds of batches: the largest are 500 commands and some thousands of heartbeats.
+const SIZES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0];
+
+struct Measures {
+    meters: Meters,
+    recorder: PrometheusHandle,
+}
+
+/// One recorder per process, whatever number of replicas a test starts in it. Made by whoever asks first, so that no
+/// handle can be older than it, and record nothing.
+static MEASURES: LazyLock<Measures> = LazyLock::new(|| {
+    let builder = PrometheusBuilder::new()
+        .set_buckets(&SIZES)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS))
+        .expect("there are buckets");
+    let recorder = builder.install_recorder().expect("nothing else in this process records metrics");
+    METRICS.iter().for_each(Metric::describe);
+    let meters = Meters::register();
+    meters.build_info.with(&[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+    Measures { meters, recorder }
+});
+
+/// The handles.
+pub fn meters() -> &'static Meters {
+    &MEASURES.meters
+}
+
+/// Everything measured, in the text format of Prometheus.
+pub fn render() -> String {
+    MEASURES.recorder.render()
+}
+
+/// Folds durations that were recorded into their buckets. Without it, and without scrapes, they would pile up.
+pub fn tidy() {
+    MEASURES.recorder.run_upkeep();
+}
+
+/// A count as a gauge has it.
+#[expect(clippy::cast_precision_loss, reason = "what is counted here is far below 2^52")]
+pub fn number(count: usize) -> f64 {
+    count as f64
+}
+
+/// The metrics as the table of the documentation.
+pub fn page() -> String {
+    let mut page = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
+    for Metric { name, kind, labels, help } in METRICS {
+        let labels = labels.iter().map(|(label, values)| match *values {
+            [] => format!("`{label}`"),
+            values => format!("`{label}`: {}", values.join(", ")),
+        });
+        let labels = labels.collect::<Vec<_>>().join("; ");
+        page += &format!("| `{name}` | {} | {labels} | {} |\n", kind.as_str(), help.trim());
+    }
+    page
+}
