@@ -48,7 +48,7 @@ pictures: ## Takes the pictures of the pages for docs/
 # The example is run by its path, not by `cargo run`: that would hand its CARGO_* variables down to the
 # inner cargo, and crates that watch them (ring does) would be built again on every change of command.
 test-rust:
-	@scripts/bootstrap postgres nextest promtool $(if $(ARGS),,faults nginx)
+	@scripts/bootstrap postgres nextest promtool $(if $(ARGS),,deb faults nginx)
 	cargo build $(locked) --example with_postgres
 	$(tools) exec $${CARGO_TARGET_DIR:-target}/debug/examples/with_postgres cargo $$TEST_RUNNER --tests $(ARGS)
 	$(if $(ARGS),,cargo test --quiet --doc)
@@ -147,3 +147,15 @@ soak: ## One random fault after another for MINUTES, watching memory and descrip
 	@scripts/bootstrap postgres nextest faults
 	$(tools) HEADCOUNT_FAULTS_SOAK=$(MINUTES) NEXTEST_PROFILE=soak \
 		cargo $$TEST_RUNNER $(locked) --test faults soak
+
+.PHONY: settings
+settings: ## Writes ops/debian/headcount.env, the settings of the package, from the command line
+	HEADCOUNT_WRITE_DOCS=1 cargo test $(locked) --test service the_packages_file_of_settings
+
+# One binary for the package: the release profile, with the lines of its backtraces.
+.PHONY: deb
+deb: ## Makes the Debian package, target/debian/headcount_*.deb
+	@scripts/bootstrap deb
+	mkdir -p target/man
+	cargo run $(locked) --quiet --example man >target/man/headcount.1
+	$(tools) cargo deb $(locked)
