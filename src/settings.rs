@@ -1,5 +1,6 @@
 //! The command line and its settings. Every flag has a `HEADCOUNT_...` variable; a bad value names itself.
 
+pub mod history;
 pub mod limits;
 pub mod tokens;
 pub mod traces;

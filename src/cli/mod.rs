@@ -7,12 +7,15 @@
 //! What is printed for people holds names that others chose, so control characters are replaced before they reach a
 //! terminal ([`out::plain`]).
 
+mod attendance;
 pub mod client;
 mod completions;
 mod doctor;
 mod kick;
 mod metrics;
+mod occupancy;
 pub mod out;
+mod past;
 pub mod refusal;
 mod sse;
 mod table;
@@ -62,6 +65,8 @@ pub async fn run(verb: Verb) -> ExitCode {
         Verb::User(user) => user::run(user, &mut out).await,
         Verb::Watch(watch) => watch::run(watch, &mut out).await,
         Verb::Top(top) => top::run(top, &mut out).await,
+        Verb::Attendance(attendance) => attendance::run(attendance, &mut out).await,
+        Verb::Occupancy(occupancy) => occupancy::run(occupancy, &mut out).await,
         Verb::Kick(kick) => kick::run(kick, &mut out).await,
         Verb::Doctor(doctor) => match doctor::run(*doctor, &mut out).await {
             Ok(true) => Ok(()),

@@ -148,6 +148,7 @@ impl Refusal {
                 "Give --url without a path, and that of operators if they have one of their own (HEADCOUNT_OPERATOR_LISTEN); \
                  else the service is older than this command."
             }
+            ("history_gone", _) => "Ask for a later time; HEADCOUNT_RETENTION says how long the log is kept.",
             ("unavailable" | "outcome_unknown", _) => {
                 "Look at its database; `headcount doctor` says what is wrong."
             }

@@ -1,17 +1,19 @@
 //! `headcount who`
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use super::Failure;
 use super::client::{Client, encoded};
 use super::out::{self, Out};
+use super::past;
 use super::table::Table;
 use crate::domain::id::RoomId;
 use crate::domain::member::{Member, Status};
 use crate::settings::verbs::Who;
 
 /// Members on a page: as many as there may be.
-const PAGE: usize = 1000;
+pub(super) const PAGE: usize = 1000;
 
 /// A page of the roster.
 #[derive(Deserialize)]
@@ -39,6 +41,9 @@ struct Roster {
 /// Prints everybody in the room.
 pub async fn run(wanted: Who, out: &mut Out) -> Result<(), Failure> {
     let client = Client::new(&wanted.target)?;
+    if let Some(at) = wanted.at {
+        return past::run(&client, &wanted.room, at, wanted.json, out).await;
+    }
     let roster = read(&client, &wanted).await?;
     if wanted.json {
         return out.json(&roster);
@@ -90,6 +95,12 @@ async fn page(client: &Client, wanted: &Who, after: Option<&str>) -> Result<Page
         path = format!("{path}&after={}", encoded(after));
     }
     Ok(client.get(&path).await?)
+}
+
+/// As it crosses the wire.
+pub(super) fn rfc3339(moment: OffsetDateTime) -> String {
+    let text = moment.format(&time::format_description::well_known::Rfc3339);
+    text.expect("a moment that was read from text can be written")
 }
 
 /// Their status, and whether others see them.

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use secrecy::SecretString;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
+use super::history::{Attendance, Occupancy};
 use super::{Database, TokenKeys, Tuning, duration};
 use crate::domain::id::{RoomId, UserId};
 
@@ -16,7 +19,7 @@ const EXITS: &str =
 /// Asks a running service, or looks whether one can run.
 #[derive(Subcommand, Debug)]
 pub enum Verb {
-    /// Print who is in a room
+    /// Print who is in a room, or who was
     #[command(after_help = EXITS)]
     Who(Who),
     /// Print where users are, and when they were last seen
@@ -28,6 +31,12 @@ pub enum Verb {
     /// Show rooms, replicas and rates, again and again
     #[command(after_help = EXITS)]
     Top(Top),
+    /// Print how long users were in a room, for each day
+    #[command(after_help = EXITS)]
+    Attendance(Attendance),
+    /// Print how many members a room had, and the most at once
+    #[command(after_help = EXITS)]
+    Occupancy(Occupancy),
     /// Remove a member from a room
     #[command(after_help = EXITS)]
     Kick(Kick),
@@ -70,6 +79,9 @@ pub struct Who {
     /// The room
     #[arg(value_parser = room)]
     pub room: RoomId,
+    /// Who was there then: a moment like 2026-11-24T12:00:00Z, or `15m` for so long ago
+    #[arg(long, value_parser = moment, value_name = "TIME")]
+    pub at: Option<OffsetDateTime>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -193,10 +205,22 @@ pub struct Completions {
     pub shell: clap_complete::Shell,
 }
 
-fn room(text: &str) -> Result<RoomId, String> {
+pub(super) fn room(text: &str) -> Result<RoomId, String> {
     RoomId::parse(text).map_err(|error| error.to_string())
 }
 
-fn user(text: &str) -> Result<UserId, String> {
+pub(super) fn user(text: &str) -> Result<UserId, String> {
     UserId::parse(text).map_err(|error| error.to_string())
+}
+
+/// A moment, or how long ago it was by this machine's clock.
+pub(super) fn moment(text: &str) -> Result<OffsetDateTime, String> {
+    let wanted = "a moment like 2026-11-24T12:00:00Z, or how long ago it was, like 15m";
+    if let Ok(moment) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(moment);
+    }
+    let ago = humantime::parse_duration(text).map_err(|_| wanted)?;
+    OffsetDateTime::now_utc()
+        .checked_sub(time::Duration::try_from(ago).map_err(|_| wanted)?)
+        .ok_or(wanted.into())
 }

@@ -39,6 +39,7 @@ mod sweeping;
 mod tickets;
 mod tls;
 mod verbs;
+mod verbs_past;
 mod watcher;
 mod watchlists;
 mod webhook_recipe;

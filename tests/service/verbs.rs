@@ -54,7 +54,7 @@ pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
 }
 
 /// As an application's server asks this service.
-async fn ask(server: &Client, arguments: &[&str]) -> Ran {
+pub async fn ask(server: &Client, arguments: &[&str]) -> Ran {
     run(arguments, &[("HEADCOUNT_URL", &server.base), ("HEADCOUNT_SERVER_KEY", SERVER_KEY)]).await
 }
 

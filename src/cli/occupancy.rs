@@ -1,0 +1,64 @@
+//! `headcount occupancy`
+
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use super::attendance::incomplete;
+use super::client::{Client, encoded};
+use super::out::Out;
+use super::table::Table;
+use super::who::{readable, rfc3339};
+use crate::settings::history::Occupancy;
+
+/// Signs of the longest bar.
+const BAR: i64 = 40;
+
+/// So many, and when.
+#[derive(Deserialize, Serialize)]
+struct CountAt {
+    at: String,
+    count: i64,
+}
+
+/// How many there were.
+#[derive(Deserialize, Serialize)]
+struct Counts {
+    room: String,
+    from: String,
+    to: String,
+    complete_from: String,
+    peak: CountAt,
+    buckets: Vec<CountAt>,
+}
+
+/// Prints the most there were at once, in all and in each bucket.
+pub async fn run(wanted: Occupancy, out: &mut Out) -> Result<(), Failure> {
+    let client = Client::new(&wanted.target)?;
+    let mut path = format!("/v1/rooms/{}/history/occupancy?bucket={}", wanted.room, encoded(&wanted.bucket));
+    for (name, moment) in [("from", wanted.range.from), ("to", wanted.range.to)] {
+        if let Some(moment) = moment {
+            path = format!("{path}&{name}={}", encoded(&rfc3339(moment)));
+        }
+    }
+    let counts: Counts = client.get(&path).await?;
+    if wanted.json {
+        return out.json(&counts);
+    }
+    let Counts { room, from, to, complete_from, peak, buckets } = counts;
+    out.line(&format!(
+        "{room} from {} to {}{}",
+        readable(&from),
+        readable(&to),
+        incomplete(&from, &complete_from)
+    ))?;
+    out.line(&format!("at most {}, first at {}", peak.count, readable(&peak.at)))?;
+    let mut table = Table::new(&["FROM", ">MOST", ""]);
+    for CountAt { at, count } in buckets {
+        table.row([readable(&at), count.to_string(), bar(count, peak.count)]);
+    }
+    table.lines().iter().try_for_each(|line| out.line(line))
+}
+
+fn bar(count: i64, most: i64) -> String {
+    "#".repeat(usize::try_from(count * BAR / most.max(1)).unwrap_or(0))
+}
