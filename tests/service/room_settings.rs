@@ -175,7 +175,8 @@ async fn p7_and_p8_hold_for_leases_that_are_set() {
         .await;
     deployment.until("select not exists (select from headcount.memberships where room_id = 'quick:1')").await;
     assert!(silent_since.elapsed() >= Duration::from_secs(3), "{:?}", silent_since.elapsed());
-    assert!(silent_since.elapsed() < Duration::from_secs(10), "{:?}", silent_since.elapsed()); // 3 + 1 + 1, and load
+    // 3 + 1 + 1, and load; without the setting it would be more than 45.
+    assert!(silent_since.elapsed() < Duration::from_secs(40), "{:?}", silent_since.elapsed());
     assert_eq!(deployment.log("quick:1").await, ["joined ann", "left ann expired"]);
     deployment.swept().await;
     assert_eq!(bob.beat(json!({})).await, "alive");

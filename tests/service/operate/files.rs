@@ -214,7 +214,7 @@ fn the_kubernetes_manifest_fits_together() {
     }
     let scaled = &object(&objects, "HorizontalPodAutoscaler", "headcount")["spec"];
     assert_eq!(scaled["metrics"][0]["pods"]["metric"]["name"].as_str(), Some("headcount_watchers"));
-    assert!(read("src/http/operators.rs").contains("\"headcount_watchers\""), "that metric is served");
+    assert!(read("docs/metrics.md").contains("`headcount_watchers`"), "that metric is served");
 }
 
 /// What an instruction of the Dockerfile says, wherever it does.
