@@ -18,6 +18,9 @@ const MARK: &[u8] = b"\"id\":\"mk~";
 /// Bytes kept of what came before: one less than a mark has.
 const CARRY: usize = MARK.len() + 8 - 1;
 
+/// Bytes kept of the end of what came last: more than a cursor and what stands after it.
+const TAIL: usize = 64;
+
 /// Connections under way at once, while opening: fewer than any server's backlog.
 const OPENING_MAX: usize = 250;
 
@@ -53,8 +56,8 @@ pub struct Watcher {
     pub marks: u64,
     /// The largest mark's number.
     pub latest: u64,
-    /// Of all marks seen, each number hashed, folded so that coming and going again cancel out.
-    pub digest: u64,
+    /// The end of what came last.
+    tail: [u8; TAIL],
     /// Bytes since it was open.
     pub bytes: u64,
     /// Frames of changes, where that is counted.
@@ -148,7 +151,7 @@ impl Watchers {
             carried: 0,
             marks: 0,
             latest: 0,
-            digest: 0,
+            tail: [0; TAIL],
             bytes: 0,
             frames: 0,
             started: Instant::now(),
@@ -240,6 +243,7 @@ impl Watchers {
                     self.heard_last = Some(now);
                 }
                 watcher.bytes += read as u64;
+                watcher.keep_tail(&self.buffer[CARRY..CARRY + read]);
             }
             if read < room {
                 return;
@@ -279,6 +283,20 @@ impl Watcher {
         open
     }
 
+    fn keep_tail(&mut self, new: &[u8]) {
+        let new = &new[new.len().saturating_sub(TAIL)..];
+        self.tail.rotate_left(new.len());
+        self.tail[TAIL - new.len()..].copy_from_slice(new);
+    }
+
+    /// The version in the last cursor that came; 0 when a frame is under way.
+    pub fn version(&self) -> u64 {
+        let text = std::str::from_utf8(&self.tail).unwrap_or_default();
+        let digits = |after: &str| after.chars().take_while(char::is_ascii_digit).collect::<String>();
+        let whole = text.ends_with("\n\n");
+        text.rsplit_once('.').filter(|_| whole).and_then(|(_, after)| digits(after).parse().ok()).unwrap_or(0)
+    }
+
     /// Gives how many marks there are in what is new.
     fn take(&mut self, finder: &Finder<'_>, data: &[u8], index: usize, on_mark: OnMark<'_>) -> u64 {
         let (mut at, before) = (0, self.marks);
@@ -289,7 +307,6 @@ impl Watcher {
             at += found + CARRY + 1;
             self.marks += 1;
             self.latest = self.latest.max(number);
-            self.digest ^= scatter(number);
             on_mark(index, number, Instant::now());
         }
         let rest = &data[at.max(data.len().saturating_sub(CARRY))..];
@@ -297,11 +314,4 @@ impl Watcher {
         self.carry[..rest.len()].copy_from_slice(rest);
         self.marks - before
     }
-}
-
-/// A number spread over 64 bits, so that sets of numbers have different digests.
-pub fn scatter(number: u64) -> u64 {
-    let mut x = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x ^ (x >> 27)
 }
