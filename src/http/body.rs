@@ -64,15 +64,15 @@ async fn collect(mut payload: Payload, max: usize) -> Result<Bytes, Problem> {
 }
 
 /// An integer, also when it is written as `1.0`: to JSON that is the same.
-pub fn integer<'de, D: Deserializer<'de>>(number: D) -> Result<Option<i64>, D::Error> {
+pub fn integer<'de, D: Deserializer<'de>, N: TryFrom<i64>>(number: D) -> Result<Option<N>, D::Error> {
     /// Beyond this, a float does not say which integer it is.
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     let Some(number) = Option::<serde_json::Number>::deserialize(number)? else { return Ok(None) };
     #[expect(clippy::cast_possible_truncation, reason = "only what is an integer within bounds is cast")]
     let whole = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() <= EXACT_MAX).map(|n| n as i64);
-    match number.as_i64().or(whole) {
+    match number.as_i64().or(whole).and_then(|integer| N::try_from(integer).ok()) {
         Some(integer) => Ok(Some(integer)),
-        None => Err(D::Error::custom(format!("{number} is not an integer of 64 bits"))),
+        None => Err(D::Error::custom(format!("{number} is not an integer, or not within its bounds"))),
     }
 }
 

@@ -22,18 +22,23 @@ pub struct SettingsBody {
     /// How long a heartbeat of a visible session lasts. A session in several rooms has the shortest of theirs, and is told
     /// when to beat. Counts for a session from its next join or update.
     #[schema(minimum = 3000, maximum = 3_600_000, example = 15000)]
+    #[serde(default, deserialize_with = "super::body::integer")]
     lease_ms: Option<u64>,
     /// The same of a hidden session; not shorter than `lease_ms`.
     #[schema(minimum = 3000, maximum = 3_600_000, example = 60000)]
+    #[serde(default, deserialize_with = "super::body::integer")]
     hidden_lease_ms: Option<u64>,
     /// Frames are at least this far apart, whatever the size of the room.
     #[schema(minimum = 20, maximum = 60000, example = 100)]
+    #[serde(default, deserialize_with = "super::body::integer")]
     coalesce_ms: Option<u64>,
     /// Members that a frame lists at most: past that `mode=list` sends the count, and a snapshot the first page.
     #[schema(minimum = 1, maximum = 1000, example = 200)]
+    #[serde(default, deserialize_with = "super::body::integer")]
     list_max: Option<usize>,
     /// Members that the room takes; one more is refused with `room_full`.
     #[schema(minimum = 1, maximum = 1_000_000, example = 500)]
+    #[serde(default, deserialize_with = "super::body::integer")]
     members_max: Option<u32>,
 }
 
@@ -43,7 +48,7 @@ pub struct PatternSettings {
     /// A room, or the beginning of rooms with `*` after it.
     #[schema(example = "team:*")]
     pattern: String,
-    #[serde(flatten)]
+    /// What is set for them.
     settings: SettingsBody,
 }
 

@@ -21,8 +21,7 @@ async fn settings_are_replaced_listed_and_removed_and_what_cannot_be_is_refused(
     let server = deployment.server();
     let team = json!({"lease_ms": 9000, "hidden_lease_ms": 20000, "coalesce_ms": 100, "list_max": 50, "members_max": 500});
     set(&deployment, "team:*", json!({"members_max": 3})).await;
-    let mut expected = team.clone();
-    expected["pattern"] = json!("team:*");
+    let expected = json!({"pattern": "team:*", "settings": team});
     assert_eq!(set(&deployment, "team:*", team).await, expected);
     set(&deployment, "*", json!({})).await;
     let all = server.get("/v1/settings/rooms").await.ok();
