@@ -22,10 +22,10 @@ pub const BODY_MAX: usize = 32 * 1024;
 /// Bytes of a bulk body, at most. 1000 profiles of 1 KiB.
 pub const BULK_BODY_MAX: usize = 1024 * 1024;
 
-/// A JSON body of at most `MAX` bytes.
-pub struct Body<T, const MAX: usize = BODY_MAX>(pub T);
+/// A JSON body of at most `MAX` bytes: an object, or where it may be a `LIST`, that too.
+pub struct Body<T, const MAX: usize = BODY_MAX, const LIST: bool = false>(pub T);
 
-impl<T: DeserializeOwned + 'static, const MAX: usize> FromRequest for Body<T, MAX> {
+impl<T: DeserializeOwned + 'static, const MAX: usize, const LIST: bool> FromRequest for Body<T, MAX, LIST> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
@@ -35,7 +35,11 @@ impl<T: DeserializeOwned + 'static, const MAX: usize> FromRequest for Body<T, MA
         Box::pin(async move {
             // Read even what is refused: a body left unread costs the client its connection.
             let bytes = read(payload, MAX).await?;
-            if json { parse(&bytes).map(Self) } else { Err(Code::UnsupportedType.into()) }
+            match (json, LIST) {
+                (false, _) => Err(Code::UnsupportedType.into()),
+                (true, false) => parse(&bytes).map(Self),
+                (true, true) => parse_list(&bytes).map(Self),
+            }
         })
     }
 }
@@ -76,8 +80,16 @@ pub fn integer<'de, D: Deserializer<'de>, N: TryFrom<i64>>(number: D) -> Result<
     }
 }
 
-/// Reads JSON of a documented form.
+/// Reads a JSON object of a documented form. serde would take a list for one, as its fields in order.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::with(Code::InvalidBody, "an object is expected, not a list"));
+    }
+    parse_list(bytes)
+}
+
+/// Reads JSON of a documented form that may be a list.
+pub fn parse_list<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         let code = if error.is_data() { Code::InvalidBody } else { Code::InvalidJson };
         Problem::with(code, error.to_string())

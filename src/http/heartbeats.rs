@@ -107,7 +107,7 @@ problems!(BeatProblems: InvalidJson InvalidBody MissingToken InvalidToken Expire
 pub(super) async fn heartbeats(
     service: web::Data<Service>,
     caller: Caller,
-    Body(body): Body<Box<RawValue>>,
+    Body(body): Body<Box<RawValue>, { body::BODY_MAX }, true>,
 ) -> Result<web::Json<BeatAnswers>, Problem> {
     service.limits.heartbeat(&caller)?;
     let beats = one_or_many(&body)?;
@@ -180,9 +180,9 @@ fn one_or_many(body: &RawValue) -> Result<Vec<Beat>, Problem> {
     if !text.starts_with('[') {
         return Ok(vec![body::parse(text.as_bytes())?]);
     }
-    let beats: Vec<Beat> = body::parse(text.as_bytes())?;
+    let beats: Vec<Box<RawValue>> = body::parse_list(text.as_bytes())?;
     if beats.len() > BEATS_MAX {
         return Err(Problem::with(Code::InvalidBody, format!("at most {BEATS_MAX} heartbeats")));
     }
-    Ok(beats)
+    beats.iter().map(|beat| body::parse(beat.get().as_bytes())).collect()
 }

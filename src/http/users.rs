@@ -136,7 +136,7 @@ problems!(PutUsersProblems: InvalidJson InvalidBody MissingToken InvalidToken Ex
 pub(super) async fn put_users(
     service: web::Data<Service>,
     caller: Caller,
-    Body(users): Body<Vec<User>, BULK_BODY_MAX>,
+    Body(users): Body<Vec<User>, BULK_BODY_MAX, true>,
 ) -> Result<web::Json<Vec<User>>, Problem> {
     caller.must_be_server()?;
     if users.len() > PROFILES_MAX {

@@ -28,6 +28,9 @@ async fn bad_bodies_have_their_codes_and_change_nothing() {
     let expect = |found: (u16, String), status: u16, code: &str| assert_eq!(found, (status, code.to_owned()));
     expect(join(json!({"session": session, "colour": "red"})).await, 400, "invalid_body");
     expect(join(json!({})).await, 400, "invalid_body");
+    expect(join(json!([session])).await, 400, "invalid_body");
+    let beats = json!([[session, null, false, null]]);
+    expect(problem(&ann.post("/v1/heartbeats", &beats).await), 400, "invalid_body");
     expect(join(json!({"session": "not a uuid"})).await, 400, "invalid_body");
     expect(join(json!({"session": session, "status": "away"})).await, 400, "invalid_body");
     for seq in [json!(1.5), json!(1e300), json!("1"), json!(18_446_744_073_709_551_615_u64)] {

@@ -41,6 +41,7 @@ async fn settings_are_replaced_listed_and_removed_and_what_cannot_be_is_refused(
         json!({"list_max": 1001}),
         json!({"members_max": 0}),
         json!({"colour": "red"}),
+        json!([null, null]),
     ] {
         let refused = server.send(Method::PUT, "/v1/settings/rooms/lobby", &bad).await;
         assert_eq!(refused.problem(), (400, "invalid_body"), "{bad}");
