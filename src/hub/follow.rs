@@ -229,7 +229,9 @@ impl Task {
         loop {
             // Arm, then read, then wait: a hint that comes while reading wakes the next round.
             let woken = signals.wake.notified();
-            while let Ok(request) = self.requests.try_recv() {
+            while waiting.len() < REQUESTS_MAX
+                && let Ok(request) = self.requests.try_recv()
+            {
                 waiting.push(request);
             }
             if self.turn_at <= Instant::now() {
