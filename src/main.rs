@@ -94,12 +94,12 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
 async fn run_serve(serve: Serve) -> Result<(), Failure> {
     serve.check()?;
     let logs = headcount::logs::start(&serve.tuning)?;
-    let certificate = serve.tls_cert.clone().zip(serve.tls_key.clone());
-    let certificate = certificate.map(|(chain, key)| Certificate::open(chain, key)).transpose();
+    let certificate = serve.tls.both().map(|(chain, key)| Certificate::open(chain, key)).transpose();
     let certificate =
         certificate.map_err(|error| format!("HEADCOUNT_TLS_CERT, HEADCOUNT_TLS_KEY: {error}"))?;
     let database: PgConnectOptions = serve.database.url()?.expose_secret().parse()?;
-    let direct = serve.listen_database_url.as_ref().map(|url| url.expose_secret().parse()).transpose()?;
+    let direct =
+        serve.listening.listen_database_url.as_ref().map(|url| url.expose_secret().parse()).transpose()?;
     let mut signals = Signals::listen();
     let way = tokio::select! {
         migrated = migrate_patiently(&database, direct.as_ref()) => migrated?,

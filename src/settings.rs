@@ -100,9 +100,9 @@ pub struct Serve {
     /// Which database
     #[command(flatten)]
     pub database: Database,
-    /// A direct connection for LISTEN, where DATABASE_URL goes through a pooler
-    #[arg(long, env = "HEADCOUNT_LISTEN_DATABASE_URL", hide_env_values = true)]
-    pub listen_database_url: Option<SecretString>,
+    /// How to listen to it
+    #[command(flatten)]
+    pub listening: Listening,
     /// What checks tokens
     #[command(flatten)]
     pub token_keys: TokenKeys,
@@ -113,6 +113,25 @@ pub struct Serve {
     /// when empty
     #[arg(long, env = "HEADCOUNT_ROOMS_DEFAULT", default_value = "", value_parser = rights)]
     pub rooms_default: Rights,
+    /// What to show to clients that speak TLS
+    #[command(flatten)]
+    pub tls: TlsFiles,
+    /// Everything else
+    #[command(flatten)]
+    pub tuning: Tuning,
+}
+
+/// How to listen to the database.
+#[derive(Args, Debug)]
+pub struct Listening {
+    /// A direct connection for LISTEN, where DATABASE_URL goes through a pooler
+    #[arg(long, env = "HEADCOUNT_LISTEN_DATABASE_URL", hide_env_values = true)]
+    pub listen_database_url: Option<SecretString>,
+}
+
+/// Where the certificate is.
+#[derive(Args, Debug)]
+pub struct TlsFiles {
     /// Certificate to show to clients, in PEM, with its chain: TLS then, HTTP/2 too, and no plain HTTP; read again when
     /// it changes
     #[arg(long, env = "HEADCOUNT_TLS_CERT", requires = "tls_key")]
@@ -120,9 +139,13 @@ pub struct Serve {
     /// Key of that certificate, in PEM
     #[arg(long, env = "HEADCOUNT_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Everything else
-    #[command(flatten)]
-    pub tuning: Tuning,
+}
+
+impl TlsFiles {
+    /// Certificate with its chain, and key; none where there is no TLS.
+    pub fn both(&self) -> Option<(PathBuf, PathBuf)> {
+        self.tls_cert.clone().zip(self.tls_key.clone())
+    }
 }
 
 /// Which database.

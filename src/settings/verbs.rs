@@ -1,6 +1,5 @@
 //! What can be asked of a running service, and what `doctor` needs to know.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -9,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::history::{Attendance, Occupancy};
-use super::{Database, TokenKeys, Tuning, duration};
+use super::{Database, Listening, TlsFiles, TokenKeys, Tuning, duration};
 use crate::domain::id::{RoomId, UserId};
 
 /// Exit codes, for every verb's `--help`.
@@ -181,18 +180,15 @@ pub struct Doctor {
     /// Which database
     #[command(flatten)]
     pub database: Database,
-    /// A direct connection for LISTEN, where DATABASE_URL goes through a pooler
-    #[arg(long, env = "HEADCOUNT_LISTEN_DATABASE_URL", hide_env_values = true)]
-    pub listen_database_url: Option<SecretString>,
+    /// How to listen to it
+    #[command(flatten)]
+    pub listening: Listening,
     /// What checks tokens
     #[command(flatten)]
     pub token_keys: TokenKeys,
-    /// Certificate to show to clients
-    #[arg(long, env = "HEADCOUNT_TLS_CERT", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// Key of that certificate
-    #[arg(long, env = "HEADCOUNT_TLS_KEY", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
+    /// What to show to clients that speak TLS
+    #[command(flatten)]
+    pub tls: TlsFiles,
     /// Everything else
     #[command(flatten)]
     pub tuning: Tuning,

@@ -195,7 +195,7 @@ async fn listen(wanted: &Doctor, options: &PgConnectOptions, checkup: &mut Check
             "Set HEADCOUNT_LISTENER=on, unless this is meant.",
         );
     }
-    let direct = match wanted.listen_database_url.as_ref().map(|url| url.expose_secret().parse()) {
+    let direct = match wanted.listening.listen_database_url.as_ref().map(|url| url.expose_secret().parse()) {
         None => None,
         Some(Ok(direct)) => Some(direct),
         Some(Err(_)) => {

@@ -108,7 +108,7 @@ fn unusable(error: &KeyError) -> Finding {
 }
 
 fn certificate(wanted: &Doctor) -> Option<Finding> {
-    let (chain, key) = wanted.tls_cert.clone().zip(wanted.tls_key.clone())?;
+    let (chain, key) = wanted.tls.both()?;
     Some(match Certificate::open(chain, key) {
         Ok(_) => Finding::ok("certificate", "certificate and key are a pair"),
         Err(error) => Finding::fail(
