@@ -30,8 +30,9 @@ test("two tabs of one user are one member, closing one emits nothing, and closin
 test("the page of the recipes shows who is here", async () => {
   const page = await stage.browser.newPage();
   await page.goto(`${stage.front.url}/recipe`);
-  await stage.join("bob", "online");
   const names = "[...document.querySelectorAll('#online-users li')].map(({ textContent }) => textContent).sort().join()";
+  await fact(() => page.evaluate(names)).toBe("ann");
+  await stage.join("bob", "online");
   await fact(() => page.evaluate(names)).toBe("ann,bob");
   expect(await page.textContent("#count")).toBe("2");
   expect(await stage.log("online")).toEqual(["joined ann", "joined bob"]);
