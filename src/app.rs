@@ -1,28 +1,25 @@
 //! Composes the parts: what starts after what, and what stops before what.
 
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::web;
 use sqlx::postgres::PgConnectOptions;
 use tokio::task::{JoinHandle, JoinSet};
-use utoipa_actix_web::AppExt;
+use tokio_util::task::TaskTracker;
 
 use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::http::connections::Connections;
 use crate::http::limits::Limits;
-use crate::http::observe::observe;
 use crate::http::operators::Audience;
-use crate::http::problem::{Code, Problem};
+use crate::http::server::{Front, serve, serve_operators};
 use crate::http::tls::Certificate;
-use crate::http::{Hooks, Service, browser};
-use crate::hub::{Fan, Hub};
+use crate::http::{Hooks, Service};
+use crate::hub::Hub;
 use crate::settings::{Switch, Tuning};
 use crate::store::{Store, StoreError, Way};
 use crate::systemd;
@@ -39,18 +36,6 @@ const STOP_MAX: Duration = Duration::from_secs(4);
 /// Between the last connection that is accepted and the end of those that ask nothing. actix drops what it has accepted
 /// and not yet begun to read when it is told to stop; by then there is none such.
 const SETTLE: Duration = Duration::from_millis(500);
-
-/// How long an idle connection is kept: longer than a hidden session's heartbeat (60 s), and than what proxies keep
-/// theirs for (nginx: 60 s), so that it is never the server that closes just when a request is on its way.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// TLS handshakes under way on a worker, at most: as many as there can be sockets. At actix's 256, as many silent
-/// connections would keep everybody else out for the 3 s that each may take.
-const HANDSHAKES_MAX: usize = 20_000;
-
-/// Connections that wait to be accepted, at most: the standard library's 128 are few when a restarted replica's watchers
-/// come back, and one that finds no place tries again a second later. The system's `somaxconn` may allow fewer.
-const BACKLOG: i32 = 4096;
 
 /// What a replica needs to start.
 pub struct Parts {
@@ -77,6 +62,8 @@ pub struct Replica {
     address: SocketAddr,
     service: web::Data<Service>,
     certificate: Option<Arc<Certificate>>,
+    /// On bare sockets: actix does not know of them.
+    streams: TaskTracker,
     server: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     tasks: JoinSet<()>,
@@ -139,7 +126,16 @@ impl Replica {
         let apart = tuning.operator_listen.is_some();
         let audience = if apart { Audience::Clients } else { Audience::Everybody };
         let (workers, origins) = (tuning.workers, tuning.cors_origins);
-        let front = Front { certificate: certificate.clone(), connections, workers, origins, audience };
+        let streams = TaskTracker::new();
+        let front = Front {
+            certificate: certificate.clone(),
+            connections,
+            workers,
+            origins,
+            audience,
+            streams: streams.clone(),
+            stop_max: STOP_MAX,
+        };
         let server = serve(socket, service.clone(), front)?;
         if let Some(listen) = tuning.operator_listen {
             let server = serve_operators(listen, service.clone())?;
@@ -147,7 +143,7 @@ impl Replica {
         }
         let handle = server.handle();
         let serving = tokio::spawn(server);
-        Ok(Self { address, service, certificate, server: handle, serving, tasks: running })
+        Ok(Self { address, service, certificate, streams, server: handle, serving, tasks: running })
     }
 
     /// Where it serves.
@@ -172,7 +168,9 @@ impl Replica {
         self.server.pause().await;
         self.service.hub.drain().await;
         tokio::time::sleep(SETTLE).await;
-        let rest = STOP_MAX.saturating_sub(SETTLE);
+        let rest = STOP_MAX.saturating_sub(SETTLE) / 2;
+        self.streams.close();
+        let _ = tokio::time::timeout(rest, self.streams.wait()).await; // the others do not read
         let _ = tokio::time::timeout(rest, self.server.stop(true)).await; // what still runs is cut below
         self.serving.abort();
         self.tasks.shutdown().await;
@@ -187,77 +185,6 @@ fn replica_name(address: SocketAddr) -> String {
     let host: String =
         host.chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).take(32).collect();
     format!("{host}:{}", address.port())
-}
-
-/// What clients meet.
-struct Front {
-    certificate: Option<Arc<Certificate>>,
-    connections: Connections,
-    workers: Option<u16>,
-    origins: Vec<String>,
-    audience: Audience,
-}
-
-fn serve(
-    socket: TcpListener,
-    service: web::Data<Service>,
-    front: Front,
-) -> std::io::Result<actix_web::dev::Server> {
-    let Front { certificate, connections, workers, origins, audience } = front;
-    let mut server = HttpServer::new(move || {
-        let fan = Fan::start(service.hub.clone());
-        App::new()
-            .into_utoipa_app()
-            .map(|app| {
-                app.wrap(from_fn(browser::guard))
-                    .wrap(browser::cors(&origins, service.mint.is_some()))
-                    .wrap(from_fn(observe))
-            })
-            .app_data(service.clone())
-            .app_data(web::Data::new(audience))
-            .app_data(web::Data::new(fan) as web::Data<Rc<Fan>>)
-            .app_data(query_errors())
-            .configure(crate::http::api)
-            .into_app()
-            .configure(crate::http::pages(service.mint.is_some()))
-            .default_service(web::to(crate::http::nothing_here))
-    })
-    .disable_signals()
-    .keep_alive(KEEP_ALIVE)
-    .shutdown_timeout(STOP_MAX.as_secs() - 1)
-    .max_connection_rate(HANDSHAKES_MAX)
-    .on_connect(move |connection, extensions| connections.accept(connection, extensions));
-    if let Some(workers) = workers {
-        server = server.workers(workers.into());
-    }
-    let _ = socket2::SockRef::from(&socket).listen(BACKLOG); // listening already: this only makes the queue longer
-    let server = match certificate {
-        Some(certificate) => server.listen_rustls_0_23(socket, certificate.accept())?,
-        None => server.listen(socket)?,
-    };
-    Ok(server.run())
-}
-
-fn query_errors() -> web::QueryConfig {
-    web::QueryConfig::default()
-        .error_handler(|error, _| Problem::with(Code::InvalidQuery, error.to_string()).into())
-}
-
-fn serve_operators(
-    listen: SocketAddr,
-    service: web::Data<Service>,
-) -> std::io::Result<actix_web::dev::Server> {
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(service.clone())
-            .wrap(from_fn(browser::guard))
-            .wrap(from_fn(observe))
-            .app_data(web::Data::new(Audience::Everybody))
-            .app_data(query_errors())
-            .configure(crate::http::for_operators)
-            .default_service(web::to(crate::http::nothing_here))
-    });
-    Ok(server.disable_signals().workers(1).bind(listen)?.run())
 }
 
 /// Forgets callers that have not called for a while.

@@ -40,16 +40,25 @@ impl Connections {
         Self { most, proxies: settings.trusted_proxies.clone(), open: Open::default() }
     }
 
-    /// For every accepted connection: sets its options, and closes it if its address has too many.
-    pub fn accept(&self, connection: &dyn Any, extensions: &mut Extensions) {
-        let encrypted = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
-        let Some(stream) = connection.downcast_ref::<TcpStream>().or_else(encrypted) else { return };
-        set_options(stream);
-        let Ok(peer) = stream.peer_addr() else { return }; // gone already
-        match self.place(peer.ip()) {
+    /// For every plain connection: sets its options. None if it is gone already or its address has too many.
+    pub(super) fn take(&self, tcp: TcpStream) -> Option<Connection> {
+        let place = self.accept(&tcp)?;
+        Some(Connection { tcp, _place: place })
+    }
+
+    /// The same for one that speaks TLS, which actix holds: it is closed if its address has too many.
+    pub(super) fn accept_encrypted(&self, connection: &dyn Any, extensions: &mut Extensions) {
+        let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
+        let tcp = stream.get_ref().0;
+        match self.accept(tcp) {
             Some(place) => drop(extensions.insert(place)), // for as long as the connection lasts
-            None => drop(SockRef::from(stream).shutdown(std::net::Shutdown::Both)),
+            None => drop(SockRef::from(tcp).shutdown(std::net::Shutdown::Both)),
         }
+    }
+
+    fn accept(&self, tcp: &TcpStream) -> Option<Place> {
+        set_options(tcp);
+        self.place(tcp.peer_addr().ok()?.ip())
     }
 
     fn place(&self, address: IpAddr) -> Option<Place> {
@@ -65,6 +74,12 @@ impl Connections {
         *count += 1;
         Some(Place(Some((self.open.clone(), address))))
     }
+}
+
+/// A plain connection, and its place.
+pub(super) struct Connection {
+    pub(super) tcp: TcpStream,
+    _place: Place,
 }
 
 /// A connection's place; given back when dropped. None for one that is not counted.

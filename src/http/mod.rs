@@ -25,6 +25,8 @@ pub mod problem;
 mod room_settings;
 mod rooms;
 mod roster;
+pub mod server;
+mod socket;
 mod state;
 mod stream;
 mod tickets;

@@ -1,6 +1,6 @@
 //! The body of an event stream. It holds no frames of its own: it reads the rings of its rooms by position.
 //!
-//! Bounded by what actix and the kernel buffer for one socket. A watcher that is too slow falls out of a ring and
+//! Bounded by what one socket buffers (see [`super::socket`]). A watcher that is too slow falls out of a ring and
 //! is cut with `bye {slow}`; one that never reads is closed by the socket's user timeout.
 
 use std::collections::VecDeque;
@@ -19,10 +19,13 @@ use crate::hub::frame::{ByeReason, Wire, bye, sync};
 use crate::hub::{Fan, Next, ROUND, Turn, Watch};
 use crate::measure::meters;
 
+/// What every event stream is.
+pub const EVENT_STREAM: &str = "text/event-stream";
+
 /// The head of every event stream.
 pub fn head() -> HttpResponseBuilder {
     let mut head = HttpResponse::Ok();
-    head.insert_header((CONTENT_TYPE, "text/event-stream"))
+    head.insert_header((CONTENT_TYPE, EVENT_STREAM))
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header(("x-accel-buffering", "no")); // nginx would hold frames back
     head

@@ -119,6 +119,61 @@ async fn is_served(socket: &mut TcpStream) -> bool {
     asked.is_ok()
 }
 
+/// Watches the lobby, and reads up to the first snapshot.
+async fn watching(client: &Client) -> (TcpStream, String) {
+    let mut socket = connect(client).await;
+    let ask = format!(
+        "GET /v1/rooms/lobby/events HTTP/1.1\r\nhost: headcount\r\nauthorization: Bearer {}\r\n\r\n",
+        client.credential
+    );
+    socket.write_all(ask.as_bytes()).await.unwrap();
+    let heard = hear(&mut socket, "event: snapshot").await;
+    (socket, heard)
+}
+
+/// Reads until a frame of that kind is complete.
+async fn hear(socket: &mut TcpStream, kind: &str) -> String {
+    let mut heard = Vec::new();
+    let reading = async {
+        loop {
+            let text = String::from_utf8_lossy(&heard).into_owned();
+            if text.split_once(kind).is_some_and(|(_, frame)| frame.contains("\n\n")) {
+                return text;
+            }
+            assert!(socket.read_buf(&mut heard).await.unwrap() > 0, "closed after {text}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("it comes in time")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_has_its_connection_to_itself_until_the_client_goes() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let (mut socket, heard) = watching(&ann).await;
+    let head = heard.split("\r\n\r\n").next().unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    let names = [
+        "content-type: text/event-stream",
+        "cache-control: no-store",
+        "connection: close",
+        "date: ",
+        "x-request-id: ",
+    ];
+    for name in names {
+        assert_eq!(head.matches(&format!("\r\n{name}")).count(), 1, "{name} in {head}");
+    }
+    assert!(!head.contains("transfer-encoding") && !head.contains("content-length"), "{head}");
+
+    socket.write_all(&b"GET /livez HTTP/1.1\r\nhost: headcount\r\n\r\n".repeat(100)).await.unwrap();
+    ann.join("lobby").await;
+    let heard = hear(&mut socket, "event: diff").await;
+    assert!(!heard.contains("HTTP/1.1"), "nothing else is answered on it: {heard}");
+
+    socket.shutdown().await.unwrap();
+    assert!(!until_closed(socket).await.contains("event: sync"), "closed at once, not when next written to");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_has_so_many_connections_and_no_more() {
     let mut tuning = tuning();
@@ -126,11 +181,12 @@ async fn one_address_has_so_many_connections_and_no_more() {
     let mut deployment = start_with(1, tuning.clone()).await;
     let ann = deployment.user("ann");
     let mut open = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..2 {
         let mut socket = connect(&ann).await;
         assert!(is_served(&mut socket).await);
         open.push(socket);
     }
+    open.push(watching(&ann).await.0); // a stream is one of them as long as it is open
     assert!(!is_served(&mut connect(&ann).await).await, "one more is closed");
     assert!(is_served(&mut open[0]).await, "what is open stays");
     drop(open.pop());
