@@ -94,9 +94,9 @@ impl Service {
 /// The API, for the server and for the document alike.
 pub fn api(config: &mut ServiceConfig<'_>) {
     config
+        .service(heartbeats::heartbeats) // first: addresses are tried in this order
         .service(join::join)
         .service(leave::leave)
-        .service(heartbeats::heartbeats)
         .service(update::update)
         .service(kick::kick)
         .service(roster::get_roster)

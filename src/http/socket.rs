@@ -6,7 +6,8 @@
 //! its body and a file descriptor, and frames go from the rings to the kernel, all that is ready in one call.
 //!
 //! Over TLS and HTTP/2 the connection is not plain, so nothing is taken: there a stream is a body like any other.
-//! Bounded: [`FRAMES_MAX`] frames wait for one socket; the next is not taken from the body until they are written.
+//! Bounded: [`FRAMES_MAX`] frames wait for one socket, and [`BYTES_MAX`] with the last of them begun; the next is not
+//! taken from the body until they are written.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -34,6 +35,9 @@ use super::stream::EVENT_STREAM;
 
 /// Frames handed to the kernel at once, at most.
 const FRAMES_MAX: usize = 16;
+
+/// With so many bytes waiting no frame is added. As many again as the kernel takes.
+const BYTES_MAX: usize = 32 * 1024;
 
 type Shared = RefCell<Option<Connection>>;
 
@@ -135,10 +139,14 @@ impl Stream {
 
     /// Takes what the body has, as much as may wait.
     fn fill(&mut self, cx: &mut Context<'_>) {
-        while self.pending.len() < FRAMES_MAX {
+        let mut waiting: usize = self.pending.iter().map(Bytes::len).sum();
+        while self.pending.len() < FRAMES_MAX && waiting < BYTES_MAX {
             let Some(body) = &mut self.body else { return };
             match pin!(body).poll_next(cx) {
-                Poll::Ready(Some(Ok(bytes))) => self.pending.push_back(bytes),
+                Poll::Ready(Some(Ok(bytes))) => {
+                    waiting += bytes.len();
+                    self.pending.push_back(bytes);
+                }
                 Poll::Ready(Some(Err(_)) | None) => self.body = None,
                 Poll::Pending => return,
             }
