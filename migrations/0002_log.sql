@@ -189,21 +189,39 @@ $$;
 
 -- One notification per transaction, last: pairs `room:version`, in payloads well under the 8000 bytes that
 -- Postgres allows. A hint only; the log is the truth.
-create function headcount.announce(p_locked headcount.room_version[]) returns void language plpgsql as $$
+create function headcount.notify_rooms(p_moved headcount.room_version[]) returns void language plpgsql as $$
 begin
     perform pg_notify('headcount', string_agg(changed.pair, ' '))
     from (
         select
-            r.room_id || ':' || r.version as pair,
-            sum(length(r.room_id) + 21) over (order by r.room_id) / 7000 as payload
+            m.room_id || ':' || m.version as pair,
+            sum(length(m.room_id) + 21) over (order by m.room_id) / 7000 as payload
+        from unnest(p_moved) m
+    ) changed
+    group by changed.payload;
+end
+$$;
+
+-- Tells of the rooms that have moved since they were locked.
+create function headcount.announce(p_locked headcount.room_version[]) returns void language plpgsql as $$
+begin
+    perform headcount.notify_rooms(array(
+        select (r.room_id, r.version)::headcount.room_version
         from unnest(p_locked) l
         cross join lateral (
             select r.room_id, r.version from headcount.rooms r
             where r.room_id = l.room_id and r.version > l.version
             offset 0
         ) r
-    ) changed
-    group by changed.payload;
+    ));
+end
+$$;
+
+-- The same, by whom it is known where they are now.
+create function headcount.announce(p_locked headcount.room_version[], p_moved headcount.room_version[])
+returns void language plpgsql as $$
+begin
+    perform headcount.notify_rooms(p_moved);
 end
 $$;
 

@@ -105,8 +105,8 @@ create table headcount.webhook_batches (
     made_at  timestamptz not null default clock_timestamp()
 );
 
--- Replaces that of 0002, which only notified.
-create or replace function headcount.announce(p_locked headcount.room_version[]) returns void language plpgsql as $$
+-- Of the rooms that have moved since they were locked, one row each, when anybody is to be told.
+create function headcount.note_moved(p_locked headcount.room_version[]) returns void language plpgsql as $$
 begin
     if exists (select from headcount.webhooks w where w.enabled) then
         insert into headcount.webhook_outbox (room_id, epoch, before, head, count)
@@ -118,19 +118,30 @@ begin
             offset 0
         ) r;
     end if;
-    perform pg_notify('headcount', string_agg(changed.pair, ' '))
-    from (
-        select
-            r.room_id || ':' || r.version as pair,
-            sum(length(r.room_id) + 21) over (order by r.room_id) / 7000 as payload
+end
+$$;
+
+-- These replace those of 0002, which only notified.
+create or replace function headcount.announce(p_locked headcount.room_version[]) returns void language plpgsql as $$
+begin
+    perform headcount.note_moved(p_locked);
+    perform headcount.notify_rooms(array(
+        select (r.room_id, r.version)::headcount.room_version
         from unnest(p_locked) l
         cross join lateral (
             select r.room_id, r.version from headcount.rooms r
             where r.room_id = l.room_id and r.version > l.version
             offset 0
         ) r
-    ) changed
-    group by changed.payload;
+    ));
+end
+$$;
+
+create or replace function headcount.announce(p_locked headcount.room_version[], p_moved headcount.room_version[])
+returns void language plpgsql as $$
+begin
+    perform headcount.note_moved(p_locked);
+    perform headcount.notify_rooms(p_moved);
 end
 $$;
 

@@ -118,6 +118,16 @@ begin
 end
 $$;
 
+-- Newcomers have a room's settings asked for, where there are any that concern them.
+create or replace function headcount.may_admit() returns boolean language plpgsql stable as $$
+begin
+    return not exists (
+        select from headcount.room_settings s
+        where s.lease is not null or s.lease_hidden is not null or s.members_max is not null
+    );
+end
+$$;
+
 -- As before (0004), and
 --   room_full  it would be one member more than the room takes
 create or replace function headcount.decide(p_wave headcount.command[], p_now timestamptz) returns headcount.command[]
@@ -378,17 +388,22 @@ set jit = off
 as $$
 #variable_conflict use_column
 declare
-    v_applied  headcount.applied[] := array(
+    v_applied  headcount.applied[];
+    v_sessions jsonb;
+begin
+    if not exists (select from headcount.room_settings s where s.lease is not null or s.lease_hidden is not null) then
+        return query
+        select a.ord, a.outcome, a.epoch, a.version, a.created, a.member, null::interval, null::boolean
+        from headcount.apply(p_commands, p_wait, p_rooms_max, p_sessions_max) a;
+        return;
+    end if;
+    v_applied := array(
         select (a.ord, a.outcome, a.epoch, a.version, a.created, a.member)::headcount.applied
         from headcount.apply(p_commands, p_wait, p_rooms_max, p_sessions_max) a
     );
-    v_sessions jsonb;
-begin
-    if exists (select from headcount.room_settings s where s.lease is not null or s.lease_hidden is not null) then
-        v_sessions := (
-            select jsonb_object_agg(c ->> 'ord', c -> 'session_id') from jsonb_array_elements(p_commands) c
-        );
-    end if;
+    v_sessions := (
+        select jsonb_object_agg(c ->> 'ord', c -> 'session_id') from jsonb_array_elements(p_commands) c
+    );
     return query
     select a.ord, a.outcome, a.epoch, a.version, a.created, a.member, p.lease, p.visible
     from unnest(v_applied) a
