@@ -13,6 +13,8 @@ use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::{Member, Status};
 
 /// One command, as `headcount.apply` takes it. What is `None` is kept as it is.
+///
+/// What says nothing is not sent: the database would parse it for every command, and keep the same.
 #[derive(Clone, Debug, Serialize)]
 pub struct Command {
     /// What to do.
@@ -24,21 +26,28 @@ pub struct Command {
     /// Through which session; none for a kick.
     pub session_id: Option<SessionId>,
     /// Increasing per session; an older one than the newest seen changes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<i64>,
     /// The profile, at a join.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The picture, at a join; empty removes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub avatar_url: Option<String>,
     /// How present.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
     /// What the application attaches.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<Arc<RawValue>>,
     /// Whether the page can be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub visible: Option<bool>,
     /// Whether others do not see the session in the room.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub invisible: Option<bool>,
     /// A leave waits this long for a join of the same user.
-    #[serde(serialize_with = "interval")]
+    #[serde(serialize_with = "interval", skip_serializing_if = "Duration::is_zero")]
     pub grace: Duration,
     /// Lease of a visible session.
     #[serde(serialize_with = "interval")]
