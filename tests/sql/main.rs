@@ -10,6 +10,7 @@ mod concurrency;
 mod days;
 mod history;
 mod log_upgrade;
+mod newcomers;
 mod order;
 mod plans;
 mod rights;
