@@ -4,7 +4,7 @@
 //! public key is never taken for an HMAC secret. Files and the URL are read again, so keys rotate without a
 //! restart; what cannot be read or understood leaves the keys as they were.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,9 @@ use super::token::{Claims, TokenError};
 
 /// Bytes of a key file, at most.
 const FILE_MAX: u64 = 256 * 1024;
+
+/// What a key may be good for.
+const ALGORITHMS: [Algorithm; 4] = [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
 
 /// Seconds that two clocks may differ.
 const LEEWAY: u64 = 5;
@@ -60,6 +63,8 @@ pub enum KeyError {
 /// Checks tokens.
 pub struct Verifier {
     sources: Sources,
+    /// What is asked of a token, by its key's algorithm: made once, not for every token.
+    rules: HashMap<Algorithm, Validation>,
     keys: RwLock<Vec<VerifyingKey>>,
     remote: Option<Remote>,
 }
@@ -69,7 +74,7 @@ impl Verifier {
     pub fn new(sources: Sources) -> Result<Self, KeyError> {
         let keys = RwLock::new(read(&sources)?);
         let remote = sources.jwks_url.clone().map(|url| Remote::new(url, sources.jwks_pace)).transpose()?;
-        Ok(Self { sources, keys, remote })
+        Ok(Self { rules: rules(&sources), sources, keys, remote })
     }
 
     /// What fetches keys from a URL.
@@ -124,7 +129,7 @@ impl Verifier {
             if header.kid.is_some() && key.id.is_some() && header.kid != key.id {
                 continue;
             }
-            match jsonwebtoken::decode::<Claims>(token, &key.key, &self.validation(key.algorithm)) {
+            match jsonwebtoken::decode::<Claims>(token, &key.key, &self.rules[&key.algorithm]) {
                 Ok(data) => return data.claims.checked(),
                 Err(error) if *error.kind() == ErrorKind::ExpiredSignature => refused = TokenError::Expired,
                 Err(_) => {}
@@ -132,31 +137,37 @@ impl Verifier {
         }
         Err(refused)
     }
-
-    fn validation(&self, algorithm: Algorithm) -> Validation {
-        let mut validation = Validation::new(algorithm);
-        let mut required = HashSet::from(["exp", "sub"]);
-        validation.validate_aud = self.sources.audience.is_some();
-        validation.validate_nbf = true;
-        validation.leeway = LEEWAY;
-        if let Some(issuer) = &self.sources.issuer {
-            validation.set_issuer(&[issuer]);
-            required.insert("iss");
-        }
-        if let Some(audience) = &self.sources.audience {
-            validation.set_audience(&[audience]);
-            required.insert("aud");
-        }
-        validation.set_required_spec_claims(&required.into_iter().collect::<Vec<_>>());
-        validation
-    }
 }
 
 /// For tests and `dev`: one secret and nothing else.
 impl From<SecretString> for Verifier {
     fn from(secret: SecretString) -> Self {
-        Self { keys: RwLock::new(vec![from_secret(&secret)]), sources: Sources::default(), remote: None }
+        let sources = Sources::default();
+        let keys = RwLock::new(vec![from_secret(&secret)]);
+        Self { rules: rules(&sources), sources, keys, remote: None }
     }
+}
+
+fn rules(sources: &Sources) -> HashMap<Algorithm, Validation> {
+    ALGORITHMS.into_iter().map(|algorithm| (algorithm, rule(sources, algorithm))).collect()
+}
+
+fn rule(sources: &Sources, algorithm: Algorithm) -> Validation {
+    let mut rule = Validation::new(algorithm);
+    let mut required = HashSet::from(["exp", "sub"]);
+    rule.validate_aud = sources.audience.is_some();
+    rule.validate_nbf = true;
+    rule.leeway = LEEWAY;
+    if let Some(issuer) = &sources.issuer {
+        rule.set_issuer(&[issuer]);
+        required.insert("iss");
+    }
+    if let Some(audience) = &sources.audience {
+        rule.set_audience(&[audience]);
+        required.insert("aud");
+    }
+    rule.set_required_spec_claims(&required.into_iter().collect::<Vec<_>>());
+    rule
 }
 
 /// Whether newer keys than these could tell: when there are none yet, or none of that name. A token that names no key

@@ -7,6 +7,7 @@ pub mod join;
 pub mod kick;
 pub mod leave;
 pub mod profile;
+mod turns;
 pub mod update;
 pub mod webhook;
 pub mod writer;

@@ -1,6 +1,7 @@
 //! Group commit. The writer takes whatever commands queued while its last transaction ran, and applies them in
 //! one transaction; each caller gets its own answer after the commit. No linger timer: under load batches fill
-//! by themselves, without load nobody waits.
+//! by themselves, without load nobody waits. Under more load there are two transactions at a time, which have nothing in
+//! common ([`turns`](super::turns)).
 //!
 //! Bounded: at most [`QUEUE_MAX`] commands wait; one more is refused as overloaded. Every caller is answered within
 //! [`ANSWER_MAX`], also while the database hangs: that nothing was done, where the command had not been taken, and
@@ -11,16 +12,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span};
 
+use super::turns::{Needs, Turns, taken_by};
 use super::{Failure, Moved};
 use crate::domain::hint::Hint;
-use crate::domain::id::RoomId;
+use crate::domain::id::{RoomId, UserId};
 use crate::measure::{meters, number, spans};
 use crate::store::commands::{Answer, Command, Crowd, Held, Outcome};
 use crate::store::{Store, StoreError, bounded};
@@ -30,6 +33,9 @@ const BATCH_MAX: usize = 500;
 
 /// Commands waiting, at most: eight batches, so the last of them waits less than half a second.
 const QUEUE_MAX: usize = 4096;
+
+/// Of these so many are looked through for the next batch: while all of them are for one room, the others wait for it.
+const AT_HAND_MAX: usize = 2 * BATCH_MAX;
 
 /// Every caller has an answer after this long: a second, less what the way to them takes.
 const ANSWER_MAX: Duration = Duration::from_millis(900);
@@ -50,6 +56,16 @@ struct Queued {
     reply: Reply,
     /// The request's.
     span: Span,
+}
+
+impl Needs for Queued {
+    fn room(&self) -> &RoomId {
+        &self.command.room_id
+    }
+
+    fn user(&self) -> &UserId {
+        &self.command.user_id
+    }
 }
 
 /// Where a command is. Its caller and its lane decide by one atomic step who was first, so that "nothing was done"
@@ -109,25 +125,36 @@ impl Caller {
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Queued>,
+    /// How many of the queue the main lane has at hand.
+    at_hand: Arc<AtomicUsize>,
     aside: mpsc::Sender<Queued>,
 }
 
 impl Writer {
     /// Starts the two lanes.
     pub fn start(store: Store, crowd: Crowd, moved: Moved) -> Self {
-        let (queue, commands) = mpsc::channel(QUEUE_MAX);
+        let (queue, commands) = mpsc::channel(QUEUE_MAX - AT_HAND_MAX);
         let (patient_queue, patient_commands) = mpsc::channel(QUEUE_MAX);
         let patient = Lane { store: store.clone(), crowd, moved: moved.clone(), busy: None };
         let lane = Lane { store, crowd, moved, busy: Some(patient_queue.clone()) };
-        tokio::spawn(lane.run(commands));
-        tokio::spawn(patient.run(patient_commands));
-        Self { queue, aside: patient_queue }
+        let main = Main {
+            lane: Arc::new(lane),
+            turns: Turns::new(),
+            batches: JoinSet::new(),
+            at_hand: Arc::default(),
+        };
+        let at_hand = main.at_hand.clone();
+        tokio::spawn(main.run(commands));
+        tokio::spawn(patient.wait(patient_commands));
+        Self { queue, at_hand, aside: patient_queue }
     }
 
     /// Says how many commands wait.
     pub(super) fn measure(&self) {
-        for (lane, queue) in [("main", &self.queue), ("aside", &self.aside)] {
-            meters().writer_queue.set(lane, number(queue.max_capacity() - queue.capacity()));
+        let queued = |queue: &mpsc::Sender<Queued>| queue.max_capacity() - queue.capacity();
+        let main = queued(&self.queue) + self.at_hand.load(Ordering::Relaxed);
+        for (lane, waiting) in [("main", main), ("aside", queued(&self.aside))] {
+            meters().writer_queue.set(lane, number(waiting));
         }
     }
 
@@ -150,6 +177,41 @@ impl Writer {
     }
 }
 
+/// The lane that waits for nobody. Takes commands in, and begins a batch whenever it is one's turn.
+struct Main {
+    lane: Arc<Lane>,
+    turns: Turns<Queued, task::Id>,
+    batches: JoinSet<()>,
+    at_hand: Arc<AtomicUsize>,
+}
+
+impl Main {
+    async fn run(mut self, mut commands: mpsc::Receiver<Queued>) {
+        let mut open = true;
+        loop {
+            let space = AT_HAND_MAX.saturating_sub(self.turns.waiting().len());
+            tokio::select! {
+                count = commands.recv_many(self.turns.waiting(), space), if open && space > 0 => open = count > 0,
+                Some(ended) = self.batches.join_next_with_id() => {
+                    self.turns.done(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+                }
+                else => return,
+            }
+            while let Some(batch) = self.turns.next(BATCH_MAX) {
+                self.begin(batch);
+            }
+            self.at_hand.store(self.turns.waiting().len(), Ordering::Relaxed);
+        }
+    }
+
+    fn begin(&mut self, batch: Vec<Queued>) {
+        let (lane, taken) = (self.lane.clone(), taken_by(&batch));
+        let applied =
+            async move { lane.apply(batch.into_iter().filter(|q| q.ticket.take()).collect()).await };
+        self.turns.begun(self.batches.spawn(applied).id(), taken);
+    }
+}
+
 struct Lane {
     store: Store,
     crowd: Crowd,
@@ -159,16 +221,12 @@ struct Lane {
 }
 
 impl Lane {
-    async fn run(self, mut commands: mpsc::Receiver<Queued>) {
+    /// The lane of what was set aside.
+    async fn wait(self, mut commands: mpsc::Receiver<Queued>) {
         let mut queued = Vec::with_capacity(BATCH_MAX);
         while commands.recv_many(&mut queued, BATCH_MAX).await > 0 {
-            match self.busy {
-                Some(_) => self.apply(queued.drain(..).filter(|q| q.ticket.take()).collect()).await,
-                None => {
-                    for group in by_room(queued.drain(..)) {
-                        self.apply(refuse_old(group)).await;
-                    }
-                }
+            for group in by_room(queued.drain(..)) {
+                self.apply(refuse_old(group)).await;
             }
         }
     }
