@@ -222,7 +222,12 @@ async fn untouched(
     let length = stage.either(Duration::from_secs(1), Duration::from_millis(300));
     let tally = callers.run(Pace::Closed, length, beats);
     locking.rollback().await.expect("Postgres answers");
-    let heard = tokio::time::timeout(Duration::from_millis(200), listener.recv()).await.map_or(0.0, |_| 1.0);
+    let mut heard = 0.0;
+    while let Ok(Ok(notification)) = tokio::time::timeout(Duration::from_millis(200), listener.recv()).await {
+        if !notification.payload().starts_with('?') {
+            heard += 1.0; // not what a replica sends itself every 5 s, to know that it hears
+        }
+    }
     let logged = database.number("select count(*) from headcount.events").await - events;
     report.value("heartbeats_notifications", heard, Bar::AtMost(0.0));
     report.value("heartbeats_events", logged, Bar::AtMost(0.0));
