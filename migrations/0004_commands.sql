@@ -345,6 +345,8 @@ as $$
 declare
     v_lineage text := headcount.lineage();
     v_now     text := to_char(p_now at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+    -- What is said of a session's visibility last counts, and is found out by looking at all that is said of it.
+    v_hidden  uuid[] := array(select c.session_id from unnest(p_commands) c where c.visible = false);
     v_given   headcount.admitted[];
 begin
     with newcomer as materialized (
@@ -364,7 +366,8 @@ begin
         cross join lateral (
             select u.name, u.avatar_url from headcount.users u where u.user_id = c.user_id offset 0
         ) u
-        where c.op = 'join' and c.wave = 1 and c.invisible is not true and c.visible is not false
+        where c.op = 'join' and c.wave = 1 and c.invisible is not true
+          and c.session_id <> all (v_hidden)
           and not exists (
               select from headcount.memberships m where m.room_id = c.room_id and m.user_id = c.user_id offset 0
           )

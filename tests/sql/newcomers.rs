@@ -56,6 +56,8 @@ fn batch() -> Vec<Value> {
         ),
         with(command("update", "a", "ann", 1), "state", json!({"y": 2})),
         with(command("join", "c", "joe", 12), "status", "idle"),
+        with(command("join", "b", "kim", 13), "visible", false),
+        with(command("join", "c", "kim", 13), "visible", true),
     ]
 }
 
