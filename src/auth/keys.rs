@@ -1,28 +1,34 @@
 //! The keys of this deployment, and who a credential belongs to.
 
+use std::sync::Arc;
+
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::known::{Hash, Known};
 use super::rights::Rights;
 use super::ticket::TicketKeys;
 use super::token::{Claims, TokenError};
 use super::verifier::Verifier;
 
 /// A server key, kept as its hash only.
-pub struct ServerKey([u8; 32]);
+pub struct ServerKey(Hash);
 
 impl ServerKey {
     /// Hashes a key.
     pub fn new(key: &SecretString) -> Self {
-        Self(Sha256::digest(key.expose_secret().as_bytes()).into())
+        Self(hash(key.expose_secret()))
     }
 
     /// Compares in constant time.
-    fn matches(&self, credential: &str) -> bool {
-        let hash: [u8; 32] = Sha256::digest(credential.as_bytes()).into();
-        self.0.ct_eq(&hash).into()
+    fn matches(&self, credential: &Hash) -> bool {
+        self.0.ct_eq(credential).into()
     }
+}
+
+fn hash(credential: &str) -> Hash {
+    Sha256::digest(credential.as_bytes()).into()
 }
 
 /// Whose credential it is.
@@ -31,13 +37,14 @@ pub enum Owner {
     /// An application's server.
     Server,
     /// A user.
-    User(Box<Claims>),
+    User(Arc<Claims>),
 }
 
 /// All keys.
 pub struct Keys {
     server: Vec<ServerKey>,
     verifier: Verifier,
+    known: Known,
     tickets: TicketKeys,
     rooms_default: Rights,
 }
@@ -49,6 +56,7 @@ impl Keys {
         Self {
             server: server.iter().map(ServerKey::new).collect(),
             verifier,
+            known: Known::default(),
             tickets: TicketKeys::new(server),
             rooms_default,
         }
@@ -56,14 +64,21 @@ impl Keys {
 
     /// Finds out whose credential this is. Every server key is compared, whichever matches.
     pub async fn identify(&self, credential: &str) -> Result<Owner, TokenError> {
-        let server = self.server.iter().fold(false, |found, key| key.matches(credential) | found);
-        if server {
-            Ok(Owner::Server)
-        } else {
-            let claims = self.verifier.check(credential).await?;
-            let rooms = claims.rooms.or(&self.rooms_default);
-            Ok(Owner::User(Box::new(Claims { rooms, ..claims })))
+        let hash = hash(credential);
+        let server = self.server.iter().fold(false, |found, key| key.matches(&hash) | found);
+        if server { Ok(Owner::Server) } else { Ok(Owner::User(self.claims(credential, hash).await?)) }
+    }
+
+    async fn claims(&self, token: &str, hash: Hash) -> Result<Arc<Claims>, TokenError> {
+        let edition = self.verifier.edition();
+        if let Some(claims) = self.known.get(&hash, edition) {
+            return if claims.expired() { Err(TokenError::Expired) } else { Ok(claims) };
         }
+        let claims = self.verifier.check(token).await?;
+        let rooms = claims.rooms.or(&self.rooms_default);
+        let claims = Arc::new(Claims { rooms, ..claims });
+        self.known.keep(hash, edition, claims.clone());
+        Ok(claims)
     }
 
     /// What signs and checks tickets.

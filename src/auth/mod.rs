@@ -2,6 +2,7 @@
 
 mod jwks;
 pub mod keys;
+mod known;
 pub mod remote;
 pub mod rights;
 pub mod ticket;

@@ -6,6 +6,7 @@
 //! way, at most [`WAIT_MAX`]. An answer that is late, large, not 200 or without a usable key leaves the keys as they
 //! were: with the identity provider away, those who have tokens of known keys are not concerned.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -82,6 +83,7 @@ pub struct Remote {
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     pace: Pace,
     keys: RwLock<Vec<VerifyingKey>>,
+    edition: AtomicU64,
     wanted: Notify,
     fetches: watch::Sender<Fetches>,
 }
@@ -90,8 +92,9 @@ impl Remote {
     /// Fetches nothing yet: see [`Self::run`].
     pub(super) fn new(url: Uri, pace: Pace) -> Result<Self, std::io::Error> {
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector(&url)?);
-        let (keys, wanted, fetches) = (RwLock::default(), Notify::new(), watch::Sender::default());
-        Ok(Self { url, client, pace, keys, wanted, fetches })
+        let (keys, edition) = (RwLock::default(), AtomicU64::new(0));
+        let (wanted, fetches) = (Notify::new(), watch::Sender::default());
+        Ok(Self { url, client, pace, keys, edition, wanted, fetches })
     }
 
     /// Fetches once, and says how many keys it found, or why none.
@@ -119,7 +122,9 @@ impl Remote {
 
     async fn fetch(&self) -> Result<(), FetchError> {
         let found = timeout(FETCH_MAX, self.answer()).await.unwrap_or(Err(FetchError::Late))?;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = found;
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        *keys = found;
+        self.edition.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
@@ -146,6 +151,11 @@ impl Remote {
             self.wanted.notify_one();
         }
         let _ = timeout(WAIT_MAX, fetches.wait_for(|fetches| fetches.done > done)).await;
+    }
+
+    /// Grows with every fetch that gave keys.
+    pub(super) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
     }
 
     /// Whether the last fetch gave keys.

@@ -1,5 +1,7 @@
 //! What a token says, and signing one. Checking is the [`verifier`](super::verifier)'s.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use jsonwebtoken::{EncodingKey, Header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,9 @@ pub const NAME_CHARS_MAX: usize = 256;
 
 /// Characters of an avatar's address, at most.
 pub const AVATAR_CHARS_MAX: usize = 2048;
+
+/// Seconds that two clocks may differ.
+pub(super) const LEEWAY: u64 = 5;
 
 /// Whether this may be a picture's address. Other schemes (`javascript:`, `http:`) are refused when written.
 pub fn is_picture(url: &str) -> bool {
@@ -51,6 +56,12 @@ pub enum TokenError {
 }
 
 impl Claims {
+    /// Whether the end of validity is over.
+    pub(super) fn expired(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.exp.saturating_add(LEEWAY) < now.as_secs()
+    }
+
     /// Refuses what could not be stored or shown.
     pub(super) fn checked(self) -> Result<Self, TokenError> {
         let fits = |text: &Option<String>, max| {

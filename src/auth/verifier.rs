@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use hyper::Uri;
@@ -16,16 +17,13 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::jwks::{self, VerifyingKey};
 use super::remote::{Pace, Remote};
-use super::token::{Claims, TokenError};
+use super::token::{Claims, LEEWAY, TokenError};
 
 /// Bytes of a key file, at most.
 const FILE_MAX: u64 = 256 * 1024;
 
 /// What a key may be good for.
 const ALGORITHMS: [Algorithm; 4] = [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
-
-/// Seconds that two clocks may differ.
-const LEEWAY: u64 = 5;
 
 /// Where keys come from, and what tokens must say besides.
 #[derive(Clone, Debug, Default)]
@@ -65,16 +63,23 @@ pub struct Verifier {
     sources: Sources,
     /// What is asked of a token, by its key's algorithm: made once, not for every token.
     rules: HashMap<Algorithm, Validation>,
-    keys: RwLock<Vec<VerifyingKey>>,
+    local: RwLock<Local>,
+    edition: AtomicU64,
     remote: Option<Remote>,
+}
+
+/// The secrets, and what is in the files.
+struct Local {
+    contents: Vec<Vec<u8>>,
+    keys: Vec<VerifyingKey>,
 }
 
 impl Verifier {
     /// Reads the keys. Those of a URL are not there before [`Remote::run`] runs.
     pub fn new(sources: Sources) -> Result<Self, KeyError> {
-        let keys = RwLock::new(read(&sources)?);
+        let local = RwLock::new(read(&sources)?);
         let remote = sources.jwks_url.clone().map(|url| Remote::new(url, sources.jwks_pace)).transpose()?;
-        Ok(Self { rules: rules(&sources), sources, keys, remote })
+        Ok(Self { rules: rules(&sources), sources, local, edition: AtomicU64::new(0), remote })
     }
 
     /// What fetches keys from a URL.
@@ -84,9 +89,19 @@ impl Verifier {
 
     /// Reads the files again.
     pub fn reload(&self) -> Result<(), KeyError> {
-        let keys = read(&self.sources)?;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        let found = read(&self.sources)?;
+        let mut local = self.local.write().unwrap_or_else(PoisonError::into_inner);
+        if local.contents != found.contents {
+            *local = found;
+            self.edition.fetch_add(1, Ordering::Release);
+        }
         Ok(())
+    }
+
+    /// Grows with every change of the keys. Read before a check, it is not newer than the keys that the check uses.
+    pub fn edition(&self) -> u64 {
+        let remote = self.remote.as_ref().map_or(0, Remote::edition);
+        self.edition.load(Ordering::Acquire) + remote
     }
 
     /// Whether there are files that may change.
@@ -113,7 +128,8 @@ impl Verifier {
     /// [`TokenError::UnknownKey`].
     pub fn check_now(&self, token: &str) -> Result<Claims, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
-        let local = self.try_keys(token, &header, &self.keys.read().unwrap_or_else(PoisonError::into_inner));
+        let local =
+            self.try_keys(token, &header, &self.local.read().unwrap_or_else(PoisonError::into_inner).keys);
         let (Err(TokenError::Invalid), Some(remote)) = (&local, &self.remote) else {
             return local;
         };
@@ -143,8 +159,8 @@ impl Verifier {
 impl From<SecretString> for Verifier {
     fn from(secret: SecretString) -> Self {
         let sources = Sources::default();
-        let keys = RwLock::new(vec![from_secret(&secret)]);
-        Self { rules: rules(&sources), sources, keys, remote: None }
+        let local = RwLock::new(Local { contents: vec![], keys: vec![from_secret(&secret)] });
+        Self { rules: rules(&sources), sources, local, edition: AtomicU64::new(0), remote: None }
     }
 }
 
@@ -178,19 +194,24 @@ fn may_be_newer(header: &Header, keys: &[VerifyingKey]) -> bool {
     public && (named || keys.is_empty())
 }
 
-fn read(sources: &Sources) -> Result<Vec<VerifyingKey>, KeyError> {
+fn read(sources: &Sources) -> Result<Local, KeyError> {
+    let mut contents = Vec::new();
     let mut keys: Vec<VerifyingKey> = sources.secrets.iter().map(from_secret).collect();
     if let Some(path) = &sources.public_key_file {
-        keys.push(from_pem(&content(path)?).ok_or_else(|| KeyError::NoKey(path.clone()))?);
+        let content = content(path)?;
+        keys.push(from_pem(&content).ok_or_else(|| KeyError::NoKey(path.clone()))?);
+        contents.push(content);
     }
     if let Some(path) = &sources.jwks_file {
-        let found = jwks::parse(&content(path)?);
+        let content = content(path)?;
+        let found = jwks::parse(&content);
         if found.is_empty() {
             return Err(KeyError::NoKey(path.clone()));
         }
         keys.extend(found);
+        contents.push(content);
     }
-    Ok(keys)
+    Ok(Local { contents, keys })
 }
 
 fn content(path: &Path) -> Result<Vec<u8>, KeyError> {

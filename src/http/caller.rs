@@ -1,5 +1,7 @@
 //! Who is calling, from the `Authorization` header.
 
+use std::sync::Arc;
+
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest, web};
@@ -45,7 +47,7 @@ impl Caller {
         match ticket {
             None => Self::from_header(request).await,
             Some(ticket) if looks_like_a_token(ticket) => Err(Code::TokenInUrl.into()),
-            Some(ticket) => Ok(Self(Owner::User(Box::new(service.keys.tickets().check(ticket)?)))),
+            Some(ticket) => Ok(Self(Owner::User(Arc::new(service.keys.tickets().check(ticket)?)))),
         }
     }
 

@@ -115,12 +115,13 @@ impl Store {
     }
 
     /// Runs a call to its end in a task of its own, so that a client which goes away cannot cancel it half-way.
-    pub async fn detached<T, F>(&self, call: F) -> Result<T, StoreError>
+    pub fn detached<T, F>(&self, call: F) -> impl Future<Output = Result<T, StoreError>> + use<T, F>
     where
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
         T: Send + 'static,
     {
-        self.runtime.spawn(bounded(call)).await.map_err(|_| StoreError::Unavailable)?
+        let task = self.runtime.spawn(bounded(call)); // at once: held by a handler, a call makes each of its requests large
+        async move { task.await.map_err(|_| StoreError::Unavailable)? }
     }
 
     /// Says how many connections there are.

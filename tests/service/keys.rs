@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use headcount::auth::{Sources, TokenError, Verifier};
+use headcount::auth::keys::{Keys, Owner};
+use headcount::auth::{Rights, Sources, TokenError, Verifier};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
@@ -136,4 +137,38 @@ fn a_set_of_keys_rotates_without_a_restart_and_a_broken_file_changes_nothing() {
     std::fs::write(&file, "{").unwrap();
     assert!(verifier.reload().is_err());
     assert!(verifier.check_now(&sign("p256", Some("new"), &claims())).is_ok());
+}
+
+#[tokio::test]
+async fn a_token_found_good_is_refused_when_its_key_is_gone_or_its_time_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jwks.json");
+    let set = |keys: Value| std::fs::write(&file, json!({"keys": keys}).to_string()).unwrap();
+    set(json!([jwk("rsa", "one"), jwk("p256", "two")]));
+    let verifier = Verifier::new(Sources { jwks_file: Some(file.clone()), ..Sources::default() }).unwrap();
+    let keys = Keys::new(&[], verifier, Rights::default());
+    let user = async |token: &str| match keys.identify(token).await? {
+        Owner::User(claims) => Ok(claims.sub.to_string()),
+        Owner::Server => unreachable!("there is no server key"),
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let short = json!({"sub": "bob", "exp": now - 1}); // five seconds are forgiven
+    let (long, short) = (sign("rsa", Some("one"), &claims()), sign("p256", Some("two"), &short));
+    for _ in 0..2 {
+        assert_eq!(user(&long).await.as_deref(), Ok("ann"));
+        assert_eq!(user(&short).await.as_deref(), Ok("bob"));
+    }
+    let mut often = tokio::time::interval(std::time::Duration::from_millis(100));
+    let over = async {
+        while user(&short).await.is_ok() {
+            often.tick().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), over).await.expect("its time is over soon");
+    assert_eq!(user(&short).await, Err(TokenError::Expired));
+    keys.verifier().reload().unwrap();
+    assert_eq!(user(&long).await.as_deref(), Ok("ann"), "the file is as it was");
+    set(json!([jwk("p256", "two")]));
+    keys.verifier().reload().unwrap();
+    assert_eq!(user(&long).await, Err(TokenError::Invalid));
 }
