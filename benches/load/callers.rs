@@ -3,6 +3,7 @@
 //! Either as fast as they are answered, or at a given rate. At a rate, an answer's time counts from when the request
 //! was due, so that a server that stalls is not spared the requests that could not be sent meanwhile.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -98,13 +99,13 @@ impl Callers {
         let mut tally = Tally::default();
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; 64 * 1024];
-        let mut idle: Vec<usize> = (0..self.callers.len()).rev().collect();
+        let mut idle: VecDeque<usize> = (0..self.callers.len()).collect(); // in turn: a server ends what is never used
         let (mut due, mut more) = (begin, true);
         loop {
             let now = Instant::now();
             more &= now < end;
             while more && (matches!(pace, Pace::Closed) || due <= now) {
-                let Some(index) = idle.pop() else { break };
+                let Some(index) = idle.pop_front() else { break };
                 let since = if let Pace::PerSecond(rate) = pace {
                     let this = due;
                     due += Duration::from_secs_f64(1.0 / rate);
@@ -115,7 +116,7 @@ impl Callers {
                 };
                 if !self.callers[index].ask(index, since, calls) {
                     more = false;
-                    idle.push(index);
+                    idle.push_back(index);
                 }
             }
             if !more && idle.len() == self.callers.len() {
@@ -135,7 +136,7 @@ impl Callers {
             for event in &events {
                 let index = event.token().0;
                 if self.callers[index].hear(index, &mut buffer, calls, &mut tally) {
-                    idle.push(index);
+                    idle.push_back(index);
                 }
             }
         }
