@@ -23,7 +23,7 @@ create table headcount.users (
     last_seen_at timestamptz,
     show_last_seen text not null default 'exact' check (show_last_seen in ('exact', 'coarse', 'hidden')),
     updated_at   timestamptz not null default now()
-);
+) with (fillfactor = 80);
 comment on column headcount.users.last_seen_at is
     'Last sign of life before the user left a room, where others saw them; while somebody is online, rosters.last_seen is newer.';
 comment on column headcount.users.show_last_seen is

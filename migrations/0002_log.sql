@@ -226,7 +226,8 @@ end
 $$;
 
 -- A member whose row a command is about to change: what it was before, null for nobody (which is what an invisible
--- one is, here and in the log), the last sign of life then, and what it will be, where that is known already.
+-- one is, here and in the log), the last sign of life then, and what it will be, where that is known already: JSON's null
+-- for nobody at all.
 create type headcount.touched as (
     ord integer, room_id text, user_id text, before jsonb, reason text, last_seen timestamptz, after jsonb
 );
@@ -261,7 +262,9 @@ language plpgsql as $$
 begin
     return query
     with compared as materialized (
-        select t.ord, t.room_id, t.user_id, t.before, t.reason, t.last_seen, coalesce(t.after, m.member) as after
+        select
+            t.ord, t.room_id, t.user_id, t.before, t.reason, t.last_seen,
+            nullif(coalesce(t.after, m.member), 'null') as after, t.after = 'null' as gone
         from unnest(p_touched) t
         left join lateral (
             select headcount.member(r) as member
@@ -309,12 +312,12 @@ begin
     )
     select
         c.ord, c.room_id, c.before is null and c.after is not null,
-        coalesce(c.after, (
+        case when c.gone is not true then coalesce(c.after, (
             select headcount.unseen_member(u)
             from headcount.unseen u
             where u.room_id = c.room_id and u.user_id = c.user_id
             offset 0
-        ))
+        )) end
     from compared c;
 end
 $$;

@@ -152,10 +152,14 @@ declare
     v_more     boolean;
     v_expired  uuid[];
     v_leaving  uuid[];
-    v_users    text[];
+    v_owners   text[];
+    v_leavers  text[];
+    v_held     text[];
     v_rooms    text[];
+    v_busy     text[];
     v_locked   headcount.room_version[];
     v_touched  headcount.touched[];
+    v_staying  headcount.touch[];
 begin
     select * into v_state from headcount.begin_sweep(p_interval);
     if not found then
@@ -171,45 +175,45 @@ begin
 
     -- Half for those who said that they leave, the rest for those whose lease ran out: no backlog of the one keeps
     -- the other waiting.
-    v_leaving := array(
-        select m.session_id from headcount.memberships m where m.leaving_at <= v_now
+    select coalesce(array_agg(l.session_id), '{}'), coalesce(array_agg(l.user_id), '{}')
+    into v_leaving, v_leavers
+    from (
+        select m.session_id, m.user_id from headcount.memberships m where m.leaving_at <= v_now
         order by m.leaving_at limit (v_limit + 1) / 2
-    );
-    v_expired := array(
-        select p.session_id
+    ) l;
+    select coalesce(array_agg(e.session_id), '{}'), coalesce(array_agg(e.user_id), '{}')
+    into v_expired, v_owners
+    from (
+        select p.session_id, p.user_id
         from headcount.presence p
         where p.last_seen < v_now - p_lease
           and v_state.leases_from < v_now - p_lease
           and greatest(p.last_seen, v_state.leases_from) + p.lease < v_now
         order by p.last_seen
         limit v_limit - cardinality(v_leaving)
-    );
+    ) e;
     v_found := cardinality(v_expired) + cardinality(v_leaving);
     v_more := v_found >= v_limit or cardinality(v_leaving) >= (v_limit + 1) / 2;
 
     if v_found > 0 then
-        v_users := array(
-            select u.user_id
-            from (
-                select distinct p.user_id
-                from headcount.presence p
-                where p.session_id = any (v_expired || v_leaving)
-                order by p.user_id
-            ) given
-            cross join lateral (
+        v_held := array(
+            select given.user_id
+            from (select distinct unnest(v_owners || v_leavers) collate "C" as user_id order by user_id) given
+            left join lateral (
                 select u.user_id from headcount.users u
                 where u.user_id = given.user_id
                 for no key update skip locked
-            ) u
+            ) u on true
+            where u.user_id is null
         );
-        v_locked := headcount.lock_rooms(
-            array(
-                select m.room_id from headcount.memberships m
-                where m.session_id = any (v_expired || v_leaving)
-            ),
-            p_wait => false
+        -- Nobody joins as a user who is locked, so there are no more rooms than these. What could not be locked is looked
+        -- for rather than what could: lists are searched from their beginning, and this one is nearly always empty.
+        v_rooms := array(
+            select distinct m.room_id from headcount.memberships m
+            where m.session_id = any (v_expired || v_leaving)
         );
-        v_rooms := array(select l.room_id from unnest(v_locked) l);
+        v_locked := headcount.lock_rooms(v_rooms, p_wait => false);
+        v_busy := array(select unnest(v_rooms) except select l.room_id from unnest(v_locked) l);
         -- Under the lock, again: still expired, its user and every one of its rooms ours.
         v_expired := array(
             select p.session_id
@@ -219,12 +223,12 @@ begin
                 from headcount.presence p
                 where p.session_id = given.session_id
                   and greatest(p.last_seen, v_state.leases_from) + p.lease < v_now
-                  and p.user_id = any (v_users)
-                  and not exists (
+                  and p.user_id <> all (v_held)
+                  and (v_busy = '{}' or not exists (
                       select from headcount.memberships m
-                      where m.session_id = p.session_id and m.room_id <> all (v_rooms)
+                      where m.session_id = p.session_id and m.room_id = any (v_busy)
                       offset 0
-                  )
+                  ))
                 for update skip locked
             ) p
         );
@@ -234,32 +238,56 @@ begin
             cross join lateral (
                 select p.session_id
                 from headcount.presence p
-                where p.session_id = given.session_id and p.user_id = any (v_users)
+                where p.session_id = given.session_id and p.user_id <> all (v_held)
                 for update skip locked
             ) p
         );
-        v_touched := headcount.remember(array(
-            select (
-                row_number() over (order by m.room_id, m.user_id), m.room_id, m.user_id,
-                case when bool_or(m.session_id = any (v_expired)) then 'expired' else 'left' end
-            )::headcount.touch
+        -- Of users who have other sessions in the room it is remembered how they look; of the others it is enough that they
+        -- were seen, and are not any more.
+        select
+            array_agg((
+                c.ord, c.room_id, c.user_id, case when c.seen then '{}'::jsonb end, c.reason, c.last_seen, 'null'
+            )::headcount.touched) filter (where not c.stays),
+            array_agg((c.ord, c.room_id, c.user_id, c.reason)::headcount.touch) filter (where c.stays)
+        into v_touched, v_staying
+        from (
+            select
+                row_number() over (order by m.room_id, m.user_id) as ord, m.room_id, m.user_id,
+                bool_or(not m.invisible) as seen,
+                case when bool_or(m.expired) then 'expired' else 'left' end as reason,
+                max(m.last_seen) filter (where not m.invisible) as last_seen,
+                count(distinct m.session_id) < (
+                    select count(*) from headcount.memberships o
+                    where o.room_id = m.room_id and o.user_id = m.user_id
+                    offset 0
+                ) as stays
             from (
-                select m.room_id, m.user_id, m.session_id
+                select unnest(v_expired) as session_id, true as expired
+                union all
+                select unnest(v_leaving), false
+            ) given
+            cross join lateral (
+                select m.room_id, m.user_id, m.session_id, m.invisible, p.last_seen, given.expired
                 from headcount.memberships m
-                where m.session_id = any (v_expired)
-                   or m.session_id = any (v_leaving) and m.leaving_at <= v_now and m.room_id = any (v_rooms)
+                join headcount.presence p on p.session_id = any (array[m.session_id])
+                where m.session_id = given.session_id
+                  and (given.expired or m.leaving_at <= v_now and m.room_id <> all (v_busy))
                 offset 0
             ) m
             group by m.room_id, m.user_id
-        ));
-        with ended as (
+        ) c;
+        v_touched := v_touched || headcount.remember(v_staying);
+        with expired as (
             delete from headcount.memberships m
             where m.session_id = any (v_expired)
-               or m.session_id = any (v_leaving) and m.leaving_at <= v_now and m.room_id = any (v_rooms)
+            returning m.session_id, m.room_id, m.user_id, m.seq
+        ), ended as (
+            delete from headcount.memberships m
+            where m.session_id = any (v_leaving) and m.leaving_at <= v_now and m.room_id <> all (v_busy)
             returning m.session_id, m.room_id, m.user_id, m.seq
         )
         insert into headcount.departures as d (session_id, room_id, user_id, seq)
-        select e.session_id, e.room_id, e.user_id, e.seq from ended e
+        select * from expired union all select * from ended
         on conflict (session_id, room_id) do update
         set seq = greatest(d.seq, excluded.seq), kicked = false, left_at = excluded.left_at;
         perform headcount.end_sessions(v_expired || v_leaving);
@@ -271,11 +299,14 @@ begin
 
     return query select
         cardinality(v_expired),
-        (select count(*)::integer from unnest(v_touched) t where t.before is not null and not exists (
-            select from headcount.memberships m
-            where m.room_id = t.room_id and m.user_id = t.user_id and not m.invisible
-            offset 0
-        )),
+        (
+            select count(*)::integer from unnest(v_touched) t
+            where t.before is not null and (t.after is not null or not exists (
+                select from headcount.memberships m
+                where m.room_id = t.room_id and m.user_id = t.user_id and not m.invisible
+                offset 0
+            ))
+        ),
         v_found > 0 and v_more,
         v_state.recovering;
 end
