@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument, Span};
 
 use super::{Failure, Stirred, Timing};
@@ -19,6 +20,13 @@ use crate::store::{Store, StoreError, bounded};
 
 /// Requests in one update, at most; each carries at most 100 heartbeats, nearly always one.
 const BATCH_MAX: usize = 1000;
+
+/// From the beginning of a small update to that of the next, at least. An update by itself costs as much as a dozen
+/// heartbeats, and nobody waits for the answer to one: with a few thousand a second, each would be one of its own.
+const APART: Duration = Duration::from_millis(3);
+
+/// Requests that are enough for an update.
+const ENOUGH: usize = 32;
 
 /// Requests waiting, at most: about a quarter of a second of work.
 const QUEUE_MAX: usize = 16_384;
@@ -67,7 +75,13 @@ impl Beats {
 
 async fn run(store: Store, timing: Timing, stirred: Stirred, mut requests: mpsc::Receiver<Queued>) {
     let mut queued = Vec::with_capacity(BATCH_MAX);
+    let mut begun = Instant::now();
     while requests.recv_many(&mut queued, BATCH_MAX).await > 0 {
+        if queued.len() < ENOUGH {
+            sleep_until(begun + APART).await;
+            requests.recv_many(&mut queued, BATCH_MAX).now_or_never();
+        }
+        begun = Instant::now();
         queued.retain(|request| request.since.elapsed() < ANSWER_MAX);
         if queued.is_empty() {
             continue;
