@@ -28,7 +28,11 @@ async fn name(connection: &mut PgConnection, day: i32) -> String {
     sqlx::query_scalar(name).bind(day).fetch_one(connection).await.unwrap()
 }
 
+/// If it is not there: midnight may have passed since the database was made, and yesterday was today then.
 async fn make(connection: &mut PgConnection, day: i32) {
+    if partitions(connection).await.contains(&name(connection, day).await) {
+        return;
+    }
     let make = "select headcount.make_day( \
          (date_trunc('day', clock_timestamp() at time zone 'UTC') + $1 * interval '1 day') at time zone 'UTC')";
     sqlx::query(make).bind(day).execute(connection).await.unwrap();
