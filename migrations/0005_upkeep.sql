@@ -152,8 +152,8 @@ declare
     v_more     boolean;
     v_expired  uuid[];
     v_leaving  uuid[];
+    v_users    text[];
     v_owners   text[];
-    v_leavers  text[];
     v_held     text[];
     v_rooms    text[];
     v_busy     text[];
@@ -176,7 +176,7 @@ begin
     -- Half for those who said that they leave, the rest for those whose lease ran out: no backlog of the one keeps
     -- the other waiting.
     select coalesce(array_agg(l.session_id), '{}'), coalesce(array_agg(l.user_id), '{}')
-    into v_leaving, v_leavers
+    into v_leaving, v_users
     from (
         select m.session_id, m.user_id from headcount.memberships m where m.leaving_at <= v_now
         order by m.leaving_at limit (v_limit + 1) / 2
@@ -198,7 +198,7 @@ begin
     if v_found > 0 then
         v_held := array(
             select given.user_id
-            from (select distinct unnest(v_owners || v_leavers) collate "C" as user_id order by user_id) given
+            from (select distinct unnest(v_users || v_owners) collate "C" as user_id order by user_id) given
             left join lateral (
                 select u.user_id from headcount.users u
                 where u.user_id = given.user_id

@@ -1,7 +1,7 @@
 //! Credentials that were found good, so that a client's next request need not be checked from scratch.
 //!
 //! Kept by their hash: a dump of memory gives no tokens away. What was found under other keys than those in use is not
-//! known any more, and whoever asks looks himself whether the time of a token is over.
+//! known any more; whether the time of a token is over is for whoever asks to look. Bounded: [`KNOWN_MAX`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,4 +1,4 @@
-//! Heartbeats, batched: one update for all that came while the last one ran.
+//! Heartbeats, batched: one update for all that came while the last one ran; small ones keep a distance of [`APART`].
 //!
 //! Bounded: at most [`QUEUE_MAX`] requests wait; one more is refused as overloaded. Each is answered after its
 //! commit, with what the database found, or after [`ANSWER_MAX`] with that nobody knows: repeating is safe.
@@ -79,7 +79,8 @@ async fn run(store: Store, timing: Timing, stirred: Stirred, mut requests: mpsc:
     while requests.recv_many(&mut queued, BATCH_MAX).await > 0 {
         if queued.len() < ENOUGH {
             sleep_until(begun + APART).await;
-            requests.recv_many(&mut queued, BATCH_MAX).now_or_never();
+            let room = BATCH_MAX - queued.len();
+            requests.recv_many(&mut queued, room).now_or_never();
         }
         begun = Instant::now();
         queued.retain(|request| request.since.elapsed() < ANSWER_MAX);

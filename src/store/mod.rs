@@ -120,7 +120,8 @@ impl Store {
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
         T: Send + 'static,
     {
-        let task = self.runtime.spawn(bounded(call)); // at once: held by a handler, a call makes each of its requests large
+        // At once: a handler that held the call would be larger by it for every request.
+        let task = self.runtime.spawn(bounded(call));
         async move { task.await.map_err(|_| StoreError::Unavailable)? }
     }
 
