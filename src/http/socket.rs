@@ -36,6 +36,9 @@ use super::stream::EVENT_STREAM;
 /// Frames handed to the kernel at once, at most.
 const FRAMES_MAX: usize = 16;
 
+/// A frame is a chunk: its length, itself, and the end of its line.
+const PIECES_MAX: usize = 3 * FRAMES_MAX;
+
 /// With so many bytes waiting no frame is added. As many again as the kernel takes.
 const BYTES_MAX: usize = 32 * 1024;
 
@@ -104,13 +107,14 @@ pub async fn carry<B: MessageBody + 'static>(
     Ok(ServiceResponse::new(request, nothing).map_into_right_body())
 }
 
-/// The stream ends with its connection, so it needs no chunks.
+/// A stream ends with its connection, and would need no chunks. But proxies that buffer pass a chunk on when it is whole,
+/// and hold back what has none. As actix does, also where the request says HTTP/1.0: that is nginx, which knows chunks.
 fn head<B>(response: &HttpResponse<B>) -> Bytes {
     let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
     for (name, value) in response.headers() {
         head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
-    let mut last = String::new();
+    let mut last = String::from("transfer-encoding: chunked\r\n");
     let _ = write!(last, "connection: close\r\ndate: {}\r\n\r\n", HttpDate::from(SystemTime::now()));
     head.extend(last.into_bytes());
     head.into()
@@ -140,21 +144,27 @@ impl Stream {
     /// Takes what the body has, as much as may wait.
     fn fill(&mut self, cx: &mut Context<'_>) {
         let mut waiting: usize = self.pending.iter().map(Bytes::len).sum();
-        while self.pending.len() < FRAMES_MAX && waiting < BYTES_MAX {
+        while self.pending.len() <= PIECES_MAX - 3 && waiting < BYTES_MAX {
             let Some(body) = &mut self.body else { return };
             match pin!(body).poll_next(cx) {
+                Poll::Ready(Some(Ok(bytes))) if bytes.is_empty() => {} // an empty chunk would be the last
                 Poll::Ready(Some(Ok(bytes))) => {
                     waiting += bytes.len();
-                    self.pending.push_back(bytes);
+                    let length = format!("{:x}\r\n", bytes.len()).into();
+                    self.pending.extend([length, bytes, Bytes::from_static(b"\r\n")]);
                 }
-                Poll::Ready(Some(Err(_)) | None) => self.body = None,
+                Poll::Ready(None) => {
+                    self.body = None;
+                    self.pending.push_back(Bytes::from_static(b"0\r\n\r\n"));
+                }
+                Poll::Ready(Some(Err(_))) => self.body = None,
                 Poll::Pending => return,
             }
         }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let mut slices = [IoSlice::new(&[]); FRAMES_MAX];
+        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
         let count =
             slices.iter_mut().zip(&self.pending).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count();
         let written = ready!(pin!(&mut self.connection.tcp).poll_write_vectored(cx, &slices[..count]))?;
