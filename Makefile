@@ -54,7 +54,7 @@ test-rust:
 	$(if $(ARGS),,cargo test --quiet --doc)
 
 .PHONY: client
-client: ## Builds the browser library, and src/http/headcount.js, which the service serves
+client: ## Builds the browser library, and src/http/pages/headcount.js, which the service serves
 	@scripts/bootstrap client
 	$(tools) npm --prefix clients/js run build
 

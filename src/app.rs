@@ -13,12 +13,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
-use crate::http::connections::Connections;
-use crate::http::limits::Limits;
-use crate::http::operators::Audience;
+use crate::http::request::audience::Audience;
+use crate::http::request::limits::Limits;
+use crate::http::server::connections::Connections;
+use crate::http::server::tls::Certificate;
 use crate::http::server::{Front, serve, serve_operators};
-use crate::http::tls::Certificate;
-use crate::http::{Hooks, Service};
+use crate::http::service::{Hooks, Service};
 use crate::hub::Hub;
 use crate::settings::{Switch, Tuning};
 use crate::store::{Store, StoreError, Way};

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use headcount::app::{Parts, Replica};
 use headcount::auth::{Claims, Keys, Rights, TokenKey, Verifier};
 use headcount::domain::id::UserId;
-use headcount::http::tls::Certificate;
+use headcount::http::server::tls::Certificate;
 use headcount::settings::{Cli, Command, Dev, Migrate, Serve, Token};
 use headcount::store::Way;
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
@@ -186,7 +186,7 @@ async fn migrate(wanted: &Migrate) -> Result<(), Failure> {
 }
 
 fn openapi() -> Result<(), Failure> {
-    println!("{}", headcount::http::document().to_pretty_json()?);
+    println!("{}", headcount::http::routes::document().to_pretty_json()?);
     Ok(())
 }
 

@@ -68,7 +68,7 @@ fn layers_know_only_what_is_below_them() {
             let code = code(&path);
             for named in code
                 .match_indices("crate::")
-                .filter_map(|(at, _)| code[at + 7..].split([':', ';', '{', ' ']).next())
+                .filter_map(|(at, _)| code[at + 7..].split([':', ';', '{', ')', ' ']).next())
             {
                 let known = named == *layer || allowed.contains(&named);
                 assert!(known, "{}: {layer} names {named}", path.display());

@@ -5,4 +5,4 @@ import { modules, script } from "./build.mjs";
 
 await modules();
 const text = await script();
-for (const path of ["dist/headcount.js", "../../src/http/headcount.js"]) writeFileSync(new URL(path, import.meta.url), text);
+for (const path of ["dist/headcount.js", "../../src/http/pages/headcount.js"]) writeFileSync(new URL(path, import.meta.url), text);

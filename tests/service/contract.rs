@@ -46,7 +46,7 @@ async fn the_browser_library_is_served_for_a_script_tag() {
     let ann = deployment.user("ann");
     let response = ann.request(reqwest::Method::GET, "/headcount.js").send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/javascript; charset=utf-8");
-    assert_eq!(response.text().await.unwrap(), include_str!("../../src/http/headcount.js"));
+    assert_eq!(response.text().await.unwrap(), include_str!("../../src/http/pages/headcount.js"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

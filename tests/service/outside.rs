@@ -14,7 +14,7 @@ use headcount::domain::id::{RoomId, UserId};
 use headcount::domain::member::Member;
 use headcount::domain::resume::SnapshotReason;
 use headcount::domain::roster::Roster;
-use headcount::http::problem::Code;
+use headcount::http::request::problem::Code;
 use headcount::hub::frame::{ByeReason, LISTED_MAX, Mode, Seen, bye, missed, opening, sync};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;

@@ -6,11 +6,11 @@ import { expect, test } from "vitest";
 import { script } from "../build.mjs";
 
 const SIZE_MAX = 6 * 1024;
-const served = readFileSync(new URL("../../../src/http/headcount.js", import.meta.url), "utf8");
+const served = readFileSync(new URL("../../../src/http/pages/headcount.js", import.meta.url), "utf8");
 const manifest = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
 
 test("the bundle that the service serves is a fresh build", async () => {
-  expect(served === (await script()), "src/http/headcount.js is out of date: run make client").toBe(true);
+  expect(served === (await script()), "src/http/pages/headcount.js is out of date: run make client").toBe(true);
 });
 
 test("the bundle is small", () => {

@@ -4,7 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::finding::Finding;
 use crate::auth::{KeyError, Verifier};
-use crate::http::tls::Certificate;
+use crate::http::server::tls::Certificate;
 use crate::settings::server_keys_long_enough;
 use crate::settings::verbs::Doctor;
 

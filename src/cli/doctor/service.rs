@@ -95,7 +95,7 @@ async fn version(client: &Client) -> Option<Finding> {
         Ok(document) => document,
         Err(error) => return Some(failed("version", &error)),
     };
-    let ours = serde_json::to_value(crate::http::document()).unwrap_or_default();
+    let ours = serde_json::to_value(crate::http::routes::document()).unwrap_or_default();
     let (here, there) = (ours["info"]["version"].as_str()?, theirs["info"]["version"].as_str()?);
     let same = "Use the same headcount here and there; where they serve together, upgrade the older one.";
     if here != there {

@@ -1,0 +1,132 @@
+//! `POST /v1/rooms/{room}/join`
+
+use actix_web::{post, web};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::auth::Right;
+use crate::commands::join::Join;
+use crate::domain::id::{RoomId, SessionId, UserId};
+use crate::domain::member::{Member, Status};
+use crate::http::pages::docs::problems;
+use crate::http::request::body::Body;
+use crate::http::request::caller::Caller;
+use crate::http::request::member_state;
+use crate::http::request::problem::Problem;
+use crate::http::service::Service;
+
+/// A join.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JoinBody {
+    /// The session: a UUID made by the client once per tab or device.
+    #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
+    session: SessionId,
+    /// `online` at first, else as it was.
+    status: Option<Status>,
+    /// Any JSON of at most 1 KiB; as it was when not given.
+    #[schema(value_type = Value, required = false, example = json!({"typing": false}))]
+    state: Option<Box<RawValue>>,
+    /// Whether the page can be seen. Hidden sessions beat less often and have a longer lease.
+    #[schema(example = true)]
+    visible: Option<bool>,
+    /// Whether others do not see this session in the room: in no roster, count or event. `false` at first, else as
+    /// it was.
+    #[schema(example = false)]
+    invisible: Option<bool>,
+    /// Increasing per session: an older one than the newest seen changes nothing.
+    #[schema(example = 1)]
+    #[serde(default, deserialize_with = "crate::http::request::body::integer")]
+    seq: Option<i64>,
+    /// Under the server key only: for whom.
+    user: Option<UserId>,
+}
+
+/// The answer to a join.
+#[derive(Serialize, ToSchema)]
+pub struct Joined {
+    /// The room's position, at or past this join: a stream resumed from here misses nothing.
+    #[schema(example = "1f0c2a910.42")]
+    cursor: String,
+    /// Whether this call made the user a member whom others see; false for another tab, for a repeated call, and for
+    /// an invisible one.
+    created: bool,
+    /// The member; null when the join was older than a leave already seen.
+    member: Option<Member>,
+    /// Send the next heartbeat after this many milliseconds.
+    #[schema(example = 15000)]
+    heartbeat_ms: u64,
+    /// Without a heartbeat the session ends after this many milliseconds.
+    #[schema(example = 45000)]
+    lease_ms: u64,
+}
+
+problems!(JoinProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
+    ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
+    TooManyWrites TooManySessionWrites TooManyRooms TooManySessions RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
+
+/// Be present in a room
+///
+/// Makes the session present; the user becomes a member with their first session, and every watcher sees
+/// `joined`. May be repeated: that is the retry of the same join. The token's `name` and `avatar_url` become the
+/// user's profile. With `invisible`, nobody is told but the user and the server key, in what they ask for; streams show
+/// invisible members to nobody. A user with a visible session in the room is seen by that one. Right: `join` in the
+/// room.
+#[utoipa::path(
+    tag = "presence",
+    params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),
+    request_body = JoinBody,
+    responses((status = 200, description = "Present, and committed.", body = Joined), JoinProblems),
+    security(("token" = []), ("server_key" = []))
+)]
+#[post("/v1/rooms/{room}/join")]
+pub async fn join(
+    service: web::Data<Service>,
+    caller: Caller,
+    room: web::Path<String>,
+    Body(body): Body<JoinBody>,
+) -> Result<web::Json<Joined>, Problem> {
+    service.limits.write(&caller)?;
+    service.limits.session_write(&caller, body.session)?;
+    let room = RoomId::parse(&room)?;
+    caller.may(Right::Join, &room)?;
+    let user = caller.user(body.user)?;
+    let claims = caller.claims();
+    let answer = service
+        .commands
+        .join(Join {
+            room,
+            user,
+            session: body.session,
+            seq: body.seq,
+            name: claims.and_then(|c| c.name.clone()),
+            avatar_url: claims.and_then(|c| c.avatar_url.clone()),
+            status: body.status,
+            state: member_state::check(body.state)?,
+            visible: body.visible,
+            limited: claims.is_some(),
+            invisible: body.invisible,
+        })
+        .await?;
+    let visible = answer.session.map_or(body.visible.unwrap_or(true), |session| session.visible);
+    let own = answer.session.map(|session| session.lease);
+    let advice = service.commands.pace().advise(visible, own, spread());
+    Ok(web::Json(Joined {
+        cursor: answer.cursor.to_string(),
+        created: answer.created,
+        member: answer.member,
+        heartbeat_ms: millis(advice.heartbeat),
+        lease_ms: millis(advice.lease),
+    }))
+}
+
+/// For [`crate::domain::lease::Pace::advise`].
+pub(super) fn spread() -> f64 {
+    rand::random_range(-1.0..=1.0)
+}
+
+/// A duration as it crosses the wire.
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

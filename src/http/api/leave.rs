@@ -1,0 +1,107 @@
+//! `POST /v1/rooms/{room}/leave`
+
+use actix_web::{HttpRequest, post, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::auth::Right;
+use crate::commands::leave::Leave;
+use crate::domain::id::{RoomId, SessionId, UserId};
+use crate::http::pages::docs::problems;
+use crate::http::request::body::{self, BODY_MAX, media_type};
+use crate::http::request::caller::Caller;
+use crate::http::request::problem::{Code, Problem};
+use crate::http::service::Service;
+
+/// A leave.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeaveBody {
+    /// The session.
+    #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
+    session: SessionId,
+    /// Wait 5 s for a join of the same user before it counts: for a page that closes, so that a reload is silent.
+    #[schema(example = false)]
+    #[serde(default)]
+    grace: bool,
+    /// Increasing per session: an older one than the newest seen changes nothing.
+    #[schema(example = 2)]
+    #[serde(default, deserialize_with = "crate::http::request::body::integer")]
+    seq: Option<i64>,
+    /// Under the server key only: for whom.
+    user: Option<UserId>,
+}
+
+/// A leave of a page that closes: `sendBeacon` cannot set headers.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BeaconBody {
+    /// The token.
+    #[schema(required = true, value_type = String)]
+    token: Option<String>,
+    /// The session.
+    #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
+    session: SessionId,
+    /// Wait 5 s for a join of the same user before it counts, so that a reload is silent.
+    #[schema(example = true)]
+    #[serde(default)]
+    grace: bool,
+    /// Increasing per session: an older one than the newest seen changes nothing.
+    #[schema(example = 2)]
+    #[serde(default, deserialize_with = "crate::http::request::body::integer")]
+    seq: Option<i64>,
+}
+
+/// The answer to a leave.
+#[derive(Serialize, ToSchema)]
+pub struct Left {
+    /// The room's position, at or past this leave.
+    #[schema(example = "1f0c2a910.43")]
+    cursor: String,
+}
+
+problems!(LeaveProblems: InvalidJson InvalidBody InvalidRoom UserRequired MissingToken InvalidToken ExpiredToken
+    UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge UnsupportedType TooManyWrites TooManySessionWrites RoomBusy Overloaded
+    Unavailable OutcomeUnknown);
+
+/// Be present no longer
+///
+/// Idempotent: leaving a room that the session is not in succeeds. The user's last session to leave takes them out
+/// of the room, and every watcher sees `left`. A closing page uses `fetch` with `keepalive`, or `sendBeacon` with a body
+/// of `text/plain`, which is JSON with the `token` in it. Right: `join` in the room.
+#[utoipa::path(
+    tag = "presence",
+    params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),
+    request_body(content((LeaveBody = "application/json"), (BeaconBody = "text/plain"))),
+    responses((status = 200, description = "Absent, and committed.", body = Left), LeaveProblems),
+    security(("token" = []), ("server_key" = []), ())
+)]
+#[post("/v1/rooms/{room}/leave")]
+pub async fn leave(
+    service: web::Data<Service>,
+    request: HttpRequest,
+    room: web::Path<String>,
+    payload: web::Payload,
+) -> Result<web::Json<Left>, Problem> {
+    let bytes = body::read(payload.into_inner(), BODY_MAX).await?;
+    let (caller, body) = match media_type(&request).as_str() {
+        "application/json" => {
+            let caller = Caller::from_header(&request).await?;
+            (caller, body::parse::<LeaveBody>(&bytes)?)
+        }
+        "text/plain" => {
+            let BeaconBody { token, session, grace, seq } = body::parse(&bytes)?;
+            let token = token.ok_or(Code::MissingToken)?;
+            (Caller::from_credential(&service, &token).await?, LeaveBody { session, grace, seq, user: None })
+        }
+        _ => return Err(Code::UnsupportedType.into()),
+    };
+    service.limits.write(&caller)?;
+    service.limits.session_write(&caller, body.session)?;
+    let room = RoomId::parse(&room)?;
+    caller.may(Right::Join, &room)?;
+    let user = caller.user(body.user)?;
+    let leave = Leave { room, user, session: body.session, seq: body.seq, grace: body.grace };
+    let answer = service.commands.leave(leave).await?;
+    Ok(web::Json(Left { cursor: answer.cursor.to_string() }))
+}

@@ -1,0 +1,17 @@
+//! The calls, a file each.
+
+pub mod admin;
+pub mod health;
+pub mod heartbeats;
+pub mod history;
+pub mod join;
+pub mod kick;
+pub mod leave;
+pub mod metrics;
+pub mod presence;
+pub mod room_settings;
+pub mod rooms;
+pub mod roster;
+pub mod update;
+pub mod users;
+pub mod webhooks;

@@ -1,0 +1,200 @@
+//! `/v1/users`: profiles.
+
+use actix_web::{HttpResponse, delete, get, put, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::auth::token::{AVATAR_CHARS_MAX, NAME_CHARS_MAX, is_picture};
+use crate::domain::id::UserId;
+use crate::domain::last_seen::ShowLastSeen;
+use crate::http::pages::docs::problems;
+use crate::http::request::body::{BULK_BODY_MAX, Body};
+use crate::http::request::caller::Caller;
+use crate::http::request::problem::{Code, Problem};
+use crate::http::service::Service;
+use crate::store::users::Profile;
+
+/// Profiles in one request, at most.
+const PROFILES_MAX: usize = 1000;
+
+/// What others see of a user.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileBody {
+    /// Display name, 1 to 256 characters.
+    #[schema(example = "Ann", min_length = 1, max_length = 256, pattern = r"^[^\u0000]*$")]
+    name: String,
+    /// Picture: an `https:` address of at most 2048 characters; none when not given.
+    #[schema(
+        example = "https://example.org/ann.png",
+        max_length = 2048,
+        pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
+    )]
+    avatar_url: Option<String>,
+    /// What others are told of when the user was last seen: `exact` at first, else as it was.
+    show_last_seen: Option<ShowLastSeen>,
+}
+
+/// A user and their profile.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The user's id.
+    id: UserId,
+    /// Display name, 1 to 256 characters.
+    #[schema(example = "Ann", min_length = 1, max_length = 256, pattern = r"^[^\u0000]*$")]
+    name: String,
+    /// Picture: an `https:` address of at most 2048 characters, or null.
+    #[schema(
+        example = "https://example.org/ann.png",
+        max_length = 2048,
+        pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
+    )]
+    avatar_url: Option<String>,
+    /// What others are told of when the user was last seen; as it was when not given. Only the user and the server key
+    /// are told what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    show_last_seen: Option<ShowLastSeen>,
+}
+
+impl User {
+    fn check(self) -> Result<Profile, Problem> {
+        let clean = |text: &str, max| text.chars().count() <= max && !text.contains('\0');
+        if self.name.is_empty() || !clean(&self.name, NAME_CHARS_MAX) {
+            return Err(Problem::with(
+                Code::InvalidBody,
+                format!("name is 1 to {NAME_CHARS_MAX} characters"),
+            ));
+        }
+        if !self.avatar_url.as_deref().is_none_or(|url| clean(url, AVATAR_CHARS_MAX) && is_picture(url)) {
+            return Err(Problem::with(
+                Code::InvalidBody,
+                format!("avatar_url is an https: address of at most {AVATAR_CHARS_MAX} characters"),
+            ));
+        }
+        Ok(Profile {
+            user_id: self.id.to_string(),
+            name: self.name,
+            avatar_url: self.avatar_url,
+            show_last_seen: self.show_last_seen.map(|show| show.as_str().to_owned()),
+        })
+    }
+
+    fn from(profile: Profile) -> Result<Self, Problem> {
+        Ok(Self {
+            id: UserId::parse(&profile.user_id)?,
+            name: profile.name,
+            avatar_url: profile.avatar_url,
+            show_last_seen: profile.show_last_seen.as_deref().map(ShowLastSeen::parse),
+        })
+    }
+}
+
+problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly
+    BodyTimeout BodyTooLarge UnsupportedType TooManyWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
+
+/// Set a profile
+///
+/// Creates or replaces it. The next join with a token that has a `name` or an `avatar_url` sets those again. A change is an `updated` event in every room the user is in. Right: server key, or the
+/// user themselves.
+#[utoipa::path(
+    tag = "users",
+    params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
+    request_body = ProfileBody,
+    responses((status = 200, description = "The profile as it is now.", body = User), PutUserProblems),
+    security(("token" = []), ("server_key" = []))
+)]
+#[put("/v1/users/{id}")]
+pub async fn put_user(
+    service: web::Data<Service>,
+    caller: Caller,
+    id: web::Path<String>,
+    Body(body): Body<ProfileBody>,
+) -> Result<web::Json<User>, Problem> {
+    service.limits.write(&caller)?;
+    let id = UserId::parse(&id)?;
+    caller.must_be_self_or_server(&id)?;
+    let ProfileBody { name, avatar_url, show_last_seen } = body;
+    let profile = User { id, name, avatar_url, show_last_seen }.check()?;
+    let stored = service.commands.put_users(vec![profile]).await?.pop().ok_or(Code::Internal)?;
+    User::from(stored).map(web::Json)
+}
+
+problems!(PutUsersProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken ServerOnly BodyTimeout
+    BodyTooLarge UnsupportedType RoomBusy Overloaded Unavailable OutcomeUnknown);
+
+/// Set many profiles
+///
+/// Up to 1000, all or none; the last of several for one user counts. Right: server key.
+#[utoipa::path(
+    tag = "users",
+    request_body = Vec<User>,
+    responses((status = 200, description = "The profiles as they are now.", body = Vec<User>), PutUsersProblems),
+    security(("server_key" = []))
+)]
+#[put("/v1/users")]
+pub async fn put_users(
+    service: web::Data<Service>,
+    caller: Caller,
+    Body(users): Body<Vec<User>, BULK_BODY_MAX, true>,
+) -> Result<web::Json<Vec<User>>, Problem> {
+    caller.must_be_server()?;
+    if users.len() > PROFILES_MAX {
+        return Err(Problem::with(Code::InvalidBody, format!("at most {PROFILES_MAX} profiles")));
+    }
+    let profiles = users.into_iter().map(User::check).collect::<Result<_, _>>()?;
+    let stored = service.commands.put_users(profiles).await?;
+    stored.into_iter().map(User::from).collect::<Result<_, _>>().map(web::Json)
+}
+
+problems!(GetUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken UserNotFound Overloaded Unavailable);
+
+/// Get a profile
+///
+/// Right: any token, or server key.
+#[utoipa::path(
+    tag = "users",
+    params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
+    responses((status = 200, description = "The profile.", body = User), GetUserProblems),
+    security(("token" = []), ("server_key" = []))
+)]
+#[get("/v1/users/{id}")]
+pub async fn get_user(
+    service: web::Data<Service>,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<web::Json<User>, Problem> {
+    let (store, id) = (service.store.clone(), UserId::parse(&id)?);
+    let own = caller.must_be_self_or_server(&id).is_ok();
+    let found = service.store.detached(async move { store.user(&id).await }).await?;
+    let mut user = User::from(found.ok_or(Code::UserNotFound)?)?;
+    user.show_last_seen = user.show_last_seen.filter(|_| own);
+    Ok(web::Json(user))
+}
+
+problems!(EraseUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly UserNotFound RoomBusy
+    Overloaded Unavailable OutcomeUnknown);
+
+/// Erase a user
+///
+/// Ends their presence everywhere (`left`), and removes their profile and what the event log says of them.
+/// Right: server key, or the user themselves.
+#[utoipa::path(
+    tag = "users",
+    params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
+    responses((status = 204, description = "Erased."), EraseUserProblems),
+    security(("token" = []), ("server_key" = []))
+)]
+#[delete("/v1/users/{id}")]
+pub async fn erase_user(
+    service: web::Data<Service>,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = UserId::parse(&id)?;
+    caller.must_be_self_or_server(&id)?;
+    match service.commands.erase_user(id).await? {
+        true => Ok(HttpResponse::NoContent().finish()),
+        false => Err(Code::UserNotFound.into()),
+    }
+}

@@ -1,0 +1,252 @@
+//! What webhooks are told to be, and what is told of them; and the messages that receivers get.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::domain::notice::Notice;
+use crate::domain::webhook::{Topic, can_match};
+use crate::http::request::problem::{Code, Problem};
+use crate::http::service::Service;
+use crate::store::webhooks::{Setup, Webhook as Stored};
+use crate::webhooks::Target;
+use crate::webhooks::target::check_url;
+
+/// Patterns of rooms, at most.
+const PATTERNS_MAX: usize = 32;
+
+/// A leave waits at most this long: half of how long the log is kept at the least.
+const LEAVE_DELAY_MS_MAX: i64 = 300_000;
+
+/// What a webhook is to be. What is left out is as at first, but for the secrets, which stay.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookBody {
+    /// Where messages go: an `https:` address, `http:` only on the service's own machine or where a setting allows it.
+    #[schema(
+        example = "https://app.example/hooks/presence",
+        max_length = 2048,
+        pattern = r"^https?://[^\u0000#@]+$"
+    )]
+    url: String,
+    /// What it is told; all when not given.
+    #[schema(example = json!(["member.joined", "member.left"]), min_items = 1, max_items = 5)]
+    types: Option<Vec<Topic>>,
+    /// In which rooms: rooms, or beginnings with `*` after them; all when not given.
+    #[schema(example = json!(["team:*"]), min_items = 1, max_items = 32)]
+    rooms: Option<Vec<String>>,
+    /// A leave waits so long for the same user to come back; then neither is told. 0, that is at once, when not given.
+    #[serde(default, deserialize_with = "crate::http::request::body::integer")]
+    #[schema(example = 10000, minimum = 0, maximum = 300000)]
+    leave_delay_ms: Option<i64>,
+    /// Whether it is told anything; `true` when not given. One that is not collects nothing.
+    enabled: Option<bool>,
+    /// What messages are signed with: `whsec_` and the base64 of 24 to 64 random bytes. Two while one replaces the other: each
+    /// message is then signed with both. Those that are there stay when not given; a new webhook is given one.
+    #[schema(example = json!(["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"]), min_items = 1, max_items = 2)]
+    secrets: Option<Vec<String>>,
+}
+
+/// A webhook, and how it does.
+#[derive(Serialize, ToSchema)]
+pub struct Webhook {
+    /// Its name.
+    #[schema(example = "crm")]
+    name: String,
+    /// Where messages go.
+    #[schema(example = "https://app.example/hooks/presence")]
+    url: String,
+    /// What it is told.
+    #[schema(value_type = Vec<Topic>)]
+    types: Vec<String>,
+    /// In which rooms.
+    #[schema(example = json!(["team:*"]))]
+    rooms: Vec<String>,
+    /// A leave waits so long for the same user to come back.
+    #[schema(example = 10000)]
+    leave_delay_ms: i64,
+    /// Whether it is told anything.
+    enabled: bool,
+    /// `gone` when the receiver answered 410, and so disabled it; null otherwise.
+    #[schema(example = "gone")]
+    disabled_reason: Option<String>,
+    /// How many secrets sign its messages.
+    #[schema(example = 1)]
+    secret_count: i32,
+    /// The secret that was made for it. In the answer that made the webhook, and never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
+    secret: Option<String>,
+    /// When it was made.
+    #[serde(serialize_with = "crate::domain::timestamp::serialize")]
+    #[schema(value_type = String, format = DateTime)]
+    created_at: OffsetDateTime,
+    /// When it was last changed.
+    #[serde(serialize_with = "crate::domain::timestamp::serialize")]
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: OffsetDateTime,
+    /// How it does.
+    delivery: WebhookDelivery,
+}
+
+/// How a webhook does.
+#[derive(Serialize, ToSchema)]
+pub struct WebhookDelivery {
+    /// Events of the log that it was not told of yet, where it has to look; not all of them need be something to tell.
+    #[schema(example = 0)]
+    pending_events: i64,
+    /// The rooms they are in.
+    #[schema(example = 0)]
+    pending_rooms: i64,
+    /// How long ago the oldest of them happened; 0 when there is none.
+    #[schema(example = 0)]
+    lag_ms: i64,
+    /// The replica that delivers now, or null.
+    #[schema(example = "web-1:8080")]
+    replica: Option<String>,
+    /// Failed attempts since the last that was accepted.
+    #[schema(example = 0)]
+    attempts: i32,
+    /// When the next one is made, after a failed one; null otherwise.
+    #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    next_attempt_at: Option<OffsetDateTime>,
+    /// Why the last failed attempt failed; null when none did.
+    #[schema(example = "it answers 503 Service Unavailable")]
+    last_error: Option<String>,
+    /// When that was.
+    #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_failed_at: Option<OffsetDateTime>,
+    /// When the receiver last accepted a message.
+    #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_accepted_at: Option<OffsetDateTime>,
+    /// Events that it accepted, in all.
+    #[schema(example = 4096)]
+    accepted_events: i64,
+}
+
+/// All webhooks; there are 20 at most.
+#[derive(Serialize, ToSchema)]
+pub struct Webhooks {
+    /// By name.
+    webhooks: Vec<Webhook>,
+}
+
+/// What came of a test.
+#[derive(Serialize, ToSchema)]
+pub struct WebhookTest {
+    /// Whether the receiver answered 2xx.
+    accepted: bool,
+    /// What went wrong, or null.
+    #[schema(example = "it answers 401 Unauthorized")]
+    error: Option<String>,
+    /// How long it took.
+    #[schema(example = 42)]
+    duration_ms: u64,
+}
+
+/// What receivers are sent. Documented here, because it is no answer of any call.
+#[derive(Serialize, ToSchema)]
+pub struct WebhookMessage {
+    /// `presence.batch`; `webhook.test` for a test, whose `data` is `{webhook}`.
+    #[serde(rename = "type")]
+    #[schema(example = "presence.batch")]
+    kind: String,
+    /// When the batch was made.
+    #[schema(format = DateTime)]
+    timestamp: String,
+    /// The content.
+    data: WebhookEvents,
+}
+
+/// The content of a batch.
+#[derive(Serialize, ToSchema)]
+pub struct WebhookEvents {
+    /// 1 to about 500, in order in each room.
+    events: Vec<Notice>,
+}
+
+impl Webhook {
+    pub(super) fn of(stored: Stored, secret: Option<&SecretString>) -> Self {
+        let lag = stored.oldest_at.map_or(0, |at| (stored.now - at).whole_milliseconds().max(0));
+        Self {
+            name: stored.name,
+            url: stored.url,
+            types: stored.types,
+            rooms: stored.rooms,
+            leave_delay_ms: stored.leave_delay_ms,
+            enabled: stored.enabled,
+            disabled_reason: stored.disabled_reason,
+            secret_count: stored.secret_count,
+            secret: secret.map(|secret| secret.expose_secret().to_owned()),
+            created_at: stored.created_at,
+            updated_at: stored.updated_at,
+            delivery: WebhookDelivery {
+                pending_events: stored.pending_events,
+                pending_rooms: stored.pending_rooms,
+                lag_ms: i64::try_from(lag).unwrap_or(i64::MAX),
+                replica: stored.replica,
+                attempts: stored.attempts,
+                next_attempt_at: stored.next_attempt_at,
+                last_error: stored.last_error,
+                last_failed_at: stored.last_failed_at,
+                last_accepted_at: stored.last_accepted_at,
+                accepted_events: stored.accepted,
+            },
+        }
+    }
+}
+
+impl Webhooks {
+    pub(super) fn of(stored: Vec<Stored>) -> Self {
+        Self { webhooks: stored.into_iter().map(|stored| Webhook::of(stored, None)).collect() }
+    }
+}
+
+impl WebhookTest {
+    pub(super) fn of(error: Option<String>, took: Duration) -> Self {
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Self { accepted: error.is_none(), error, duration_ms }
+    }
+}
+
+impl WebhookBody {
+    /// What is stored, and the secrets that were given.
+    pub(super) fn check(self, service: &Service) -> Result<(Setup, Option<Vec<String>>), Problem> {
+        let invalid = |detail: String| Problem::with(Code::InvalidWebhook, detail);
+        check_url(&self.url, service.webhooks.plain).map_err(|error| invalid(error.to_string()))?;
+        if let Some(secrets) = &self.secrets {
+            Target::parse(&self.url, secrets, service.webhooks.plain)
+                .map_err(|error| invalid(error.to_string()))?;
+        }
+        let mut types = self.types.unwrap_or_else(|| Topic::ALL.to_vec());
+        types.sort_unstable();
+        types.dedup();
+        let rooms = self.rooms.unwrap_or_else(|| vec!["*".into()]);
+        if types.is_empty() || rooms.is_empty() || rooms.len() > PATTERNS_MAX {
+            return Err(invalid(format!("types are one at least, rooms 1 to {PATTERNS_MAX}")));
+        }
+        if let Some(bad) = rooms.iter().find(|pattern| !can_match(pattern)) {
+            return Err(invalid(format!(
+                "{bad:?} is neither a room nor the beginning of one with * after it"
+            )));
+        }
+        let delay = self.leave_delay_ms.unwrap_or(0);
+        if !(0..=LEAVE_DELAY_MS_MAX).contains(&delay) {
+            return Err(invalid(format!("leave_delay_ms is 0 to {LEAVE_DELAY_MS_MAX}")));
+        }
+        let setup = Setup {
+            url: self.url,
+            types: types.into_iter().map(|topic| topic.as_str().to_owned()).collect(),
+            rooms,
+            leave_delay: Duration::from_millis(delay.unsigned_abs()),
+            enabled: self.enabled.unwrap_or(true),
+        };
+        Ok((setup, self.secrets))
+    }
+}

@@ -1,0 +1,28 @@
+//! How our own pages are served: with a policy under which only their own files run, and nothing of others can be
+//! put in or around them.
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+
+const POLICY: &str = "default-src 'self'; img-src 'self' https: data:; base-uri 'none'; form-action 'self'; \
+     frame-ancestors 'none'; object-src 'none'";
+
+pub fn html(content: &'static str) -> HttpResponse {
+    asset("text/html; charset=utf-8", content)
+}
+
+pub fn style(content: &'static str) -> HttpResponse {
+    asset("text/css; charset=utf-8", content)
+}
+
+pub fn script(content: &'static str) -> HttpResponse {
+    asset("text/javascript; charset=utf-8", content)
+}
+
+fn asset(content_type: &'static str, content: &'static str) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, content_type))
+        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .body(content)
+}

@@ -1,0 +1,7 @@
+//! What is served beside the API: the document, the demo, the operators' page, and the browser library.
+
+pub mod admin;
+pub mod assets;
+pub mod demo;
+pub mod docs;
+pub mod script;

@@ -1,0 +1,194 @@
+//! How much one caller may ask for. The newest is refused, what is open is never evicted: evicting makes clients
+//! push each other out in circles. The server key is not limited.
+//!
+//! Bounded: keys that have not been seen for a while are forgotten by [`Limits::forget`].
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix_web::HttpRequest;
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use ipnet::IpNet;
+
+use super::caller::Caller;
+use super::problem::{Code, Problem};
+use crate::domain::id::{SessionId, UserId};
+use crate::settings::LimitSettings;
+
+/// A rate per key; none where it is switched off.
+struct Rate<K: Clone + Hash + Eq>(Option<DefaultKeyedRateLimiter<K>>);
+
+impl<K: Clone + Hash + Eq> Rate<K> {
+    /// So many a second, and five seconds' worth at once.
+    fn new(per_second: u32) -> Self {
+        let quota = |rate: NonZeroU32| Quota::per_second(rate).allow_burst(rate.saturating_mul(BURST));
+        Self(NonZeroU32::new(per_second).map(|rate| RateLimiter::keyed(quota(rate))))
+    }
+
+    fn take(&self, key: &K, code: Code) -> Result<(), Problem> {
+        let Some(limiter) = &self.0 else { return Ok(()) };
+        limiter.check_key(key).map_err(|until| {
+            let wait = until.wait_time_from(DefaultClock::default().now());
+            Problem::after(code, wait)
+        })
+    }
+
+    fn forget(&self) {
+        if let Some(limiter) = &self.0 {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
+    }
+}
+
+const BURST: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
+
+#[derive(Default)]
+struct Open {
+    all: usize,
+    users: HashMap<UserId, usize>,
+    addresses: HashMap<IpAddr, usize>,
+}
+
+/// All limits of a replica.
+pub struct Limits {
+    settings: LimitSettings,
+    writes: Rate<UserId>,
+    session_writes: Rate<(UserId, SessionId)>,
+    heartbeats: Rate<UserId>,
+    session_heartbeats: Rate<(UserId, SessionId)>,
+    requests: Rate<IpAddr>,
+    open: Arc<Mutex<Open>>,
+}
+
+impl Limits {
+    /// From the settings.
+    pub fn new(settings: LimitSettings) -> Self {
+        Self {
+            writes: Rate::new(settings.writes_per_user),
+            session_writes: Rate::new(settings.writes_per_session),
+            heartbeats: Rate::new(settings.heartbeats_per_user),
+            session_heartbeats: Rate::new(settings.heartbeats_per_session),
+            requests: Rate::new(settings.requests_per_address),
+            open: Arc::default(),
+            settings,
+        }
+    }
+
+    /// A join, leave, update or profile.
+    pub fn write(&self, caller: &Caller) -> Result<(), Problem> {
+        caller.claims().map_or(Ok(()), |claims| self.writes.take(&claims.sub, Code::TooManyWrites))
+    }
+
+    /// A request with heartbeats.
+    pub fn heartbeat(&self, caller: &Caller) -> Result<(), Problem> {
+        caller.claims().map_or(Ok(()), |claims| self.heartbeats.take(&claims.sub, Code::TooManyHeartbeats))
+    }
+
+    /// A join, leave or update of a session. Counted by user too: nobody uses up what is another's.
+    pub fn session_write(&self, caller: &Caller, session: SessionId) -> Result<(), Problem> {
+        let Some(claims) = caller.claims() else { return Ok(()) };
+        self.session_writes.take(&(claims.sub.clone(), session), Code::TooManySessionWrites)
+    }
+
+    /// Heartbeats of sessions. The first that comes too often refuses them all.
+    pub fn session_heartbeats(&self, caller: &Caller, sessions: &[SessionId]) -> Result<(), Problem> {
+        let Some(claims) = caller.claims() else { return Ok(()) };
+        sessions.iter().try_for_each(|session| {
+            self.session_heartbeats.take(&(claims.sub.clone(), *session), Code::TooManySessionHeartbeats)
+        })
+    }
+
+    /// Any request.
+    pub fn request(&self, request: &HttpRequest) -> Result<(), Problem> {
+        match self.address(request) {
+            Some(address) => self.requests.take(&address, Code::TooManyRequests),
+            None => Ok(()),
+        }
+    }
+
+    /// A place for one more stream.
+    pub fn stream(&self, request: &HttpRequest, caller: &Caller) -> Result<Place, Problem> {
+        let user = caller.claims().map(|claims| claims.sub.clone());
+        let address = self.address(request);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = self.settings.streams_per_replica;
+        if most > 0 && open.all >= most {
+            return Err(Code::ReplicaFull.into());
+        }
+        let full = |count: Option<&usize>, max: usize| max > 0 && count.is_some_and(|count| *count >= max);
+        if user.as_ref().is_some_and(|user| full(open.users.get(user), self.settings.streams_per_user)) {
+            return Err(Code::TooManyStreams.into());
+        }
+        if address
+            .is_some_and(|address| full(open.addresses.get(&address), self.settings.streams_per_address))
+        {
+            return Err(Code::TooManyStreams.into());
+        }
+        open.all += 1;
+        if let Some(user) = &user {
+            *open.users.entry(user.clone()).or_default() += 1;
+        }
+        if let Some(address) = address {
+            *open.addresses.entry(address).or_default() += 1;
+        }
+        Ok(Place { open: self.open.clone(), user, address })
+    }
+
+    /// Forgets keys that are back at their full allowance.
+    pub fn forget(&self) {
+        self.writes.forget();
+        self.session_writes.forget();
+        self.heartbeats.forget();
+        self.session_heartbeats.forget();
+        self.requests.forget();
+    }
+
+    /// Who is at the other end: the peer, or, where the peer is one of our proxies, the last address in
+    /// `X-Forwarded-For` that is not. What clients put into that header before it is never believed.
+    fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
+        let peer = request.peer_addr()?.ip();
+        let ours =
+            |address: &IpAddr| self.settings.trusted_proxies.iter().any(|net: &IpNet| net.contains(address));
+        if !ours(&peer) {
+            return Some(peer);
+        }
+        let header = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        let forwarded: Vec<IpAddr> =
+            header.flat_map(|text| text.split(',')).map_while(|a| a.trim().parse().ok()).collect();
+        forwarded.into_iter().rev().find(|address| !ours(address)).or(Some(peer))
+    }
+}
+
+/// An open stream's place; given back when dropped.
+pub struct Place {
+    open: Arc<Mutex<Open>>,
+    user: Option<UserId>,
+    address: Option<IpAddr>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.all -= 1;
+        if let Some(user) = &self.user {
+            give_back(&mut open.users, user);
+        }
+        if let Some(address) = &self.address {
+            give_back(&mut open.addresses, address);
+        }
+    }
+}
+
+fn give_back<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}

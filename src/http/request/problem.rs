@@ -1,0 +1,261 @@
+//! Everything that can go wrong, as clients see it: one table of stable codes, and `application/problem+json`.
+
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::auth::TokenError;
+use crate::commands::Failure;
+use crate::domain::id::IdError;
+use crate::store::StoreError;
+
+macro_rules! codes {
+    ($($variant:ident $code:literal $status:literal $retry:literal $title:literal;)*) => {
+        /// A stable code: what clients may switch on.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+        pub enum Code {
+            $(#[doc = $title] #[serde(rename = $code)] $variant,)*
+        }
+
+        impl Code {
+            /// The whole table.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The code as text.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The HTTP status it comes with.
+            pub fn status(self) -> StatusCode {
+                let status: u16 = match self { $(Self::$variant => $status,)* };
+                StatusCode::from_u16(status).expect("the table holds valid statuses")
+            }
+
+            /// Seconds after which trying again makes sense; 0 when it does not.
+            pub fn retry_after(self) -> u64 {
+                match self { $(Self::$variant => $retry,)* }
+            }
+
+            /// What it means.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidJson       "invalid_json"         400 0 "The body is not JSON.";
+    InvalidBody       "invalid_body"         400 0 "The body does not have the documented form.";
+    InvalidQuery      "invalid_query"        400 0 "The query does not have the documented form.";
+    InvalidRoom       "invalid_room"         400 0 "A room is 1 to 128 characters of A-Z a-z 0-9 _ . : ~ - and neither . nor ..";
+    InvalidPattern    "invalid_pattern"      400 0 "A pattern is a room, or the beginning of rooms with * after it.";
+    InvalidUser       "invalid_user"         400 0 "A user id is 1 to 128 characters without control characters.";
+    InvalidState      "invalid_state"        400 0 "The state holds something that cannot be stored.";
+    InvalidWebhook    "invalid_webhook"      400 0 "The webhook does not have the documented form.";
+    UserRequired      "user_required"        400 0 "Under the server key, the body must name the user.";
+    StateTooLarge     "state_too_large"      413 0 "The state is larger than 1 KiB.";
+    BodyTooLarge      "body_too_large"       413 0 "The body is larger than this call takes.";
+    BodyTimeout       "body_timeout"         408 0 "The body did not arrive in time.";
+    UnsupportedType   "unsupported_media_type" 415 0 "The body must be application/json.";
+    TokenInUrl        "token_in_url"         400 0 "A token must not be in an address; get a ticket.";
+    MissingToken      "missing_token"        401 0 "Authorization: Bearer is missing.";
+    InvalidToken      "invalid_token"        401 0 "The token is not valid.";
+    ExpiredToken      "expired_token"        401 0 "The token has expired; get a new one.";
+    UserNotAllowed    "user_not_allowed"     403 0 "Only the server key may name a user.";
+    ServerOnly        "server_only"          403 0 "Only the server key may do this.";
+    ListNotAllowed    "list_not_allowed"     403 0 "Your token gives the right to list in no room.";
+    RoomNotFound      "room_not_found"       404 0 "There is no such room for you.";
+    SessionNotFound   "session_not_found"    404 0 "You have no such session in that room; join first.";
+    UserNotFound      "user_not_found"       404 0 "There is no such user.";
+    WebhookNotFound   "webhook_not_found"    404 0 "There is no such webhook.";
+    HistoryGone       "history_gone"         410 0 "The log no longer reaches back to that time.";
+    NotFound          "not_found"            404 0 "There is nothing here.";
+    MethodNotAllowed  "method_not_allowed"   405 0 "This address does not take that method.";
+    TooManyWebhooks   "too_many_webhooks"    409 0 "There are as many webhooks as there may be; delete one.";
+    TooManyWrites     "too_many_writes"      429 1 "This user joins, leaves or updates too often.";
+    TooManySessionWrites "too_many_session_writes" 429 1 "This session joins, leaves or updates too often.";
+    TooManyHeartbeats "too_many_heartbeats"  429 1 "This user sends heartbeats too often.";
+    TooManySessionHeartbeats "too_many_session_heartbeats" 429 1 "This session sends heartbeats too often.";
+    TooManyRooms      "too_many_rooms"       429 30 "This user is in as many rooms as one may be; leave one.";
+    TooManySessions   "too_many_sessions"    429 30 "This user has as many sessions as one may have; end one.";
+    RoomFull          "room_full"            409 5 "The room has as many members as it takes.";
+    TooManySettings   "too_many_settings"    409 0 "There are as many patterns as there may be; remove one.";
+    TooManyRequests   "too_many_requests"    429 1 "This address sends requests too often.";
+    TooManyStreams    "too_many_streams"     429 30 "This user or address has too many open streams.";
+    ReplicaFull       "replica_full"         503 5 "This replica has too many open streams; another may have room.";
+    RoomBusy          "room_busy"            503 1 "The room is locked by somebody; nothing was done.";
+    Overloaded        "overloaded"           503 1 "Too much at once; nothing was done.";
+    Unavailable       "unavailable"          503 1 "The database is away; nothing was done.";
+    OutcomeUnknown    "outcome_unknown"      503 1 "The database did not answer; it may have been done. Repeating is safe.";
+    KeysUnavailable   "keys_unavailable"     503 5 "The keys of tokens cannot be fetched now; nothing was done.";
+    Draining          "draining"             503 1 "This replica is shutting down; another will answer.";
+    Internal          "internal"             500 0 "A fault of ours.";
+}
+
+/// By hand: the derive does not see through the macro that the codes are renamed.
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let text = text.description(Some("A stable code: what clients may switch on."));
+        text.enum_values(Some(Self::ALL.iter().map(|code| code.as_str()))).into()
+    }
+}
+
+impl ToSchema for Code {}
+
+/// The body of every error: RFC 9457.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// Where the code is explained.
+    #[serde(rename = "type")]
+    #[schema(example = "/problems#room_not_found")]
+    kind: String,
+    /// What the code means.
+    #[schema(example = "There is no such room for you.")]
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(example = 404)]
+    status: u16,
+    /// What to switch on.
+    code: Code,
+    /// What was wrong with this request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+/// An error on its way to a client.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    code: Code,
+    detail: Option<String>,
+    retry_after: u64,
+    /// For the log, not for the client.
+    cause: Option<String>,
+}
+
+impl Problem {
+    /// Trying again makes sense after this long; whole seconds, rounded up.
+    pub fn after(code: Code, wait: Duration) -> Self {
+        Self { retry_after: wait.as_secs() + 1, ..code.into() }
+    }
+
+    /// With what was wrong with this request.
+    pub fn with(code: Code, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..code.into() }
+    }
+
+    /// A write of one statement that failed.
+    pub fn of_write(error: &StoreError) -> Self {
+        tracing::warn!(%error, "a write failed");
+        match Failure::from(error) {
+            Failure::Busy => Code::Unavailable.into(),
+            failure => failure.into(),
+        }
+    }
+
+    /// Its code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What went wrong inside.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code.as_str())
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let code = self.code;
+        let mut response = HttpResponse::build(code.status());
+        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        if self.retry_after > 0 {
+            response.insert_header((RETRY_AFTER, self.retry_after));
+        }
+        if code.status() == StatusCode::UNAUTHORIZED {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }
+        let body = ProblemBody {
+            kind: format!("/problems#{}", code.as_str()),
+            title: code.title(),
+            status: code.status().as_u16(),
+            code,
+            detail: self.detail.clone(),
+        };
+        response.body(serde_json::to_string(&body).expect("a problem is a map with string keys"))
+    }
+}
+
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Self { code, detail: None, retry_after: code.retry_after(), cause: None }
+    }
+}
+
+impl From<IdError> for Problem {
+    fn from(error: IdError) -> Self {
+        match error {
+            IdError::Room => Code::InvalidRoom.into(),
+            IdError::User => Code::InvalidUser.into(),
+        }
+    }
+}
+
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Expired => Code::ExpiredToken.into(),
+            TokenError::Invalid => Code::InvalidToken.into(),
+            TokenError::UnknownKey => Code::KeysUnavailable.into(),
+        }
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Overloaded => Code::Overloaded,
+            Failure::Unavailable => Code::Unavailable,
+            Failure::OutcomeUnknown => Code::OutcomeUnknown,
+            Failure::Busy => Code::RoomBusy,
+            Failure::TooManyRooms => Code::TooManyRooms,
+            Failure::TooManySessions => Code::TooManySessions,
+            Failure::RoomFull => Code::RoomFull,
+            Failure::NoSession => Code::SessionNotFound,
+            Failure::Refused => Code::InvalidState,
+            Failure::Internal => Code::Internal,
+        }
+        .into()
+    }
+}
+
+/// For reads: whatever went wrong, nothing was changed.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let problem = match Failure::from(&error) {
+            Failure::OutcomeUnknown | Failure::Busy => Code::Unavailable.into(),
+            failure => Self::from(failure),
+        };
+        Self { cause: Some(error.to_string()), ..problem }
+    }
+}

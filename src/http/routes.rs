@@ -1,0 +1,86 @@
+//! Which handlers are served where: to clients, to operators, and in the document.
+
+use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::api::{
+    admin, health, heartbeats, history, join, kick, leave, metrics, presence, room_settings, rooms, roster,
+    update, users, webhooks,
+};
+use super::pages;
+pub use super::pages::docs::document;
+use super::request::problem::{Code, Problem};
+use super::streams::{diagnostics, events, tickets, watchlist};
+
+/// The API, for the server and for the document alike.
+pub fn api(config: &mut ServiceConfig<'_>) {
+    config
+        .service(heartbeats::heartbeats) // first: addresses are tried in this order
+        .service(join::join)
+        .service(leave::leave)
+        .service(update::update)
+        .service(kick::kick)
+        .service(roster::get_roster)
+        .service(history::members)
+        .service(history::attendance)
+        .service(history::occupancy)
+        .service(events::room_events)
+        .service(events::events)
+        .service(tickets::tickets)
+        .service(diagnostics::diagnostics_stream)
+        .service(rooms::rooms)
+        .service(presence::users_presence)
+        .service(presence::user_presence)
+        .service(watchlist::users_events) // before the user of that id
+        .service(users::put_users)
+        .service(users::put_user)
+        .service(users::get_user)
+        .service(users::erase_user)
+        .service(admin::overview)
+        .service(admin::search_users)
+        .service(room_settings::list_settings)
+        .service(room_settings::put_settings)
+        .service(room_settings::remove_settings)
+        .service(webhooks::list_webhooks)
+        .service(webhooks::get_webhook)
+        .service(webhooks::put_webhook)
+        .service(webhooks::delete_webhook)
+        .service(webhooks::test_webhook)
+        .service(health::livez)
+        .service(health::readyz)
+        .service(metrics::metrics_text);
+}
+
+/// What operators are served where they have a listener of their own: also what their page asks for.
+pub fn for_operators(config: &mut web::ServiceConfig) {
+    config.service(health::livez).service(health::readyz).service(metrics::metrics_text);
+    config.service(admin::overview).service(admin::search_users);
+    config.service(roster::get_roster).service(kick::kick);
+    config.service(webhooks::list_webhooks).service(webhooks::get_webhook).service(webhooks::put_webhook);
+    config.service(webhooks::delete_webhook).service(webhooks::test_webhook);
+    pages::admin::configure(config);
+}
+
+/// What is served beside the API.
+pub fn pages(dev: bool) -> impl FnOnce(&mut web::ServiceConfig) {
+    move |config| {
+        pages::docs::configure(config);
+        pages::script::configure(config);
+        pages::admin::configure(config);
+        if dev {
+            pages::demo::configure(config);
+        }
+    }
+}
+
+/// For addresses that do not exist, and methods that an address does not take.
+pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
+    let known = request.resource_map().has_resource(request.path());
+    let problem = Problem::from(if known { Code::MethodNotAllowed } else { Code::NotFound });
+    let mut response = HttpResponse::from_error(problem); // with the problem in it, which is counted
+    if known && let Ok(methods) = HeaderValue::from_str(&pages::docs::methods(request.path())) {
+        response.headers_mut().insert(ALLOW, methods);
+    }
+    response
+}
