@@ -15,6 +15,7 @@ use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::http::request::audience::Audience;
 use crate::http::request::limits::Limits;
+use crate::http::routes;
 use crate::http::server::connections::Connections;
 use crate::http::server::tls::Certificate;
 use crate::http::server::{Front, serve, serve_operators};
@@ -128,6 +129,8 @@ impl Replica {
         let (workers, origins) = (tuning.workers, tuning.cors_origins);
         let streams = TaskTracker::new();
         let front = Front {
+            api: routes::api,
+            pages: if service.mint.is_some() { routes::pages_of_dev } else { routes::pages },
             certificate: certificate.clone(),
             connections,
             workers,
@@ -138,7 +141,7 @@ impl Replica {
         };
         let server = serve(socket, service.clone(), front)?;
         if let Some(listen) = tuning.operator_listen {
-            let server = serve_operators(listen, service.clone())?;
+            let server = serve_operators(listen, service.clone(), routes::for_operators)?;
             running.spawn(async move { drop(server.await) });
         }
         let handle = server.handle();

@@ -1,15 +1,17 @@
 //! Which handlers are served where: to clients, to operators, and in the document.
 
+use std::sync::LazyLock;
+
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
+use utoipa::openapi::OpenApi;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::api::{
     admin, health, heartbeats, history, join, kick, leave, metrics, presence, room_settings, rooms, roster,
     update, users, webhooks,
 };
-use super::pages;
-pub use super::pages::docs::document;
+use super::pages::{admin as admin_page, demo, docs, openapi, script};
 use super::request::problem::{Code, Problem};
 use super::streams::{diagnostics, events, tickets, watchlist};
 
@@ -59,27 +61,36 @@ pub fn for_operators(config: &mut web::ServiceConfig) {
     config.service(roster::get_roster).service(kick::kick);
     config.service(webhooks::list_webhooks).service(webhooks::get_webhook).service(webhooks::put_webhook);
     config.service(webhooks::delete_webhook).service(webhooks::test_webhook);
-    pages::admin::configure(config);
+    admin_page::configure(config);
+    config.default_service(web::to(nothing_here));
 }
 
-/// What is served beside the API.
-pub fn pages(dev: bool) -> impl FnOnce(&mut web::ServiceConfig) {
-    move |config| {
-        pages::docs::configure(config);
-        pages::script::configure(config);
-        pages::admin::configure(config);
-        if dev {
-            pages::demo::configure(config);
-        }
-    }
+/// What clients are served beside the API, and where there is nothing.
+pub fn pages(config: &mut web::ServiceConfig) {
+    docs::configure(config, document());
+    script::configure(config);
+    admin_page::configure(config);
+    config.default_service(web::to(nothing_here));
+}
+
+/// The same with what only `headcount dev` serves.
+pub fn pages_of_dev(config: &mut web::ServiceConfig) {
+    pages(config);
+    demo::configure(config);
+}
+
+/// The OpenAPI document.
+pub fn document() -> OpenApi {
+    openapi::document(api)
 }
 
 /// For addresses that do not exist, and methods that an address does not take.
-pub async fn nothing_here(request: HttpRequest) -> HttpResponse {
+async fn nothing_here(request: HttpRequest) -> HttpResponse {
+    static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(document);
     let known = request.resource_map().has_resource(request.path());
     let problem = Problem::from(if known { Code::MethodNotAllowed } else { Code::NotFound });
     let mut response = HttpResponse::from_error(problem); // with the problem in it, which is counted
-    if known && let Ok(methods) = HeaderValue::from_str(&pages::docs::methods(request.path())) {
+    if known && let Ok(methods) = HeaderValue::from_str(&openapi::methods(&DOCUMENT, request.path())) {
         response.headers_mut().insert(ALLOW, methods);
     }
     response

@@ -8,10 +8,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::presence::{UserPresence, find};
 use super::rooms::OccupiedRoom;
 use crate::domain::id::UserId;
-use crate::http::pages::docs::problems;
 use crate::http::request::audience::Audience;
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
 /// Seconds of the log in one answer, at most: a busy log has tens of thousands of events in each.

@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 use super::join::{millis, spread};
 use crate::domain::id::SessionId;
 use crate::domain::lease::{Advice, Pace};
-use crate::http::pages::docs::problems;
 use crate::http::request::body::{self, Body};
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 use crate::store::commands::Leased;
 use crate::store::heartbeats::Heartbeat;
@@ -109,11 +109,11 @@ pub async fn heartbeats(
     caller: Caller,
     Body(body): Body<Box<RawValue>, { body::BODY_MAX }, true>,
 ) -> Result<web::Json<BeatAnswers>, Problem> {
-    service.limits.heartbeat(&caller)?;
+    service.limits.heartbeat(caller.subject())?;
     let beats = one_or_many(&body)?;
     let sessions: Vec<SessionId> = beats.iter().map(|beat| beat.session).collect();
-    service.limits.session_heartbeats(&caller, &sessions)?;
-    let user = caller.claims().map(|claims| claims.sub.clone());
+    service.limits.session_heartbeats(caller.subject(), &sessions)?;
+    let user = caller.subject().cloned();
     let beats = beats.into_iter().map(|beat| Heartbeat {
         session: beat.session,
         user: user.clone(),
@@ -167,7 +167,7 @@ async fn kicked(
     if gone.is_empty() {
         return rooms;
     }
-    let (store, user) = (service.store.clone(), caller.claims().map(|claims| claims.sub.clone()));
+    let (store, user) = (service.store.clone(), caller.subject().cloned());
     let read = service.store.detached(async move { store.kicked(&gone, user.as_ref()).await }).await;
     for (session, room) in read.unwrap_or_default() {
         rooms.entry(SessionId(session)).or_default().push(room);

@@ -9,11 +9,11 @@ use crate::auth::Right;
 use crate::commands::join::Join;
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::{Member, Status};
-use crate::http::pages::docs::problems;
 use crate::http::request::body::Body;
 use crate::http::request::caller::Caller;
 use crate::http::request::member_state;
 use crate::http::request::problem::Problem;
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
 /// A join.
@@ -87,8 +87,8 @@ pub async fn join(
     room: web::Path<String>,
     Body(body): Body<JoinBody>,
 ) -> Result<web::Json<Joined>, Problem> {
-    service.limits.write(&caller)?;
-    service.limits.session_write(&caller, body.session)?;
+    service.limits.write(caller.subject())?;
+    service.limits.session_write(caller.subject(), body.session)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;

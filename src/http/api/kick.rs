@@ -6,10 +6,10 @@ use utoipa::ToSchema;
 
 use crate::auth::Right;
 use crate::domain::id::{RoomId, UserId};
-use crate::http::pages::docs::problems;
 use crate::http::request::body::Body;
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::Problem;
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
 /// A kick.
@@ -49,7 +49,7 @@ pub async fn kick(
     room: web::Path<String>,
     Body(body): Body<KickBody>,
 ) -> Result<web::Json<Kicked>, Problem> {
-    service.limits.write(&caller)?;
+    service.limits.write(caller.subject())?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Admin, &room)?;
     let answer = service.commands.kick(room, body.user).await?;

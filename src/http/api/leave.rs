@@ -7,10 +7,10 @@ use utoipa::ToSchema;
 use crate::auth::Right;
 use crate::commands::leave::Leave;
 use crate::domain::id::{RoomId, SessionId, UserId};
-use crate::http::pages::docs::problems;
 use crate::http::request::body::{self, BODY_MAX, media_type};
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
 /// A leave.
@@ -96,8 +96,8 @@ pub async fn leave(
         }
         _ => return Err(Code::UnsupportedType.into()),
     };
-    service.limits.write(&caller)?;
-    service.limits.session_write(&caller, body.session)?;
+    service.limits.write(caller.subject())?;
+    service.limits.session_write(caller.subject(), body.session)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;

@@ -9,10 +9,10 @@ use crate::auth::Right;
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::last_seen::ShowLastSeen;
 use crate::domain::member::Status;
-use crate::http::pages::docs::problems;
 use crate::http::request::body::Body;
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 use crate::store::rosters::Whereabouts;
 
@@ -136,7 +136,7 @@ pub fn seen_by<'a>(
 
 /// What the caller may know of when the user was last seen.
 fn told(whereabouts: &Whereabouts, last_seen: OffsetDateTime, caller: &Caller) -> Option<OffsetDateTime> {
-    if caller.claims().is_none_or(|claims| claims.sub.as_str() == whereabouts.user_id) {
+    if caller.subject().is_none_or(|user| user.as_str() == whereabouts.user_id) {
         return Some(last_seen);
     }
     ShowLastSeen::parse(whereabouts.show_last_seen.as_deref()?).to_others(last_seen)

@@ -9,10 +9,10 @@ use utoipa::ToSchema;
 use super::join::millis;
 use crate::domain::pattern::can_match;
 use crate::domain::room_settings::RoomSettings;
-use crate::http::pages::docs::problems;
 use crate::http::request::body::Body;
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
 /// Settings of rooms. What is null or not given is as the deployment has it, or as a shorter pattern says.

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::id::RoomId;
-use crate::http::pages::docs::problems;
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
 /// Which rooms.

@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Right;
-use crate::commands::Failure;
 use crate::domain::id::RoomId;
 use crate::domain::member::{Member, Viewer};
-use crate::http::pages::docs::problems;
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 use crate::hub::Remembered;
 use crate::store::StoreError;
@@ -166,11 +165,4 @@ async fn remembered(service: &Service, room: RoomId, after: &str, limit: i64) ->
     let members: Vec<Member> = roster.members_after(Some(after)).take(limit_usize).cloned().collect();
     let count = i64::try_from(roster.len()).ok()?;
     Some(RosterPage { stale: true, ..answer(room, Page { cursor, count, unseen: 0, members }, limit) })
-}
-
-/// For failures that are not about the database.
-impl From<crate::hub::Unreadable> for Problem {
-    fn from(_: crate::hub::Unreadable) -> Self {
-        Failure::Unavailable.into()
-    }
 }

@@ -9,11 +9,11 @@ use crate::auth::Right;
 use crate::commands::update::Update;
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::{Member, Status};
-use crate::http::pages::docs::problems;
 use crate::http::request::body::Body;
 use crate::http::request::caller::Caller;
 use crate::http::request::member_state;
 use crate::http::request::problem::Problem;
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
 /// An update.
@@ -72,8 +72,8 @@ pub async fn update(
     room: web::Path<String>,
     Body(body): Body<UpdateBody>,
 ) -> Result<web::Json<Updated>, Problem> {
-    service.limits.write(&caller)?;
-    service.limits.session_write(&caller, body.session)?;
+    service.limits.write(caller.subject())?;
+    service.limits.session_write(caller.subject(), body.session)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;

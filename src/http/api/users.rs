@@ -7,10 +7,10 @@ use utoipa::ToSchema;
 use crate::auth::token::{AVATAR_CHARS_MAX, NAME_CHARS_MAX, is_picture};
 use crate::domain::id::UserId;
 use crate::domain::last_seen::ShowLastSeen;
-use crate::http::pages::docs::problems;
 use crate::http::request::body::{BULK_BODY_MAX, Body};
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 use crate::store::users::Profile;
 
@@ -111,7 +111,7 @@ pub async fn put_user(
     id: web::Path<String>,
     Body(body): Body<ProfileBody>,
 ) -> Result<web::Json<User>, Problem> {
-    service.limits.write(&caller)?;
+    service.limits.write(caller.subject())?;
     let id = UserId::parse(&id)?;
     caller.must_be_self_or_server(&id)?;
     let ProfileBody { name, avatar_url, show_last_seen } = body;

@@ -4,4 +4,5 @@ pub mod admin;
 pub mod assets;
 pub mod demo;
 pub mod docs;
+pub mod openapi;
 pub mod script;

@@ -69,9 +69,14 @@ impl Caller {
         }
     }
 
+    /// The user whose token it is; none for the server key.
+    pub fn subject(&self) -> Option<&UserId> {
+        self.claims().map(|claims| &claims.sub)
+    }
+
     /// Whose eyes it looks with.
     pub fn viewer(&self) -> Viewer {
-        self.claims().map_or(Viewer::Server, |claims| Viewer::User(claims.sub.clone()))
+        self.subject().map_or(Viewer::Server, |user| Viewer::User(user.clone()))
     }
 
     /// A room that the caller has no right to looks like one that does not exist.
@@ -98,11 +103,7 @@ impl Caller {
 
     /// The server key passes, and the user it is about.
     pub fn must_be_self_or_server(&self, user: &UserId) -> Result<(), Problem> {
-        if self.claims().is_none_or(|claims| claims.sub == *user) {
-            Ok(())
-        } else {
-            Err(Code::ServerOnly.into())
-        }
+        if self.subject().is_none_or(|own| own == user) { Ok(()) } else { Err(Code::ServerOnly.into()) }
     }
 }
 

@@ -14,7 +14,6 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
 
-use super::caller::Caller;
 use super::problem::{Code, Problem};
 use crate::domain::id::{SessionId, UserId};
 use crate::settings::LimitSettings;
@@ -54,7 +53,7 @@ struct Open {
     addresses: HashMap<IpAddr, usize>,
 }
 
-/// All limits of a replica.
+/// All limits of a replica. Where they ask for a user, that is the one whose token it is; none for the server key.
 pub struct Limits {
     settings: LimitSettings,
     writes: Rate<UserId>,
@@ -80,26 +79,26 @@ impl Limits {
     }
 
     /// A join, leave, update or profile.
-    pub fn write(&self, caller: &Caller) -> Result<(), Problem> {
-        caller.claims().map_or(Ok(()), |claims| self.writes.take(&claims.sub, Code::TooManyWrites))
+    pub fn write(&self, user: Option<&UserId>) -> Result<(), Problem> {
+        user.map_or(Ok(()), |user| self.writes.take(user, Code::TooManyWrites))
     }
 
     /// A request with heartbeats.
-    pub fn heartbeat(&self, caller: &Caller) -> Result<(), Problem> {
-        caller.claims().map_or(Ok(()), |claims| self.heartbeats.take(&claims.sub, Code::TooManyHeartbeats))
+    pub fn heartbeat(&self, user: Option<&UserId>) -> Result<(), Problem> {
+        user.map_or(Ok(()), |user| self.heartbeats.take(user, Code::TooManyHeartbeats))
     }
 
     /// A join, leave or update of a session. Counted by user too: nobody uses up what is another's.
-    pub fn session_write(&self, caller: &Caller, session: SessionId) -> Result<(), Problem> {
-        let Some(claims) = caller.claims() else { return Ok(()) };
-        self.session_writes.take(&(claims.sub.clone(), session), Code::TooManySessionWrites)
+    pub fn session_write(&self, user: Option<&UserId>, session: SessionId) -> Result<(), Problem> {
+        let Some(user) = user else { return Ok(()) };
+        self.session_writes.take(&(user.clone(), session), Code::TooManySessionWrites)
     }
 
     /// Heartbeats of sessions. The first that comes too often refuses them all.
-    pub fn session_heartbeats(&self, caller: &Caller, sessions: &[SessionId]) -> Result<(), Problem> {
-        let Some(claims) = caller.claims() else { return Ok(()) };
+    pub fn session_heartbeats(&self, user: Option<&UserId>, sessions: &[SessionId]) -> Result<(), Problem> {
+        let Some(user) = user else { return Ok(()) };
         sessions.iter().try_for_each(|session| {
-            self.session_heartbeats.take(&(claims.sub.clone(), *session), Code::TooManySessionHeartbeats)
+            self.session_heartbeats.take(&(user.clone(), *session), Code::TooManySessionHeartbeats)
         })
     }
 
@@ -112,8 +111,7 @@ impl Limits {
     }
 
     /// A place for one more stream.
-    pub fn stream(&self, request: &HttpRequest, caller: &Caller) -> Result<Place, Problem> {
-        let user = caller.claims().map(|claims| claims.sub.clone());
+    pub fn stream(&self, request: &HttpRequest, user: Option<&UserId>) -> Result<Place, Problem> {
         let address = self.address(request);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let most = self.settings.streams_per_replica;
@@ -121,7 +119,7 @@ impl Limits {
             return Err(Code::ReplicaFull.into());
         }
         let full = |count: Option<&usize>, max: usize| max > 0 && count.is_some_and(|count| *count >= max);
-        if user.as_ref().is_some_and(|user| full(open.users.get(user), self.settings.streams_per_user)) {
+        if user.is_some_and(|user| full(open.users.get(user), self.settings.streams_per_user)) {
             return Err(Code::TooManyStreams.into());
         }
         if address
@@ -130,13 +128,13 @@ impl Limits {
             return Err(Code::TooManyStreams.into());
         }
         open.all += 1;
-        if let Some(user) = &user {
+        if let Some(user) = user {
             *open.users.entry(user.clone()).or_default() += 1;
         }
         if let Some(address) = address {
             *open.addresses.entry(address).or_default() += 1;
         }
-        Ok(Place { open: self.open.clone(), user, address })
+        Ok(Place { open: self.open.clone(), user: user.cloned(), address })
     }
 
     /// Forgets keys that are back at their full allowance.

@@ -6,3 +6,4 @@ pub mod caller;
 pub mod limits;
 pub mod member_state;
 pub mod problem;
+pub mod responses;

@@ -14,6 +14,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::auth::TokenError;
 use crate::commands::Failure;
 use crate::domain::id::IdError;
+use crate::hub::Unreadable;
 use crate::store::StoreError;
 
 macro_rules! codes {
@@ -257,5 +258,12 @@ impl From<StoreError> for Problem {
             failure => Self::from(failure),
         };
         Self { cause: Some(error.to_string()), ..problem }
+    }
+}
+
+/// A room that no replica can read now.
+impl From<Unreadable> for Problem {
+    fn from(_: Unreadable) -> Self {
+        Failure::Unavailable.into()
     }
 }

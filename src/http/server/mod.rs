@@ -23,10 +23,10 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, Error, HttpServer, web};
 use tokio_util::task::TaskTracker;
 use utoipa_actix_web::AppExt;
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::http::request::audience::Audience;
 use crate::http::request::problem::{Code, Problem};
-use crate::http::routes;
 use crate::http::service::Service;
 use crate::hub::Fan;
 use connections::Connections;
@@ -51,6 +51,10 @@ const DISCONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// What clients meet.
 pub struct Front {
+    /// The documented calls.
+    pub api: fn(&mut ServiceConfig<'_>),
+    /// What is served beside them, and where there is nothing.
+    pub pages: fn(&mut web::ServiceConfig),
     /// None: plain HTTP.
     pub certificate: Option<Arc<Certificate>>,
     /// Whose connections are taken.
@@ -69,7 +73,7 @@ pub struct Front {
 
 /// Starts the server of clients.
 pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> Result<Server> {
-    let Front { certificate, connections, workers, origins, audience, streams, stop_max } = front;
+    let Front { api, pages, certificate, connections, workers, origins, audience, streams, stop_max } = front;
     let app = move || {
         let fan = Fan::start(service.hub.clone());
         App::new()
@@ -85,10 +89,9 @@ pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> 
             .app_data(web::Data::new(audience))
             .app_data(web::Data::new(fan) as web::Data<Rc<Fan>>)
             .app_data(query_errors())
-            .configure(routes::api)
+            .configure(api)
             .into_app()
-            .configure(routes::pages(service.mint.is_some()))
-            .default_service(web::to(routes::nothing_here))
+            .configure(pages)
     };
     let workers = workers.map_or_else(cores, usize::from);
     let _ = socket2::SockRef::from(&socket).listen(BACKLOG); // listening already: this only makes the queue longer
@@ -150,8 +153,12 @@ where
     Ok(server.run())
 }
 
-/// Starts the server of operators.
-pub fn serve_operators(listen: SocketAddr, service: web::Data<Service>) -> Result<Server> {
+/// Starts the server of operators, with these routes.
+pub fn serve_operators(
+    listen: SocketAddr,
+    service: web::Data<Service>,
+    routes: fn(&mut web::ServiceConfig),
+) -> Result<Server> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(service.clone())
@@ -159,8 +166,7 @@ pub fn serve_operators(listen: SocketAddr, service: web::Data<Service>) -> Resul
             .wrap(from_fn(observe))
             .app_data(web::Data::new(Audience::Everybody))
             .app_data(query_errors())
-            .configure(routes::for_operators)
-            .default_service(web::to(routes::nothing_here))
+            .configure(routes)
     });
     Ok(server.disable_signals().workers(1).bind(listen)?.run())
 }

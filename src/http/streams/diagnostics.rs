@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::stream;
-use crate::http::pages::docs::problems;
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
 /// Ticks that are sent one after the other before the silence.
@@ -85,7 +85,7 @@ pub async fn diagnostics_stream(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let place = service.limits.stream(&request, &caller)?;
+    let place = service.limits.stream(&request, caller.subject())?;
     let began = Instant::now();
     let body = unfold((0, place), move |(n, place)| async move {
         let due = due(n, silence)?;

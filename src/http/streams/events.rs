@@ -5,19 +5,19 @@ use std::time::{Duration, SystemTime};
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use futures_util::future::try_join_all;
-use serde::Deserialize;
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::stream::{Ends, EventStream, head, max_age};
 use crate::auth::Right;
 use crate::domain::cursor::{Cursor, Epoch, parse_joined};
 use crate::domain::id::RoomId;
-use crate::http::pages::docs::problems;
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 use crate::hub::Fan;
-use crate::hub::frame::Mode;
+use crate::hub::frame::{ByeFrame, CountFrame, DiffFrame, Mode, PresenceFrame, SnapshotFrame, SyncFrame};
 
 /// Rooms on one stream, at most.
 pub(super) const ROOMS_MAX: usize = 32;
@@ -55,6 +55,25 @@ pub struct WatchManyQuery {
     ticket: Option<String>,
 }
 
+/// A frame of an event stream: the `data:` of the event that has its name.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "documents what streams carry; frames are encoded one by one")]
+pub enum Frame<'a> {
+    /// `event: snapshot`
+    Snapshot(SnapshotFrame<'a>),
+    /// `event: diff`
+    Diff(DiffFrame<'a>),
+    /// `event: presence`
+    Presence(PresenceFrame<'a>),
+    /// `event: count`
+    Count(CountFrame<'a>),
+    /// `event: sync`
+    Sync(SyncFrame),
+    /// `event: bye`
+    Bye(ByeFrame),
+}
+
 problems!(WatchProblems: InvalidQuery InvalidRoom TokenInUrl MissingToken InvalidToken ExpiredToken RoomNotFound
     TooManyStreams ReplicaFull Unavailable Draining);
 
@@ -71,7 +90,7 @@ problems!(WatchProblems: InvalidQuery InvalidRoom TokenInUrl MissingToken Invali
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby"), WatchQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "Resume after this `id`.", example = "1f0c2a910.42")),
     responses(
-        (status = 200, description = "The stream.", content_type = "text/event-stream", body = crate::http::pages::docs::Frame),
+        (status = 200, description = "The stream.", content_type = "text/event-stream", body = Frame),
         WatchProblems
     ),
     security(("token" = []), ("server_key" = []), ("ticket" = []))
@@ -99,7 +118,7 @@ pub async fn room_events(
     params(WatchManyQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "Resume after this `id`.", example = "1f0c2a910.42,1f0c2a910.7")),
     responses(
-        (status = 200, description = "The stream.", content_type = "text/event-stream", body = crate::http::pages::docs::Frame),
+        (status = 200, description = "The stream.", content_type = "text/event-stream", body = Frame),
         WatchProblems
     ),
     security(("token" = []), ("server_key" = []), ("ticket" = []))
@@ -138,7 +157,7 @@ async fn open(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let place = service.limits.stream(request, caller)?;
+    let place = service.limits.stream(request, caller.subject())?;
     let header = request.headers().get("last-event-id").and_then(|h| h.to_str().ok()).map(str::to_owned);
     let last = last_cursors(header.or(last_event_id), rooms.len());
     let watches = rooms.into_iter().zip(last).map(|(room, last)| fan.watch(room, mode, last));

@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 use super::events::ROOMS_MAX;
 use crate::auth::Right;
 use crate::domain::id::RoomId;
-use crate::http::pages::docs::problems;
 use crate::http::request::body::Body;
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
 /// Which rooms.

@@ -16,10 +16,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::stream::{Ends, bye_of, head, max_age, retry_line};
 use crate::domain::id::UserId;
 use crate::http::api::presence::{UserPresence, seen_by};
-use crate::http::pages::docs::problems;
 use crate::http::request::caller::Caller;
 use crate::http::request::limits::Place;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 use crate::hub::frame::{ByeFrame, event};
 use crate::hub::{Following, Places};
@@ -110,7 +110,7 @@ pub async fn users_events(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let place = service.limits.stream(&request, &caller)?;
+    let place = service.limits.stream(&request, caller.subject())?;
     let following = service.hub.follow(ids.clone()).await?;
     let expires = caller.claims().map(|claims| SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp));
     let ends = Ends { max_age: max_age(service.max_stream_age), expires };

@@ -1,4 +1,4 @@
-//! What webhooks are told to be, and what is told of them; and the messages that receivers get.
+//! What webhooks are told to be, and what is told of them.
 
 use std::time::Duration;
 
@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::domain::notice::Notice;
 use crate::domain::webhook::{Topic, can_match};
 use crate::http::request::problem::{Code, Problem};
 use crate::http::service::Service;
@@ -148,27 +147,6 @@ pub struct WebhookTest {
     /// How long it took.
     #[schema(example = 42)]
     duration_ms: u64,
-}
-
-/// What receivers are sent. Documented here, because it is no answer of any call.
-#[derive(Serialize, ToSchema)]
-pub struct WebhookMessage {
-    /// `presence.batch`; `webhook.test` for a test, whose `data` is `{webhook}`.
-    #[serde(rename = "type")]
-    #[schema(example = "presence.batch")]
-    kind: String,
-    /// When the batch was made.
-    #[schema(format = DateTime)]
-    timestamp: String,
-    /// The content.
-    data: WebhookEvents,
-}
-
-/// The content of a batch.
-#[derive(Serialize, ToSchema)]
-pub struct WebhookEvents {
-    /// 1 to about 500, in order in each room.
-    events: Vec<Notice>,
 }
 
 impl Webhook {

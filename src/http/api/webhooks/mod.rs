@@ -6,11 +6,11 @@ use actix_web::{HttpResponse, delete, get, post, put, web};
 use uuid::Uuid;
 
 use crate::domain::webhook::WebhookName;
-use crate::http::pages::docs::problems;
 use crate::http::request::audience::Audience;
 use crate::http::request::body::{BODY_MAX, Body, read};
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
+use crate::http::request::responses::problems;
 use crate::http::service::Service;
 use crate::store::webhooks::{Put, Secrets};
 use crate::webhooks::{Message, Secret, Target};
