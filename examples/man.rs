@@ -6,7 +6,7 @@ use std::io::{Write, stdout};
 
 use clap::CommandFactory;
 use clap_mangen::Man;
-use headcount::settings::Cli;
+use headcount::cli::grammar::Cli;
 
 const FILES: &str = r"
 .SH FILES

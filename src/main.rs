@@ -8,17 +8,17 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use headcount::app::{Parts, Replica};
-use headcount::auth::{Claims, Keys, Rights, TokenKey, Verifier};
-use headcount::domain::id::UserId;
+use headcount::auth::{Keys, Rights, TokenKey, Verifier};
+use headcount::cli::grammar::{Cli, Command};
+use headcount::cli::migrate::{MADE_ELSEWHERE, mend};
 use headcount::http::server::tls::Certificate;
-use headcount::settings::{Cli, Command, Dev, Migrate, Serve, Token};
+use headcount::settings::{Dev, Serve};
 use headcount::store::Way;
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -36,9 +36,6 @@ async fn main() -> ExitCode {
     let result = match Cli::read().command {
         Command::Dev(dev) => run_dev(*dev).await,
         Command::Serve(serve) => run_serve(*serve).await,
-        Command::Migrate(wanted) => migrate(&wanted).await,
-        Command::Openapi => openapi(),
-        Command::Token(token) => mint(token),
         Command::Verb(verb) => return headcount::cli::run(verb).await,
     };
     let Err(failure) = result else {
@@ -63,7 +60,7 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     postgres.ensure_database("headcount").await?;
     let database = postgres.connect_options("headcount");
     let made_elsewhere = format!("throw that data away: rm -r {}", data_dir.display());
-    headcount::store::migrate(&database).await.map_err(|error| mend(error, &made_elsewhere))?;
+    headcount::store::migrate(&database).await.map_err(|error| mend(&error, &made_elsewhere))?;
     let jwt_secret = dev.jwt_secret.clone().unwrap_or_else(random_key);
     let server_key = dev.server_key.clone().unwrap_or_else(random_key);
     let keys = Keys::new(&server_keys(&server_key), jwt_secret.clone().into(), dev.rooms_default.clone());
@@ -134,20 +131,6 @@ const POOLED: &str = "HEADCOUNT_DATABASE_URL leads to a pooler in transaction mo
 const FORBIDDEN: &str = "the schema is not up to date, and this role may not change it; run `headcount migrate \
      --grant-to ROLE` as its owner first";
 
-const MADE_ELSEWHERE: &str = "run that build, or forget who is here and the log, and start anew: psql ... -c 'drop schema \
-     headcount cascade'";
-
-/// Says what to do where another build has made the schema. Migrations are edited before they are released, never after.
-fn mend(error: MigrateError, how: &str) -> Failure {
-    match error {
-        MigrateError::VersionMismatch(version) | MigrateError::VersionMissing(version) => format!(
-            "the database was made by an unreleased build, whose migration {version} is another; {how}"
-        )
-        .into(),
-        error => error.into(),
-    }
-}
-
 /// A database that is away is waited for; one that refuses is an error. Gives how it is reached.
 async fn migrate_patiently(
     database: &PgConnectOptions,
@@ -169,34 +152,9 @@ async fn migrate_patiently(
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             (Err(error), _) if headcount::store::is_forbidden(&error) => return Err(FORBIDDEN.into()),
-            (Err(error), _) => return Err(mend(error, MADE_ELSEWHERE)),
+            (Err(error), _) => return Err(mend(&error, MADE_ELSEWHERE).into()),
         }
     }
-}
-
-async fn migrate(wanted: &Migrate) -> Result<(), Failure> {
-    let options: PgConnectOptions = wanted.database.url()?.expose_secret().parse()?;
-    headcount::store::migrate(&options).await.map_err(|error| mend(error, MADE_ELSEWHERE))?;
-    println!("the schema is up to date");
-    if let Some(role) = &wanted.grant_to {
-        headcount::store::grant(&options, role).await?;
-        println!("{role} may serve, and nothing else");
-    }
-    Ok(())
-}
-
-fn openapi() -> Result<(), Failure> {
-    println!("{}", headcount::http::routes::document().to_pretty_json()?);
-    Ok(())
-}
-
-fn mint(token: Token) -> Result<(), Failure> {
-    let exp = (SystemTime::now() + token.ttl).duration_since(UNIX_EPOCH)?.as_secs();
-    let sub = UserId::parse(&token.user)?;
-    let claims =
-        Claims { sub, exp, name: token.name, avatar_url: None, rooms: token.rooms.limited_to(&token.can) };
-    println!("{}", TokenKey::new(token.jwt_secret).mint(&claims));
-    Ok(())
 }
 
 fn server_keys(setting: &SecretString) -> Vec<SecretString> {

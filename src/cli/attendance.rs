@@ -1,16 +1,38 @@
 //! `headcount attendance`
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
-use super::client::{Client, encoded};
+use super::arguments::{Range, Target, room, user};
+use super::client::{Client, PAGE, encoded};
+use super::failure::Failure;
+use super::format::{readable, rfc3339};
 use super::out::Out;
 use super::table::Table;
-use super::who::{readable, rfc3339};
-use crate::settings::history::Attendance;
+use crate::domain::id::{RoomId, UserId};
 
-/// Rows on a page: as many as there may be.
-const PAGE: usize = 1000;
+/// `headcount attendance`
+#[derive(Args, Debug)]
+pub struct Attendance {
+    /// The room
+    #[arg(value_parser = room)]
+    pub room: RoomId,
+    /// When
+    #[command(flatten)]
+    pub range: Range,
+    /// Only this user's
+    #[arg(long, value_parser = user)]
+    pub user: Option<UserId>,
+    /// The time zone that makes the days, such as Europe/Berlin; UTC if not given
+    #[arg(long)]
+    pub tz: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
 
 /// A user's time on a day.
 #[derive(Deserialize, Serialize)]

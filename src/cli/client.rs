@@ -20,16 +20,16 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::Failure;
-use super::refusal::{CallError, Refusal};
+use super::arguments::Target;
+use super::failure::Failure;
+use super::refusal::{CALL_MAX, CallError, Refusal};
 use crate::auth::remote::connector;
-use crate::settings::verbs::{Credential, Target};
-
-/// A call takes no longer.
-pub const CALL_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes of an answer, at most: a page of a thousand members with everything they may have is 3 MB.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
+
+/// Rows of an answer: as many as a page may have.
+pub const PAGE: usize = 1000;
 
 const EVENT_STREAM: &str = "text/event-stream";
 
@@ -43,7 +43,7 @@ pub struct Client {
 impl Client {
     /// Opens nothing yet. Some credential must be given.
     pub fn new(target: &Target) -> Result<Self, Failure> {
-        let client = Self::at(&target.url, given(&target.credential))?;
+        let client = Self::at(&target.url, target.credential.given())?;
         if client.credential.is_none() {
             let told = "who is asking? Give HEADCOUNT_SERVER_KEY (an application's server) or HEADCOUNT_TOKEN (a user)";
             return Err(Failure::Usage(told.into()));
@@ -201,16 +201,6 @@ impl Client {
         let says = says.trim_end_matches('.').to_owned();
         CallError::Refusal(Refusal { status, code, says, retry_after })
     }
-}
-
-/// A token says whose it is, so it goes first. The first of several keys: the others are on their way in or out.
-pub fn given(credential: &Credential) -> Option<SecretString> {
-    let set = |secret: &&SecretString| !secret.expose_secret().is_empty();
-    if let Some(token) = credential.token.as_ref().filter(set) {
-        return Some(token.clone());
-    }
-    let keys = credential.server_key.as_ref().filter(set)?;
-    Some(keys.expose_secret().split(',').next().unwrap_or_default().trim().into())
 }
 
 /// A part of an address in which anything may stand.

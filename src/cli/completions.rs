@@ -1,14 +1,21 @@
 //! `headcount completions`
 
-use clap::CommandFactory;
+use clap::Args;
+use clap::Command;
 
-use super::Failure;
+use super::failure::Failure;
 use super::out::Out;
-use crate::settings::{Cli, verbs::Completions};
+
+/// `headcount completions`
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// Which shell
+    pub shell: clap_complete::Shell,
+}
 
 /// Prints the script, which is made from the same description of the command line as `--help`.
-pub fn run(wanted: &Completions, out: &mut Out) -> Result<(), Failure> {
+pub fn run(wanted: &Completions, mut grammar: Command, out: &mut Out) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(wanted.shell, &mut Cli::command(), "headcount", &mut script);
+    clap_complete::generate(wanted.shell, &mut grammar, "headcount", &mut script);
     out.raw(&String::from_utf8_lossy(&script))
 }

@@ -1,12 +1,28 @@
 //! `headcount kick`
 
+use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Failure;
+use super::arguments::{Target, room, user};
 use super::client::Client;
+use super::failure::Failure;
 use super::out::Out;
-use crate::settings::verbs::Kick;
+use crate::domain::id::{RoomId, UserId};
+
+/// `headcount kick`
+#[derive(Args, Debug)]
+pub struct Kick {
+    /// The room
+    #[arg(value_parser = room)]
+    pub room: RoomId,
+    /// Whom
+    #[arg(value_parser = user)]
+    pub user: UserId,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
 
 #[derive(Deserialize)]
 struct Kicked {

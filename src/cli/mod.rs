@@ -1,24 +1,31 @@
-//! The verbs that ask a running service, a file each, and `doctor`, which looks whether one can run.
+//! The command line: its [`grammar`], and the verbs, a file each with what it takes. `dev` and `serve` are in `main`.
 //!
-//! They are clients: what they know comes through HTTP, as anybody's does, so they work from any machine. Only `doctor`
+//! Most verbs are clients: what they know comes through HTTP, as anybody's does, so they work from any machine. Only `doctor`
 //! looks at the database and the keys, as `serve` would. Nothing here waits for ever: a call takes at most
-//! [`client::CALL_MAX`], and a stream that is silent for 40 s is opened again.
+//! [`refusal::CALL_MAX`], and a stream that is silent for 40 s is opened again.
 //!
 //! What is printed for people holds names that others chose, so control characters are replaced before they reach a
 //! terminal ([`out::plain`]).
 
+mod arguments;
 mod attendance;
 pub mod client;
 mod completions;
 mod doctor;
+mod failure;
+mod format;
+pub mod grammar;
 mod kick;
 mod metrics;
+pub mod migrate;
 mod occupancy;
+mod openapi;
 pub mod out;
 mod past;
 pub mod refusal;
 mod sse;
 mod table;
+mod token;
 mod top;
 mod user;
 mod watch;
@@ -26,41 +33,19 @@ mod who;
 
 use std::process::ExitCode;
 
-use crate::settings::Verb;
+use clap::CommandFactory;
+
+use failure::Failure;
+use grammar::{Cli, Verb};
 use out::Out;
-use refusal::CallError;
-
-/// Why a verb ended before it was done.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The command line cannot be meant so.
-    #[error("{0}")]
-    Usage(String),
-    /// It did not work. The text says what to do.
-    #[error("{0}")]
-    Failed(String),
-    /// The service did not give what was asked for.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// Nobody reads what is printed.
-    #[error("standard output is closed")]
-    Closed,
-}
-
-impl From<std::io::Error> for Failure {
-    /// Of writing to standard output.
-    fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Failed(format!("standard output: {error}")),
-        }
-    }
-}
 
 /// Does what was asked for. Gives 0 when it is done, 1 when it failed, 2 when the command line cannot be meant so.
 pub async fn run(verb: Verb) -> ExitCode {
     let mut out = Out::new();
     let result = match verb {
+        Verb::Migrate(wanted) => migrate::run(&wanted, &mut out).await,
+        Verb::Openapi => openapi::run(&mut out),
+        Verb::Token(token) => token::run(token, &mut out),
         Verb::Who(who) => who::run(who, &mut out).await,
         Verb::User(user) => user::run(user, &mut out).await,
         Verb::Watch(watch) => watch::run(watch, &mut out).await,
@@ -73,7 +58,7 @@ pub async fn run(verb: Verb) -> ExitCode {
             Ok(false) => return ExitCode::FAILURE, // it has said why
             Err(failure) => Err(failure),
         },
-        Verb::Completions(wanted) => completions::run(&wanted, &mut out),
+        Verb::Completions(wanted) => completions::run(&wanted, Cli::command(), &mut out),
     };
     match result {
         // A reader that has had enough, such as `head`, is no failure.

@@ -1,14 +1,36 @@
 //! `headcount occupancy`
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
+use super::arguments::{Range, Target, room};
 use super::attendance::incomplete;
 use super::client::{Client, encoded};
+use super::failure::Failure;
+use super::format::{readable, rfc3339};
 use super::out::Out;
 use super::table::Table;
-use super::who::{readable, rfc3339};
-use crate::settings::history::Occupancy;
+use crate::domain::id::RoomId;
+
+/// `headcount occupancy`
+#[derive(Args, Debug)]
+pub struct Occupancy {
+    /// The room
+    #[arg(value_parser = room)]
+    pub room: RoomId,
+    /// When
+    #[command(flatten)]
+    pub range: Range,
+    /// How long each bucket is: a number and s, m, h or d
+    #[arg(long, default_value = "1h")]
+    pub bucket: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
 
 /// Signs of the longest bar.
 const BAR: i64 = 40;

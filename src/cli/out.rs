@@ -7,10 +7,9 @@ use std::thread;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde::Serialize;
-use time::{OffsetDateTime, UtcOffset};
 use tokio::sync::oneshot;
 
-use super::Failure;
+use super::failure::Failure;
 
 /// Standard output. A line is written when it is said, so that whoever reads a pipe gets it now.
 pub struct Out(());
@@ -84,17 +83,6 @@ fn without_controls(json: &str) -> Cow<'_, str> {
     }
     let escape = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
     json.chars().map(escape).collect::<String>().into()
-}
-
-/// Of today: `12:01:03Z`.
-pub fn clock(moment: OffsetDateTime) -> String {
-    let (hour, minute, second) = moment.to_offset(UtcOffset::UTC).to_hms();
-    format!("{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// `2026-11-24 12:01:03Z`
-pub fn moment(moment: OffsetDateTime) -> String {
-    format!("{} {}", moment.to_offset(UtcOffset::UTC).date(), clock(moment))
 }
 
 #[cfg(test)]

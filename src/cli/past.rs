@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::Failure;
-use super::client::{Client, encoded};
+use super::client::{Client, PAGE, encoded};
+use super::failure::Failure;
+use super::format::{readable, rfc3339, word};
 use super::out::Out;
 use super::table::Table;
-use super::who::{PAGE, readable, rfc3339, word};
 use crate::domain::id::RoomId;
 use crate::domain::member::Status;
 

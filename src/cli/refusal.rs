@@ -7,8 +7,10 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper_util::client::legacy::Error as HttpError;
 
-use super::client::CALL_MAX;
 use crate::auth::remote::causes;
+
+/// A call takes no longer.
+pub const CALL_MAX: Duration = Duration::from_secs(10);
 
 /// Why a call gave nothing.
 #[derive(Debug)]

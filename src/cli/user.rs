@@ -1,16 +1,31 @@
 //! `headcount user`
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::arguments::{Target, user};
 use super::client::Client;
+use super::failure::Failure;
+use super::format::{readable, word};
 use super::out::Out;
 use super::table::Table;
-use super::who::{readable, word};
 use crate::domain::id::UserId;
 use crate::domain::member::Status;
-use crate::settings::verbs::User;
+
+/// `headcount user`
+#[derive(Args, Debug)]
+pub struct User {
+    /// User ids
+    #[arg(required = true, value_parser = user, value_name = "USER")]
+    pub users: Vec<UserId>,
+    /// Print a JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
 
 /// Users in one question, at most.
 const IDS_MAX: usize = 1000;

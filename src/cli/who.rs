@@ -1,19 +1,35 @@
 //! `headcount who`
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::Failure;
-use super::client::{Client, encoded};
+use super::arguments::{Target, moment, room};
+use super::client::{Client, PAGE, encoded};
+use super::failure::Failure;
+use super::format::{self, shown};
 use super::out::{self, Out};
 use super::past;
 use super::table::Table;
 use crate::domain::id::RoomId;
-use crate::domain::member::{Member, Status};
-use crate::settings::verbs::Who;
+use crate::domain::member::Member;
 
-/// Members on a page: as many as there may be.
-pub(super) const PAGE: usize = 1000;
+/// `headcount who`
+#[derive(Args, Debug)]
+pub struct Who {
+    /// The room
+    #[arg(value_parser = room)]
+    pub room: RoomId,
+    /// Who was there then: a moment like 2026-11-24T12:00:00Z, or `15m` for so long ago
+    #[arg(long, value_parser = moment, value_name = "TIME")]
+    pub at: Option<OffsetDateTime>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
 
 /// A page of the roster.
 #[derive(Deserialize)]
@@ -58,7 +74,7 @@ pub async fn run(wanted: Who, out: &mut Out) -> Result<(), Failure> {
     }
     let mut table = Table::new(&["USER", "NAME", "STATUS", ">SESSIONS", "SINCE"]);
     for member in members {
-        let (status, since) = (shown(&member), out::moment(member.joined_at));
+        let (status, since) = (shown(&member), format::moment(member.joined_at));
         table.row([
             member.id.to_string(),
             member.name.to_string(),
@@ -95,31 +111,4 @@ async fn page(client: &Client, wanted: &Who, after: Option<&str>) -> Result<Page
         path = format!("{path}&after={}", encoded(after));
     }
     Ok(client.get(&path).await?)
-}
-
-/// As it crosses the wire.
-pub(super) fn rfc3339(moment: OffsetDateTime) -> String {
-    let text = moment.format(&time::format_description::well_known::Rfc3339);
-    text.expect("a moment that was read from text can be written")
-}
-
-/// Their status, and whether others see them.
-pub(super) fn shown(member: &Member) -> String {
-    let status = word(member.status);
-    if member.invisible { format!("{status}, invisible") } else { status.to_owned() }
-}
-
-/// Their status.
-pub(super) fn word(status: Status) -> &'static str {
-    match status {
-        Status::Online => "online",
-        Status::Idle => "idle",
-        Status::Dnd => "dnd",
-    }
-}
-
-/// `2026-11-24T12:01:03.456Z` as people write it.
-pub(super) fn readable(moment: &str) -> String {
-    let seconds = moment.split_once('.').map_or(moment.to_owned(), |(seconds, _)| format!("{seconds}Z"));
-    seconds.replacen('T', " ", 1)
 }

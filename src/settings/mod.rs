@@ -1,72 +1,25 @@
-//! The command line and its settings. Every flag has a `HEADCOUNT_...` variable; a bad value names itself.
+//! The settings of a replica. Every flag has a `HEADCOUNT_...` variable; a bad value names itself.
 
-pub mod history;
 pub mod limits;
 pub mod tokens;
 pub mod traces;
-pub mod verbs;
 pub mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::Resettable;
-use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::auth::{Grant, Right, Rights};
+use crate::auth::{Grant, Rights};
 use crate::commands::Timing;
 use crate::domain::lease;
 
 pub use limits::LimitSettings;
 pub use tokens::TokenKeys;
 pub use traces::TraceSettings;
-pub use verbs::Verb;
 pub use webhooks::WebhookSettings;
-
-/// Presence: which users are online, in which room, with which status, right now.
-#[derive(Parser, Debug)]
-#[command(version, about)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-impl Cli {
-    /// Reads the command line and the environment; ends the process where they cannot be used.
-    ///
-    /// A variable that is set to nothing is as if it were not set: that is how compose files and unit files leave one out.
-    pub fn read() -> Self {
-        let set_to_nothing =
-            |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-        let leave_out = |arg: Arg| match arg.get_env() {
-            Some(name) if set_to_nothing(name) => arg.env(Resettable::Reset),
-            _ => arg,
-        };
-        let command = Self::command().mut_subcommands(|command| command.mut_args(leave_out));
-        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
-    }
-}
-
-/// What to do.
-#[derive(Subcommand, Debug)]
-pub enum Command {
-    /// Run on a private Postgres with development keys and a demo page, on this machine only
-    Dev(Box<Dev>),
-    /// Run on your Postgres, with your keys
-    Serve(Box<Serve>),
-    /// Bring the database's schema up to date, and stop
-    Migrate(Migrate),
-    /// Print the OpenAPI document
-    Openapi,
-    /// Print a token for trying things
-    Token(Token),
-    /// Ask a running service, or look whether one can run
-    #[command(flatten)]
-    Verb(Verb),
-}
 
 /// `headcount dev`
 #[derive(Args, Debug)]
@@ -154,39 +107,6 @@ pub struct Database {
     /// Postgres to use: postgres://user:password@host:port/database
     #[arg(long, env = "HEADCOUNT_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
-}
-
-/// `headcount migrate`
-#[derive(Args, Debug)]
-pub struct Migrate {
-    /// Which database, as a role that may change its schema
-    #[command(flatten)]
-    pub database: Database,
-    /// Let this role `serve`, and nothing else; repeat it after an upgrade
-    #[arg(long, value_name = "ROLE")]
-    pub grant_to: Option<String>,
-}
-
-/// `headcount token`
-#[derive(Args, Debug)]
-pub struct Token {
-    /// User id
-    pub user: String,
-    /// Display name
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Rooms it is good for, separated by commas; `team:*` for all that begin so
-    #[arg(long, default_value = "*", value_parser = rights)]
-    pub rooms: Rights,
-    /// What it is good for there, separated by commas: watch, join, list, admin
-    #[arg(long, value_delimiter = ',', default_value = "watch,join")]
-    pub can: Vec<Right>,
-    /// How long it is good for
-    #[arg(long, default_value = "1h", value_parser = duration)]
-    pub ttl: Duration,
-    /// Secret that signs tokens
-    #[arg(long, env = "HEADCOUNT_JWT_SECRET", hide_env_values = true)]
-    pub jwt_secret: SecretString,
 }
 
 /// Settings that `dev` and `serve` share. Durations read like `15s`, `500ms`.
@@ -371,11 +291,12 @@ fn between(name: &str, value: Duration, min: Duration, max: Duration) -> Result<
 }
 
 /// Patterns separated by commas, as the claim `rooms` in its short form.
-fn rights(text: &str) -> Result<Rights, String> {
+pub(crate) fn rights(text: &str) -> Result<Rights, String> {
     let patterns = text.split(',').map(str::trim).filter(|pattern| !pattern.is_empty());
     patterns.map(Grant::parse).collect::<Result<_, _>>().map(|grants| Rights(Some(grants)))
 }
 
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+/// As `15s` or `500ms`.
+pub(crate) fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
 }

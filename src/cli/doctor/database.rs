@@ -7,11 +7,11 @@ use secrecy::ExposeSecret;
 use sqlx::postgres::PgConnectOptions;
 use time::OffsetDateTime;
 
-use super::finding::Finding;
-use super::{Findings, server};
-use crate::cli::Failure;
+use super::arguments::Doctor;
+use super::finding::{Finding, Findings};
+use super::server;
+use crate::cli::failure::Failure;
 use crate::settings::Switch;
-use crate::settings::verbs::Doctor;
 use crate::store::checkup::{Checkup, Schema, Sweep, Unreachable, hears};
 use crate::store::{self, Way};
 
@@ -154,17 +154,8 @@ fn judge_schema(schema: Result<Schema, sqlx::Error>) -> Finding {
             format!("{} not what this program has under that number", list(&altered)),
             "Use the headcount that made this schema, or another database.",
         ),
-        Err(error) => unanswered("schema", &error),
+        Err(error) => Finding::of_query("schema", &error),
     }
-}
-
-/// A question that should have worked.
-pub(super) fn unanswered(check: &'static str, error: &sqlx::Error) -> Finding {
-    Finding::fail(
-        check,
-        format!("cannot be asked for: {error}"),
-        "Mend what the reason names, and look again.",
-    )
 }
 
 fn rights(missing: Result<Vec<String>, sqlx::Error>, role: &str) -> Finding {
@@ -177,7 +168,7 @@ fn rights(missing: Result<Vec<String>, sqlx::Error>, role: &str) -> Finding {
             format!("{role} lacks {} of what serving needs: {}", missing.len(), shortened(&missing)),
             format!("Run `headcount migrate --grant-to {role}` as the schema's owner."),
         ),
-        Err(error) => unanswered("rights", &error),
+        Err(error) => Finding::of_query("rights", &error),
     }
 }
 
@@ -233,7 +224,7 @@ async fn clock(checkup: &mut Checkup) -> Finding {
             let here = before + before.elapsed().unwrap_or_default() / 2;
             judge_clock("clock", "this machine's clock", OffsetDateTime::from(here) - database)
         }
-        Err(error) => unanswered("clock", &error),
+        Err(error) => Finding::of_query("clock", &error),
     }
 }
 
@@ -255,7 +246,7 @@ pub(super) fn judge_clock(check: &'static str, whose: &str, ahead: time::Duratio
 fn sweep(wanted: &Doctor, sweep: Result<Sweep, sqlx::Error>, replicas: usize) -> Finding {
     let Sweep { age_ms, recovering, sessions } = match sweep {
         Ok(sweep) => sweep,
-        Err(error) => return unanswered("sweep", &error),
+        Err(error) => return Finding::of_query("sweep", &error),
     };
     let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or_default());
     let ago =

@@ -1,6 +1,10 @@
-//! One thing that was looked at.
+//! One thing that was looked at, and all of them.
 
 use serde::Serialize;
+
+use crate::cli::failure::Failure;
+use crate::cli::out::Out;
+use crate::cli::refusal::CallError;
 
 /// How it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -51,6 +55,20 @@ impl Finding {
         Self { check, state: State::Fail, says: says.into(), mend: Some(mend.into()) }
     }
 
+    /// A call that failed: it says itself what is wrong, and what mends it.
+    pub fn of_call(check: &'static str, error: &CallError) -> Self {
+        Self::fail(check, error.says(), error.mend())
+    }
+
+    /// A question to the database that should have worked.
+    pub fn of_query(check: &'static str, error: &sqlx::Error) -> Self {
+        Self::fail(
+            check,
+            format!("cannot be asked for: {error}"),
+            "Mend what the reason names, and look again.",
+        )
+    }
+
     /// For people: a line, and one below it with what mends it.
     pub fn lines(&self) -> Vec<String> {
         let word = match self.state {
@@ -62,5 +80,29 @@ impl Finding {
         let line = format!("{word:<5} {:<12} {}", self.check, self.says);
         let mend = self.mend.iter().map(|mend| format!("{:<18} -> {mend}", ""));
         std::iter::once(line).chain(mend).collect()
+    }
+}
+
+/// What was found, in the order in which it was looked at.
+pub struct Findings<'a> {
+    /// All of them.
+    pub all: Vec<Finding>,
+    /// Where each is told at once; none when all are told at the end.
+    pub out: Option<&'a mut Out>,
+}
+
+impl Findings<'_> {
+    /// One more.
+    pub fn add(&mut self, finding: Finding) -> Result<(), Failure> {
+        if let Some(out) = &mut self.out {
+            finding.lines().iter().try_for_each(|line| out.line(line))?;
+        }
+        self.all.push(finding);
+        Ok(())
+    }
+
+    /// Some more.
+    pub fn extend(&mut self, findings: impl IntoIterator<Item = Finding>) -> Result<(), Failure> {
+        findings.into_iter().try_for_each(|finding| self.add(finding))
     }
 }

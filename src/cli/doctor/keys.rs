@@ -2,11 +2,11 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::arguments::Doctor;
 use super::finding::Finding;
 use crate::auth::{KeyError, Verifier};
 use crate::http::server::tls::Certificate;
 use crate::settings::server_keys_long_enough;
-use crate::settings::verbs::Doctor;
 
 const MAKE_ONE: &str = "at least 32 random bytes, such as `openssl rand -hex 32` prints";
 

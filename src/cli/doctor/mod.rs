@@ -4,10 +4,11 @@
 //! also looks at a running service, from here, through whatever is in between. It changes nothing. What it cannot look
 //! at, because it was not told of it, it says to have left out.
 
+mod arguments;
 mod database;
 mod finding;
 mod keys;
-mod line;
+mod network;
 mod server;
 mod service;
 
@@ -16,34 +17,14 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
 
-use super::Failure;
+use super::failure::Failure;
 use super::out::Out;
-use crate::settings::verbs::Doctor;
-use finding::{Finding, State};
+use finding::{Finding, Findings, State};
+
+pub use arguments::Doctor;
 
 /// Descriptors beside those of streams and database connections: files, requests under way, the listening socket.
 const DESCRIPTORS_BESIDE: u64 = 200;
-
-/// What was found, in the order in which it was looked at.
-struct Findings<'a> {
-    all: Vec<Finding>,
-    /// Where each is told at once; none when all are told at the end.
-    out: Option<&'a mut Out>,
-}
-
-impl Findings<'_> {
-    fn add(&mut self, finding: Finding) -> Result<(), Failure> {
-        if let Some(out) = &mut self.out {
-            finding.lines().iter().try_for_each(|line| out.line(line))?;
-        }
-        self.all.push(finding);
-        Ok(())
-    }
-
-    fn extend(&mut self, findings: impl IntoIterator<Item = Finding>) -> Result<(), Failure> {
-        findings.into_iter().try_for_each(|finding| self.add(finding))
-    }
-}
 
 /// As JSON.
 #[derive(Serialize)]

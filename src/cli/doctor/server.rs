@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::database::unanswered;
+use super::arguments::Doctor;
 use super::finding::Finding;
-use crate::settings::verbs::Doctor;
 use crate::store::checkup::{Checkup, Idler, Server};
 
 /// The oldest Postgres that the tests run on.
@@ -19,7 +18,7 @@ pub async fn look(wanted: &Doctor, checkup: &mut Checkup, replicas: usize) -> Ve
         match (checkup.server().await, checkup.settings().await, checkup.idlers().await) {
             (Ok(server), Ok(settings), Ok(idlers)) => (server, Settings(settings), idlers),
             (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
-                return vec![unanswered("postgres", &error)];
+                return vec![Finding::of_query("postgres", &error)];
             }
         };
     let mut found: Vec<Finding> =

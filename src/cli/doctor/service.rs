@@ -10,16 +10,16 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
+use super::arguments::Doctor;
 use super::database::judge_clock;
-use super::finding::Finding;
-use super::{Findings, line};
+use super::finding::{Finding, Findings};
+use super::network;
 use crate::auth::{Claims, Rights, TokenKey};
-use crate::cli::Failure;
-use crate::cli::client::{Client, given};
+use crate::cli::client::Client;
+use crate::cli::failure::Failure;
 use crate::cli::metrics::Metrics;
 use crate::cli::refusal::CallError;
 use crate::domain::id::UserId;
-use crate::settings::verbs::Doctor;
 
 /// How long a token that is made for these questions is good.
 const TOKEN_TTL: Duration = Duration::from_secs(120);
@@ -37,14 +37,16 @@ pub async fn look(
     let nobody = Client::at(url, None)?;
     match nobody.answer("/livez").await {
         Ok((StatusCode::OK, said)) if said.trim() == "ok" => {}
-        Ok(_) => return findings.add(failed("service", &CallError::Foreign(nobody.base().to_owned()))),
-        Err(error) => return findings.add(failed("service", &error)),
+        Ok(_) => {
+            return findings.add(Finding::of_call("service", &CallError::Foreign(nobody.base().to_owned())));
+        }
+        Err(error) => return findings.add(Finding::of_call("service", &error)),
     }
     findings.add(ready(&nobody).await)?;
     findings.extend(version(&nobody).await)?;
     findings.extend(descriptors(&nobody).await)?;
     if wanted.credential.token.is_none() && wanted.credential.server_key.is_some() {
-        let server = nobody.with_credential(given(&wanted.credential));
+        let server = nobody.with_credential(wanted.credential.given());
         findings.add(server_key(&server).await)?;
         findings.extend(overview(&server, replicas).await)?;
     }
@@ -52,9 +54,9 @@ pub async fn look(
     if let Some(token) = &token {
         findings.add(token_secret(&nobody.with_credential(Some(token.clone()))).await)?;
     }
-    match given(&wanted.credential).or(token) {
+    match wanted.credential.given().or(token) {
         Some(credential) => {
-            let lines = line::look(&nobody.with_credential(Some(credential)), wanted.quick).await;
+            let lines = network::look(&nobody.with_credential(Some(credential)), wanted.quick).await;
             findings.extend(lines)
         }
         None => {
@@ -64,15 +66,10 @@ pub async fn look(
     }
 }
 
-/// What a call says of itself.
-pub(super) fn failed(check: &'static str, error: &CallError) -> Finding {
-    Finding::fail(check, error.says(), error.mend())
-}
-
 async fn ready(client: &Client) -> Finding {
     let (status, said) = match client.answer("/readyz").await {
         Ok(answer) => answer,
-        Err(error) => return failed("service", &error),
+        Err(error) => return Finding::of_call("service", &error),
     };
     let answer: Value = serde_json::from_str(&said).unwrap_or_default();
     if status == StatusCode::OK && answer["ready"] == true {
@@ -93,7 +90,7 @@ async fn ready(client: &Client) -> Finding {
 async fn version(client: &Client) -> Option<Finding> {
     let theirs: Value = match client.get("/openapi.json").await {
         Ok(document) => document,
-        Err(error) => return Some(failed("version", &error)),
+        Err(error) => return Some(Finding::of_call("version", &error)),
     };
     let ours = serde_json::to_value(crate::http::routes::document()).unwrap_or_default();
     let (here, there) = (ours["info"]["version"].as_str()?, theirs["info"]["version"].as_str()?);
@@ -139,7 +136,7 @@ async fn server_key(client: &Client) -> Finding {
             "the service does not take HEADCOUNT_SERVER_KEY",
             "Set HEADCOUNT_SERVER_KEY to the same here and where the service runs, and restart it.",
         ),
-        Err(error) => failed("server key", &error),
+        Err(error) => Finding::of_call("server key", &error),
     }
 }
 
@@ -197,6 +194,6 @@ async fn token_secret(client: &Client) -> Finding {
             ),
             "Let the service's machine and this one take their time from NTP (timedatectl set-ntp true).",
         ),
-        Err(error) => failed("tokens", &error),
+        Err(error) => Finding::of_call("tokens", &error),
     }
 }

@@ -10,17 +10,37 @@ mod view;
 
 use std::time::Duration;
 
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::Failure;
+use super::arguments::Target;
 use super::client::Client;
+use super::failure::Failure;
+use super::format::clock;
 use super::out::{self, Out};
 use super::refusal::CallError;
 use super::watch::interrupted;
-use crate::settings::verbs::Top;
+use crate::settings::duration;
 use look::Look;
 use screen::Screen;
+
+/// `headcount top`
+#[derive(Args, Debug)]
+pub struct Top {
+    /// Between two looks [500ms to 1h]
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub interval: Duration,
+    /// Look twice, one interval apart, print one table, and stop; so it is, too, when standard output is no terminal
+    #[arg(long)]
+    pub once: bool,
+    /// Rooms to show, the fullest first
+    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub rooms: u8,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
 
 /// Between looks.
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
@@ -69,6 +89,6 @@ async fn show(client: &Client, wanted: &Top, first: Look, screen: &Screen) -> Re
 }
 
 fn troubled(error: &CallError, lines: Vec<String>) -> Vec<String> {
-    let trouble = format!("{}: {error}", out::clock(time::OffsetDateTime::now_utc()));
+    let trouble = format!("{}: {error}", clock(time::OffsetDateTime::now_utc()));
     [trouble, "What was known before:".into(), String::new()].into_iter().chain(lines).collect()
 }

@@ -8,7 +8,7 @@ use rustix::termios::{
 };
 use tokio::sync::oneshot;
 
-use crate::cli::Failure;
+use crate::cli::failure::Failure;
 use crate::cli::out::{Out, plain};
 
 /// The other screen, without a cursor; lines that are too long are cut, not wrapped.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::look::{Look, SECONDS, Second};
-use crate::cli::out::clock;
+use crate::cli::format::clock;
 use crate::cli::table::Table;
 
 /// Heartbeats that the replica took.

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use crate::cli::out::clock;
-use crate::cli::who::shown;
+use crate::cli::format::{clock, shown};
 use crate::domain::event::{Departure, Reason};
 use crate::domain::member::Member;
 

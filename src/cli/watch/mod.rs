@@ -8,6 +8,7 @@ mod lines;
 
 use std::time::Duration;
 
+use clap::{Args, ValueEnum};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -15,13 +16,43 @@ use serde_json::value::RawValue;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
+use super::arguments::{Target, room};
 use super::client::Client;
+use super::failure::Failure;
 use super::out::{self, Out};
 use super::refusal::CallError;
+use super::sse;
 use super::sse::{Event, Parser};
-use super::{Failure, sse};
-use crate::settings::verbs::{Watch, WatchMode};
+use crate::domain::id::RoomId;
 use lines::Lines;
+
+/// `headcount watch`
+#[derive(Args, Debug)]
+pub struct Watch {
+    /// The rooms, at most 32
+    #[arg(required = true, num_args = 1..=32, value_parser = room, value_name = "ROOM")]
+    pub rooms: Vec<RoomId>,
+    /// How much to print
+    #[arg(long, value_enum, default_value = "diff")]
+    pub mode: WatchMode,
+    /// Print each frame as a line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Which service
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// How much to print.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchMode {
+    /// Who is there, then who joins, changes and leaves.
+    Diff,
+    /// The whole list at each change.
+    List,
+    /// How many there are, at each change.
+    Count,
+}
 
 /// `sync` comes every 15 s: a stream that is silent for longer is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(40);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, CommandFactory};
 use headcount::auth::Rights;
-use headcount::settings::Cli;
+use headcount::cli::grammar::Cli;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::deployment::{Client, start_with, token, tuning};

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 use super::finding::Finding;
-use super::service::failed;
 use crate::cli::client::Client;
 use crate::cli::out;
 use crate::cli::refusal::CallError;
@@ -50,7 +49,7 @@ pub async fn look(client: &Client, quick: bool) -> Vec<Finding> {
     let mut heard = Heard::default();
     let watching = timeout(silence + PATIENCE, watch(client, silence, &mut heard)).await;
     if let Ok(Err(error)) = watching {
-        return vec![failed("line", &error)];
+        return vec![Finding::of_call("line", &error)];
     }
     judge(&heard, quick)
 }

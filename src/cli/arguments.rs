@@ -1,0 +1,73 @@
+//! Arguments that several verbs take: which service and who is asking, a room, a user, a moment.
+
+use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::domain::id::{RoomId, UserId};
+
+/// Which service, and who is asking.
+#[derive(Args, Debug, Clone)]
+pub struct Target {
+    /// Address of the service
+    #[arg(long, env = "HEADCOUNT_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub url: String,
+    /// Who is asking
+    #[command(flatten)]
+    pub credential: Credential,
+}
+
+/// Who is asking.
+#[derive(Args, Debug, Clone)]
+pub struct Credential {
+    /// Ask as an application's server, with this key; of several separated by commas, the first
+    #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true, value_name = "KEY")]
+    pub server_key: Option<SecretString>,
+    /// Ask as a user, with this token; goes before the server key
+    #[arg(long, env = "HEADCOUNT_TOKEN", hide_env_values = true)]
+    pub token: Option<SecretString>,
+}
+
+impl Credential {
+    /// A token says whose it is, so it goes first. The first of several keys: the others are on their way in or out.
+    pub fn given(&self) -> Option<SecretString> {
+        let set = |secret: &&SecretString| !secret.expose_secret().is_empty();
+        if let Some(token) = self.token.as_ref().filter(set) {
+            return Some(token.clone());
+        }
+        let keys = self.server_key.as_ref().filter(set)?;
+        Some(keys.expose_secret().split(',').next().unwrap_or_default().trim().into())
+    }
+}
+
+/// From when to when.
+#[derive(Args, Debug, Clone)]
+pub struct Range {
+    /// Beginning: a moment like 2026-11-24T12:00:00Z, or `15m` for so long ago; a day before the end if not given
+    #[arg(long, value_parser = moment, value_name = "TIME")]
+    pub from: Option<OffsetDateTime>,
+    /// End, not included, written likewise; now if not given
+    #[arg(long, value_parser = moment, value_name = "TIME")]
+    pub to: Option<OffsetDateTime>,
+}
+
+pub fn room(text: &str) -> Result<RoomId, String> {
+    RoomId::parse(text).map_err(|error| error.to_string())
+}
+
+pub fn user(text: &str) -> Result<UserId, String> {
+    UserId::parse(text).map_err(|error| error.to_string())
+}
+
+/// A moment, or how long ago it was by this machine's clock.
+pub fn moment(text: &str) -> Result<OffsetDateTime, String> {
+    let wanted = "a moment like 2026-11-24T12:00:00Z, or how long ago it was, like 15m";
+    if let Ok(moment) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(moment);
+    }
+    let ago = humantime::parse_duration(text).map_err(|_| wanted)?;
+    OffsetDateTime::now_utc()
+        .checked_sub(time::Duration::try_from(ago).map_err(|_| wanted)?)
+        .ok_or(wanted.into())
+}

@@ -1,0 +1,38 @@
+//! What `doctor` takes: what `serve` takes, and a service to look at.
+
+use clap::Args;
+
+use crate::cli::arguments::Credential;
+use crate::settings::{Database, Listening, TlsFiles, TokenKeys, Tuning};
+
+/// `headcount doctor`
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// A running service to look at, from here
+    #[arg(long, env = "HEADCOUNT_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// With what to ask it; else one is signed with HEADCOUNT_JWT_SECRET
+    #[command(flatten)]
+    pub credential: Credential,
+    /// Do not wait 16 s to see whether something cuts streams that are silent
+    #[arg(long)]
+    pub quick: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Which database
+    #[command(flatten)]
+    pub database: Database,
+    /// How to listen to it
+    #[command(flatten)]
+    pub listening: Listening,
+    /// What checks tokens
+    #[command(flatten)]
+    pub token_keys: TokenKeys,
+    /// What to show to clients that speak TLS
+    #[command(flatten)]
+    pub tls: TlsFiles,
+    /// Everything else
+    #[command(flatten)]
+    pub tuning: Tuning,
+}
