@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use headcount::app::{Parts, Replica};
 use headcount::auth::{Keys, Rights, TokenKey, Verifier};
-use headcount::cli::grammar::{Cli, Command};
+use headcount::cli::grammar::{Cli, Invocation};
 use headcount::cli::migrate::{MADE_ELSEWHERE, mend};
 use headcount::http::server::tls::Certificate;
 use headcount::settings::{Dev, Serve};
@@ -25,7 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-type Failure = Box<dyn std::error::Error>;
+type BoxError = Box<dyn std::error::Error>;
 
 // The runtime's main thread lives as long as the process: the private Postgres is told to stop when it ends.
 #[tokio::main]
@@ -34,9 +34,9 @@ async fn main() -> ExitCode {
     // each, and 13 without. Where it cannot be had, only memory is lost.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let result = match Cli::read().command {
-        Command::Dev(dev) => run_dev(*dev).await,
-        Command::Serve(serve) => run_serve(*serve).await,
-        Command::Verb(verb) => return headcount::cli::run(verb).await,
+        Invocation::Dev(dev) => run_dev(*dev).await,
+        Invocation::Serve(serve) => run_serve(*serve).await,
+        Invocation::Verb(verb) => return headcount::cli::run(verb).await,
     };
     let Err(failure) = result else {
         return ExitCode::SUCCESS;
@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
     ExitCode::from(if missing { 2 } else { 1 })
 }
 
-async fn run_dev(dev: Dev) -> Result<(), Failure> {
+async fn run_dev(dev: Dev) -> Result<(), BoxError> {
     dev.check()?;
     let logs = headcount::logs::start(&dev.tuning)?;
     let data_dir = dev.data_dir.clone().unwrap_or_else(default_data_dir);
@@ -88,7 +88,7 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     stopped
 }
 
-async fn run_serve(serve: Serve) -> Result<(), Failure> {
+async fn run_serve(serve: Serve) -> Result<(), BoxError> {
     serve.check()?;
     let logs = headcount::logs::start(&serve.tuning)?;
     let certificate = serve.tls.both().map(|(chain, key)| Certificate::open(chain, key)).transpose();
@@ -135,7 +135,7 @@ const FORBIDDEN: &str = "the schema is not up to date, and this role may not cha
 async fn migrate_patiently(
     database: &PgConnectOptions,
     direct: Option<&PgConnectOptions>,
-) -> Result<Way, Failure> {
+) -> Result<Way, BoxError> {
     loop {
         let way = headcount::store::way(database).await;
         let wanted = match (way, direct) {
@@ -200,7 +200,7 @@ fn try_line(url: &str) -> String {
 }
 
 /// Before anything else is started: an address in use is found at once.
-fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
+fn bind(listen: SocketAddr) -> Result<TcpListener, BoxError> {
     TcpListener::bind(listen).map_err(|error| format!("HEADCOUNT_LISTEN {listen}: {error}").into())
 }
 

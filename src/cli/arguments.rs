@@ -9,7 +9,7 @@ use crate::domain::id::{RoomId, UserId};
 
 /// Which service, and who is asking.
 #[derive(Args, Debug, Clone)]
-pub struct Target {
+pub struct ServiceArgs {
     /// Address of the service
     #[arg(long, env = "HEADCOUNT_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: String,
@@ -43,7 +43,7 @@ impl Credential {
 
 /// From when to when.
 #[derive(Args, Debug, Clone)]
-pub struct Range {
+pub struct RangeArgs {
     /// Beginning: a moment like 2026-11-24T12:00:00Z, or `15m` for so long ago; a day before the end if not given
     #[arg(long, value_parser = moment, value_name = "TIME")]
     pub from: Option<OffsetDateTime>,

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::arguments::{Range, Target, room, user};
+use super::arguments::{RangeArgs, ServiceArgs, room, user};
 use super::client::{Client, PAGE, encoded};
 use super::failure::Failure;
 use super::format::{readable, rfc3339};
@@ -13,13 +13,13 @@ use crate::domain::id::{RoomId, UserId};
 
 /// `headcount attendance`
 #[derive(Args, Debug)]
-pub struct Attendance {
+pub struct AttendanceArgs {
     /// The room
     #[arg(value_parser = room)]
     pub room: RoomId,
     /// When
     #[command(flatten)]
-    pub range: Range,
+    pub range: RangeArgs,
     /// Only this user's
     #[arg(long, value_parser = user)]
     pub user: Option<UserId>,
@@ -31,7 +31,7 @@ pub struct Attendance {
     pub json: bool,
     /// Which service
     #[command(flatten)]
-    pub target: Target,
+    pub target: ServiceArgs,
 }
 
 /// A user's time on a day.
@@ -44,7 +44,7 @@ struct Row {
 
 /// A page, or all of them.
 #[derive(Deserialize, Serialize)]
-struct Page {
+struct AttendancePage {
     room: String,
     from: String,
     to: String,
@@ -55,7 +55,7 @@ struct Page {
 }
 
 /// Prints how long each user was there, for each day.
-pub async fn run(wanted: Attendance, out: &mut Out) -> Result<(), Failure> {
+pub async fn run(wanted: AttendanceArgs, out: &mut Out) -> Result<(), Failure> {
     let client = Client::new(&wanted.target)?;
     let asked = (wanted.range.from.map(rfc3339), wanted.range.to.map(rfc3339));
     let mut all = page(&client, &wanted, asked, None).await?;
@@ -69,7 +69,7 @@ pub async fn run(wanted: Attendance, out: &mut Out) -> Result<(), Failure> {
     if wanted.json {
         return out.json(&all);
     }
-    let Page { room, from, to, complete_from, rows, .. } = all;
+    let AttendancePage { room, from, to, complete_from, rows, .. } = all;
     out.line(&format!(
         "{room} from {} to {}{}",
         readable(&from),
@@ -93,10 +93,10 @@ pub(super) fn incomplete(from: &str, complete_from: &str) -> String {
 
 async fn page(
     client: &Client,
-    wanted: &Attendance,
+    wanted: &AttendanceArgs,
     (from, to): (Option<String>, Option<String>),
     after: Option<&str>,
-) -> Result<Page, Failure> {
+) -> Result<AttendancePage, Failure> {
     let given = [
         ("from", from),
         ("to", to),

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::arguments::Target;
+use super::arguments::ServiceArgs;
 use super::failure::Failure;
 use super::refusal::{CALL_MAX, CallError, Refusal};
 use crate::auth::remote::connector;
@@ -42,7 +42,7 @@ pub struct Client {
 
 impl Client {
     /// Opens nothing yet. Some credential must be given.
-    pub fn new(target: &Target) -> Result<Self, Failure> {
+    pub fn new(target: &ServiceArgs) -> Result<Self, Failure> {
         let client = Self::at(&target.url, target.credential.given())?;
         if client.credential.is_none() {
             let told = "who is asking? Give HEADCOUNT_SERVER_KEY (an application's server) or HEADCOUNT_TOKEN (a user)";

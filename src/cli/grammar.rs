@@ -3,17 +3,17 @@
 use clap::builder::Resettable;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::attendance::Attendance;
-use super::completions::Completions;
-use super::doctor::Doctor;
-use super::kick::Kick;
-use super::migrate::Migrate;
-use super::occupancy::Occupancy;
-use super::token::Token;
-use super::top::Top;
-use super::user::User;
-use super::watch::Watch;
-use super::who::Who;
+use super::attendance::AttendanceArgs;
+use super::completions::CompletionsArgs;
+use super::doctor::DoctorArgs;
+use super::kick::KickArgs;
+use super::migrate::MigrateArgs;
+use super::occupancy::OccupancyArgs;
+use super::token::TokenArgs;
+use super::top::TopArgs;
+use super::user::UserArgs;
+use super::watch::WatchArgs;
+use super::who::WhoArgs;
 use crate::settings::{Dev, Serve};
 
 /// Presence: which users are online, in which room, with which status, right now.
@@ -22,7 +22,7 @@ use crate::settings::{Dev, Serve};
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Invocation,
 }
 
 impl Cli {
@@ -43,7 +43,7 @@ impl Cli {
 
 /// What to do.
 #[derive(Subcommand, Debug)]
-pub enum Command {
+pub enum Invocation {
     /// Run on a private Postgres with development keys and a demo page, on this machine only
     Dev(Box<Dev>),
     /// Run on your Postgres, with your keys
@@ -61,39 +61,39 @@ const EXITS: &str =
 #[derive(Subcommand, Debug)]
 pub enum Verb {
     /// Bring the database's schema up to date, and stop
-    Migrate(Migrate),
+    Migrate(MigrateArgs),
     /// Print the OpenAPI document
     Openapi,
     /// Print a token for trying things
-    Token(Token),
+    Token(TokenArgs),
     /// Print who is in a room, or who was
     #[command(after_help = EXITS)]
-    Who(Who),
+    Who(WhoArgs),
     /// Print where users are, and when they were last seen
     #[command(after_help = EXITS)]
-    User(User),
+    User(UserArgs),
     /// Print changes of rooms as they happen, until Ctrl-C
     #[command(after_help = EXITS)]
-    Watch(Watch),
+    Watch(WatchArgs),
     /// Show rooms, replicas and rates, again and again
     #[command(after_help = EXITS)]
-    Top(Top),
+    Top(TopArgs),
     /// Print how long users were in a room, for each day
     #[command(after_help = EXITS)]
-    Attendance(Attendance),
+    Attendance(AttendanceArgs),
     /// Print how many members a room had, and the most at once
     #[command(after_help = EXITS)]
-    Occupancy(Occupancy),
+    Occupancy(OccupancyArgs),
     /// Remove a member from a room
     #[command(after_help = EXITS)]
-    Kick(Kick),
+    Kick(KickArgs),
     /// Look for what is wrong with a set-up, and say what mends it
     #[command(
         after_help = "Takes what `serve` takes, from the same variables; with --url it also looks at a running \
         service, from here.\n\nExit code: 0 nothing is broken (there may be warnings), 1 something is, 2 not a valid command line."
     )]
-    Doctor(Box<Doctor>),
+    Doctor(Box<DoctorArgs>),
     /// Print a script that completes this command in a shell
     #[command(after_help = "For bash: source <(headcount completions bash)")]
-    Completions(Completions),
+    Completions(CompletionsArgs),
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::arguments::{Target, room, user};
+use super::arguments::{ServiceArgs, room, user};
 use super::client::Client;
 use super::failure::Failure;
 use super::out::Out;
@@ -12,7 +12,7 @@ use crate::domain::id::{RoomId, UserId};
 
 /// `headcount kick`
 #[derive(Args, Debug)]
-pub struct Kick {
+pub struct KickArgs {
     /// The room
     #[arg(value_parser = room)]
     pub room: RoomId,
@@ -21,19 +21,19 @@ pub struct Kick {
     pub user: UserId,
     /// Which service
     #[command(flatten)]
-    pub target: Target,
+    pub target: ServiceArgs,
 }
 
 #[derive(Deserialize)]
-struct Kicked {
+struct KickAnswer {
     cursor: String,
 }
 
 /// Removes the member. That nobody is there is what was wanted, too.
-pub async fn run(wanted: Kick, out: &mut Out) -> Result<(), Failure> {
-    let Kick { room, user, target } = wanted;
+pub async fn run(wanted: KickArgs, out: &mut Out) -> Result<(), Failure> {
+    let KickArgs { room, user, target } = wanted;
     let path = format!("/v1/rooms/{room}/kick");
-    let Kicked { cursor } = Client::new(&target)?.post(&path, &json!({"user": user})).await?;
+    let KickAnswer { cursor } = Client::new(&target)?.post(&path, &json!({"user": user})).await?;
     out.line(&format!(
         "{user} is not in {room} (at {cursor}); they may join again while their token allows it"
     ))

@@ -12,7 +12,7 @@ use crate::store;
 
 /// `headcount migrate`
 #[derive(Args, Debug)]
-pub struct Migrate {
+pub struct MigrateArgs {
     /// Which database, as a role that may change its schema
     #[command(flatten)]
     pub database: Database,
@@ -26,7 +26,7 @@ pub const MADE_ELSEWHERE: &str = "run that build, or forget who is here and the 
      headcount cascade'";
 
 /// Migrates, then grants.
-pub async fn run(wanted: &Migrate, out: &mut Out) -> Result<(), Failure> {
+pub async fn run(wanted: &MigrateArgs, out: &mut Out) -> Result<(), Failure> {
     let url = wanted.database.url().map_err(Failure::failed)?;
     let options: PgConnectOptions = url.expose_secret().parse().map_err(Failure::failed)?;
     store::migrate(&options).await.map_err(|error| Failure::Failed(mend(&error, MADE_ELSEWHERE)))?;

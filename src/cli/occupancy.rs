@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::arguments::{Range, Target, room};
+use super::arguments::{RangeArgs, ServiceArgs, room};
 use super::attendance::incomplete;
 use super::client::{Client, encoded};
 use super::failure::Failure;
@@ -14,13 +14,13 @@ use crate::domain::id::RoomId;
 
 /// `headcount occupancy`
 #[derive(Args, Debug)]
-pub struct Occupancy {
+pub struct OccupancyArgs {
     /// The room
     #[arg(value_parser = room)]
     pub room: RoomId,
     /// When
     #[command(flatten)]
-    pub range: Range,
+    pub range: RangeArgs,
     /// How long each bucket is: a number and s, m, h or d
     #[arg(long, default_value = "1h")]
     pub bucket: String,
@@ -29,7 +29,7 @@ pub struct Occupancy {
     pub json: bool,
     /// Which service
     #[command(flatten)]
-    pub target: Target,
+    pub target: ServiceArgs,
 }
 
 /// Signs of the longest bar.
@@ -37,7 +37,7 @@ const BAR: i64 = 40;
 
 /// So many, and when.
 #[derive(Deserialize, Serialize)]
-struct CountAt {
+struct MemberCount {
     at: String,
     count: i64,
 }
@@ -49,12 +49,12 @@ struct Counts {
     from: String,
     to: String,
     complete_from: String,
-    peak: CountAt,
-    buckets: Vec<CountAt>,
+    peak: MemberCount,
+    buckets: Vec<MemberCount>,
 }
 
 /// Prints the most there were at once, in all and in each bucket.
-pub async fn run(wanted: Occupancy, out: &mut Out) -> Result<(), Failure> {
+pub async fn run(wanted: OccupancyArgs, out: &mut Out) -> Result<(), Failure> {
     let client = Client::new(&wanted.target)?;
     let mut path = format!("/v1/rooms/{}/history/occupancy?bucket={}", wanted.room, encoded(&wanted.bucket));
     for (name, moment) in [("from", wanted.range.from), ("to", wanted.range.to)] {
@@ -75,7 +75,7 @@ pub async fn run(wanted: Occupancy, out: &mut Out) -> Result<(), Failure> {
     ))?;
     out.line(&format!("at most {}, first at {}", peak.count, readable(&peak.at)))?;
     let mut table = Table::new(&["FROM", ">MOST", ""]);
-    for CountAt { at, count } in buckets {
+    for MemberCount { at, count } in buckets {
         table.row([readable(&at), count.to_string(), bar(count, peak.count)]);
     }
     table.lines().iter().try_for_each(|line| out.line(line))

@@ -14,7 +14,7 @@ use crate::domain::member::Status;
 
 /// A member as they were; what the log no longer tells is none.
 #[derive(Deserialize, Serialize)]
-struct MemberThen {
+struct MemberRow {
     id: String,
     name: String,
     avatar_url: Option<String>,
@@ -26,12 +26,12 @@ struct MemberThen {
 
 /// A page, or all of them.
 #[derive(Deserialize, Serialize)]
-struct MembersAt {
+struct RosterThen {
     room: String,
     at: String,
     cursor: String,
     count: i64,
-    members: Vec<MemberThen>,
+    members: Vec<MemberRow>,
     #[serde(skip_serializing)]
     next: Option<String>,
 }
@@ -45,23 +45,23 @@ pub async fn run(
     out: &mut Out,
 ) -> Result<(), Failure> {
     let path = format!("/v1/rooms/{room}/history/members?limit={PAGE}&at={}", encoded(&rfc3339(at)));
-    let mut all: MembersAt = client.get(&path).await?;
+    let mut all: RosterThen = client.get(&path).await?;
     while let Some(after) = all.next.take() {
-        let mut page: MembersAt = client.get(&format!("{path}&after={}", encoded(&after))).await?;
+        let mut page: RosterThen = client.get(&format!("{path}&after={}", encoded(&after))).await?;
         all.members.append(&mut page.members);
         all.next = page.next;
     }
     if json {
         return out.json(&all);
     }
-    let MembersAt { room, at, cursor, count, members, .. } = all;
+    let RosterThen { room, at, cursor, count, members, .. } = all;
     let noun = if count == 1 { "member" } else { "members" };
     out.line(&format!("{room} at {}: {count} {noun} (at {cursor})", readable(&at)))?;
     if members.is_empty() {
         return Ok(());
     }
     let mut table = Table::new(&["USER", "NAME", "STATUS", "SINCE"]);
-    for MemberThen { id, name, status, joined_at, .. } in members {
+    for MemberRow { id, name, status, joined_at, .. } in members {
         let status = status.map_or("?", word).to_owned();
         table.row([id, name, status, joined_at.map_or_else(|| "?".to_owned(), |since| readable(&since))]);
     }

@@ -5,7 +5,7 @@ const EVENT_MAX: usize = 16 * 1024 * 1024;
 
 /// An event.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Event {
+pub struct SseEvent {
     /// Its name.
     pub name: String,
     /// Its data; several lines are joined by line ends.
@@ -24,14 +24,14 @@ pub struct TooLarge;
 #[derive(Default)]
 pub struct Parser {
     line: Vec<u8>,
-    event: Event,
+    event: SseEvent,
     size: usize,
     after_cr: bool,
 }
 
 impl Parser {
     /// Gives the events that end in these bytes.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Event>, TooLarge> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<SseEvent>, TooLarge> {
         let mut events = Vec::new();
         for byte in bytes {
             let after_cr = std::mem::replace(&mut self.after_cr, *byte == b'\r');
@@ -48,12 +48,12 @@ impl Parser {
         Ok(events)
     }
 
-    fn end_line(&mut self) -> Option<Event> {
+    fn end_line(&mut self) -> Option<SseEvent> {
         let line = std::mem::take(&mut self.line);
         if line.is_empty() {
             self.size = 0;
             let event = std::mem::take(&mut self.event);
-            return (event != Event::default()).then_some(event);
+            return (event != SseEvent::default()).then_some(event);
         }
         let line = String::from_utf8_lossy(&line);
         let (field, value) = line.split_once(':').unwrap_or((&line, ""));
@@ -79,12 +79,12 @@ mod tests {
 
     const STREAM: &str = "retry: 1500\n\n: a comment\nevent: diff\ndata: {\"a\":1}\nid: 1.2\n\nevent:bye\r\ndata: x\r\ndata: y\r\n\r\nevent: half";
 
-    fn wanted() -> Vec<Event> {
+    fn wanted() -> Vec<SseEvent> {
         let event =
-            |name: &str, data: &str| Event { name: name.into(), data: data.into(), ..Event::default() };
+            |name: &str, data: &str| SseEvent { name: name.into(), data: data.into(), ..SseEvent::default() };
         vec![
-            Event { retry_ms: Some(1500), ..Event::default() },
-            Event { id: Some("1.2".into()), ..event("diff", "{\"a\":1}") },
+            SseEvent { retry_ms: Some(1500), ..SseEvent::default() },
+            SseEvent { id: Some("1.2".into()), ..event("diff", "{\"a\":1}") },
             event("bye", "x\ny"),
         ]
     }
@@ -94,7 +94,7 @@ mod tests {
         for size in 1..STREAM.len() {
             let mut parser = Parser::default();
             let chunks = STREAM.as_bytes().chunks(size);
-            let events: Vec<Event> = chunks.flat_map(|chunk| parser.feed(chunk).unwrap()).collect();
+            let events: Vec<SseEvent> = chunks.flat_map(|chunk| parser.feed(chunk).unwrap()).collect();
             assert_eq!(events, wanted(), "in pieces of {size}");
         }
     }

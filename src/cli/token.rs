@@ -13,7 +13,7 @@ use crate::settings::{duration, rights};
 
 /// `headcount token`
 #[derive(Args, Debug)]
-pub struct Token {
+pub struct TokenArgs {
     /// User id
     pub user: String,
     /// Display name
@@ -34,7 +34,7 @@ pub struct Token {
 }
 
 /// Prints a token for trying things.
-pub fn run(wanted: Token, out: &mut Out) -> Result<(), Failure> {
+pub fn run(wanted: TokenArgs, out: &mut Out) -> Result<(), Failure> {
     let exp = (SystemTime::now() + wanted.ttl).duration_since(UNIX_EPOCH).map_err(Failure::failed)?.as_secs();
     let sub = UserId::parse(&wanted.user).map_err(Failure::failed)?;
     let rooms = wanted.rooms.limited_to(&wanted.can);

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::arguments::{Target, user};
+use super::arguments::{ServiceArgs, user};
 use super::client::Client;
 use super::failure::Failure;
 use super::format::{readable, word};
@@ -15,7 +15,7 @@ use crate::domain::member::Status;
 
 /// `headcount user`
 #[derive(Args, Debug)]
-pub struct User {
+pub struct UserArgs {
     /// User ids
     #[arg(required = true, value_parser = user, value_name = "USER")]
     pub users: Vec<UserId>,
@@ -24,7 +24,7 @@ pub struct User {
     pub json: bool,
     /// Which service
     #[command(flatten)]
-    pub target: Target,
+    pub target: ServiceArgs,
 }
 
 /// Users in one question, at most.
@@ -32,7 +32,7 @@ const IDS_MAX: usize = 1000;
 
 /// Where a user is.
 #[derive(Deserialize, Serialize)]
-struct UserPresence {
+struct UserRow {
     id: String,
     online: bool,
     status: Option<Status>,
@@ -42,12 +42,12 @@ struct UserPresence {
 
 /// The answer.
 #[derive(Deserialize)]
-struct UsersPresence {
-    users: Vec<UserPresence>,
+struct UsersAnswer {
+    users: Vec<UserRow>,
 }
 
 /// Prints where the users are, in the order asked.
-pub async fn run(wanted: User, out: &mut Out) -> Result<(), Failure> {
+pub async fn run(wanted: UserArgs, out: &mut Out) -> Result<(), Failure> {
     let client = Client::new(&wanted.target)?;
     let mut found = Vec::with_capacity(wanted.users.len());
     for ids in wanted.users.chunks(IDS_MAX) {
@@ -57,7 +57,7 @@ pub async fn run(wanted: User, out: &mut Out) -> Result<(), Failure> {
         return found.iter().try_for_each(|user| out.json(user));
     }
     let mut table = Table::new(&["USER", "STATUS", "LAST SEEN", "ROOMS"]);
-    for UserPresence { id, status, rooms, last_seen, .. } in found {
+    for UserRow { id, status, rooms, last_seen, .. } in found {
         let status = status.map_or("offline", word).to_owned();
         let last_seen = last_seen.map_or_else(|| "never, or not told".to_owned(), |at| readable(&at));
         table.row([id, status, last_seen, rooms.join(" ")]);
@@ -65,7 +65,7 @@ pub async fn run(wanted: User, out: &mut Out) -> Result<(), Failure> {
     table.lines().iter().try_for_each(|line| out.line(line))
 }
 
-async fn ask(client: &Client, ids: &[UserId]) -> Result<Vec<UserPresence>, Failure> {
+async fn ask(client: &Client, ids: &[UserId]) -> Result<Vec<UserRow>, Failure> {
     let body: Value = json!({ "ids": ids });
-    Ok(client.post::<UsersPresence>("/v1/users/presence", &body).await?.users)
+    Ok(client.post::<UsersAnswer>("/v1/users/presence", &body).await?.users)
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::arguments::{Target, moment, room};
+use super::arguments::{ServiceArgs, moment, room};
 use super::client::{Client, PAGE, encoded};
 use super::failure::Failure;
 use super::format::{self, shown};
@@ -16,7 +16,7 @@ use crate::domain::member::Member;
 
 /// `headcount who`
 #[derive(Args, Debug)]
-pub struct Who {
+pub struct WhoArgs {
     /// The room
     #[arg(value_parser = room)]
     pub room: RoomId,
@@ -28,12 +28,12 @@ pub struct Who {
     pub json: bool,
     /// Which service
     #[command(flatten)]
-    pub target: Target,
+    pub target: ServiceArgs,
 }
 
 /// A page of the roster.
 #[derive(Deserialize)]
-struct Page {
+struct MembersPage {
     cursor: String,
     count: i64,
     members: Vec<Member>,
@@ -44,7 +44,7 @@ struct Page {
 
 /// All pages.
 #[derive(Serialize)]
-struct Roster {
+struct WholeRoster {
     room: RoomId,
     /// That of the first page: a stream resumed from here tells again what changed while the others were read, and
     /// misses nothing.
@@ -55,7 +55,7 @@ struct Roster {
 }
 
 /// Prints everybody in the room.
-pub async fn run(wanted: Who, out: &mut Out) -> Result<(), Failure> {
+pub async fn run(wanted: WhoArgs, out: &mut Out) -> Result<(), Failure> {
     let client = Client::new(&wanted.target)?;
     if let Some(at) = wanted.at {
         return past::run(&client, &wanted.room, at, wanted.json, out).await;
@@ -67,7 +67,7 @@ pub async fn run(wanted: Who, out: &mut Out) -> Result<(), Failure> {
     if roster.stale {
         out::note("the service cannot reach its database; this is what it knew before");
     }
-    let Roster { room, cursor, count, members, .. } = roster;
+    let WholeRoster { room, cursor, count, members, .. } = roster;
     out.line(&format!("{room}: {count} {} (at {cursor})", if count == 1 { "member" } else { "members" }))?;
     if members.is_empty() {
         return Ok(());
@@ -86,9 +86,9 @@ pub async fn run(wanted: Who, out: &mut Out) -> Result<(), Failure> {
     table.lines().iter().try_for_each(|line| out.line(line))
 }
 
-async fn read(client: &Client, wanted: &Who) -> Result<Roster, Failure> {
+async fn read(client: &Client, wanted: &WhoArgs) -> Result<WholeRoster, Failure> {
     let mut found = page(client, wanted, None).await?;
-    let mut roster = Roster {
+    let mut roster = WholeRoster {
         room: wanted.room.clone(),
         cursor: found.cursor,
         count: found.count,
@@ -104,7 +104,7 @@ async fn read(client: &Client, wanted: &Who) -> Result<Roster, Failure> {
     Ok(roster)
 }
 
-async fn page(client: &Client, wanted: &Who, after: Option<&str>) -> Result<Page, Failure> {
+async fn page(client: &Client, wanted: &WhoArgs, after: Option<&str>) -> Result<MembersPage, Failure> {
     let room = &wanted.room;
     let mut path = format!("/v1/rooms/{room}?limit={PAGE}");
     if let Some(after) = after {

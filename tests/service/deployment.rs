@@ -6,7 +6,7 @@ use clap::Parser;
 use headcount::app::{Parts, Replica};
 use headcount::auth::token::TokenKey;
 use headcount::auth::{Claims, Keys, Rights, Verifier};
-use headcount::cli::grammar::{Cli, Command};
+use headcount::cli::grammar::{Cli, Invocation};
 use headcount::domain::id::UserId;
 use headcount::settings::Tuning;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -33,7 +33,7 @@ pub struct Deployment {
 /// The settings a user gets, but for what the environment says of LISTEN: the suite must pass with and without.
 pub fn tuning() -> Tuning {
     let arguments = ["headcount", "dev", "--workers", "1"];
-    let Command::Dev(dev) = Cli::parse_from(arguments).command else { unreachable!("it says dev") };
+    let Invocation::Dev(dev) = Cli::parse_from(arguments).command else { unreachable!("it says dev") };
     dev.tuning
 }
 

@@ -7,7 +7,7 @@ use crate::settings::{Database, Listening, TlsFiles, TokenKeys, Tuning};
 
 /// `headcount doctor`
 #[derive(Args, Debug)]
-pub struct Doctor {
+pub struct DoctorArgs {
     /// A running service to look at, from here
     #[arg(long, env = "HEADCOUNT_URL", value_name = "URL")]
     pub url: Option<String>,

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use sqlx::postgres::PgConnectOptions;
 use time::OffsetDateTime;
 
-use super::arguments::Doctor;
+use super::arguments::DoctorArgs;
 use super::finding::{Finding, Findings};
 use super::server;
 use crate::cli::failure::Failure;
@@ -30,7 +30,7 @@ const DIRECT: &str =
 
 /// Looks at it. Gives the names of the replicas that are connected.
 pub async fn look(
-    wanted: &Doctor,
+    wanted: &DoctorArgs,
     options: &PgConnectOptions,
     findings: &mut Findings<'_>,
 ) -> Result<Vec<String>, Failure> {
@@ -178,7 +178,7 @@ fn shortened(missing: &[String]) -> String {
 }
 
 /// As the listener does: a notification by one connection must come by another.
-async fn listen(wanted: &Doctor, options: &PgConnectOptions, checkup: &mut Checkup) -> Finding {
+async fn listen(wanted: &DoctorArgs, options: &PgConnectOptions, checkup: &mut Checkup) -> Finding {
     if wanted.tuning.listener == Switch::Off {
         return Finding::warn(
             "listen",
@@ -243,7 +243,7 @@ pub(super) fn judge_clock(check: &'static str, whose: &str, ahead: time::Duratio
     }
 }
 
-fn sweep(wanted: &Doctor, sweep: Result<Sweep, sqlx::Error>, replicas: usize) -> Finding {
+fn sweep(wanted: &DoctorArgs, sweep: Result<Sweep, sqlx::Error>, replicas: usize) -> Finding {
     let Sweep { age_ms, recovering, sessions } = match sweep {
         Ok(sweep) => sweep,
         Err(error) => return Finding::of_query("sweep", &error),
@@ -266,7 +266,7 @@ fn sweep(wanted: &Doctor, sweep: Result<Sweep, sqlx::Error>, replicas: usize) ->
 }
 
 /// Before the first start that is as it should be. With a service that runs, or sessions that it left, it is not.
-fn nobody_sweeps(wanted: &Doctor, ago: &str, sessions: i64, replicas: usize) -> Finding {
+fn nobody_sweeps(wanted: &DoctorArgs, ago: &str, sessions: i64, replicas: usize) -> Finding {
     if replicas > 0 {
         return Finding::fail(
             "sweep",

@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::arguments::Doctor;
+use super::arguments::DoctorArgs;
 use super::finding::Finding;
 use crate::auth::{KeyError, Verifier};
 use crate::http::server::tls::Certificate;
@@ -11,14 +11,14 @@ use crate::settings::server_keys_long_enough;
 const MAKE_ONE: &str = "at least 32 random bytes, such as `openssl rand -hex 32` prints";
 
 /// Looks at them.
-pub async fn look(wanted: &Doctor) -> Vec<Finding> {
+pub async fn look(wanted: &DoctorArgs) -> Vec<Finding> {
     let mut found = vec![settings(wanted), tokens(wanted), server_key(wanted)];
     found.extend(key_files(wanted).await);
     found.extend(certificate(wanted));
     found
 }
 
-fn settings(wanted: &Doctor) -> Finding {
+fn settings(wanted: &DoctorArgs) -> Finding {
     match wanted.tuning.check() {
         Ok(()) => Finding::ok("settings", "all within their ranges"),
         Err(error) => Finding::fail(
@@ -29,7 +29,7 @@ fn settings(wanted: &Doctor) -> Finding {
     }
 }
 
-fn tokens(wanted: &Doctor) -> Finding {
+fn tokens(wanted: &DoctorArgs) -> Finding {
     let keys = &wanted.token_keys;
     let set = |secret: &&SecretString| !secret.expose_secret().is_empty();
     match keys.check() {
@@ -56,7 +56,7 @@ fn same(secret: Option<&SecretString>, other: Option<&SecretString>) -> bool {
     secret.zip(other).is_some_and(|(secret, other)| secret.expose_secret() == other.expose_secret())
 }
 
-fn server_key(wanted: &Doctor) -> Finding {
+fn server_key(wanted: &DoctorArgs) -> Finding {
     let mend = || format!("Set HEADCOUNT_SERVER_KEY, here and in your application's server, to {MAKE_ONE}.");
     let Some(keys) = &wanted.credential.server_key else {
         return Finding::fail(
@@ -72,7 +72,7 @@ fn server_key(wanted: &Doctor) -> Finding {
 }
 
 /// Reads the files as `serve` does, and fetches what it would.
-async fn key_files(wanted: &Doctor) -> Option<Finding> {
+async fn key_files(wanted: &DoctorArgs) -> Option<Finding> {
     let keys = &wanted.token_keys;
     let verifier = match Verifier::new(keys.sources()) {
         Ok(verifier) => verifier,
@@ -107,7 +107,7 @@ fn unusable(error: &KeyError) -> Finding {
     Finding::fail("token keys", error.to_string(), mend)
 }
 
-fn certificate(wanted: &Doctor) -> Option<Finding> {
+fn certificate(wanted: &DoctorArgs) -> Option<Finding> {
     let (chain, key) = wanted.tls.both()?;
     Some(match Certificate::open(chain, key) {
         Ok(_) => Finding::ok("certificate", "certificate and key are a pair"),

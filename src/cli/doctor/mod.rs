@@ -21,7 +21,7 @@ use super::failure::Failure;
 use super::out::Out;
 use finding::{Finding, Findings, State};
 
-pub use arguments::Doctor;
+pub use arguments::DoctorArgs;
 
 /// Descriptors beside those of streams and database connections: files, requests under way, the listening socket.
 const DESCRIPTORS_BESIDE: u64 = 200;
@@ -35,7 +35,7 @@ struct Report<'a> {
 }
 
 /// Looks at everything it was told of. Gives whether nothing is broken.
-pub async fn run(wanted: Doctor, out: &mut Out) -> Result<bool, Failure> {
+pub async fn run(wanted: DoctorArgs, out: &mut Out) -> Result<bool, Failure> {
     let json = wanted.json;
     let mut findings = Findings { all: Vec::new(), out: (!json).then_some(&mut *out) };
     let database = wanted.database.url().ok();
@@ -87,7 +87,7 @@ fn tell(findings: &[Finding], json: bool, out: &mut Out) -> Result<bool, Failure
 }
 
 /// Each stream is a socket. The limit is that of this shell: a service started elsewhere has its own.
-fn descriptors(wanted: &Doctor) -> Finding {
+fn descriptors(wanted: &DoctorArgs) -> Finding {
     let tuning = &wanted.tuning;
     let streams = u64::try_from(tuning.limits.streams_per_replica).unwrap_or(u64::MAX);
     let wanted =

@@ -11,7 +11,7 @@ use super::finding::Finding;
 use crate::cli::client::Client;
 use crate::cli::out;
 use crate::cli::refusal::CallError;
-use crate::cli::sse::{Event, Parser};
+use crate::cli::sse::{Parser, SseEvent};
 
 /// As long as a room's stream is silent, and a little more.
 const SILENCE: Duration = Duration::from_secs(16);
@@ -87,7 +87,7 @@ impl Heard {
     }
 }
 
-fn hear(heard: &mut Heard, event: &Event, at: Duration) {
+fn hear(heard: &mut Heard, event: &SseEvent, at: Duration) {
     match (event.name.as_str(), serde_json::from_str::<Tick>(&event.data)) {
         ("tick", Ok(tick)) => heard.ticks.push((Duration::from_millis(tick.sent_ms), at)),
         ("end", _) => heard.whole = true,

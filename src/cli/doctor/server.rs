@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::arguments::Doctor;
+use super::arguments::DoctorArgs;
 use super::finding::Finding;
 use crate::store::checkup::{Checkup, Idler, Server};
 
@@ -13,7 +13,7 @@ const VERSION_MIN: i32 = 15;
 const CONNECTIONS_BESIDE: u32 = 2;
 
 /// Looks at it. Says one word when all is well.
-pub async fn look(wanted: &Doctor, checkup: &mut Checkup, replicas: usize) -> Vec<Finding> {
+pub async fn look(wanted: &DoctorArgs, checkup: &mut Checkup, replicas: usize) -> Vec<Finding> {
     let (server, settings, idlers) =
         match (checkup.server().await, checkup.settings().await, checkup.idlers().await) {
             (Ok(server), Ok(settings), Ok(idlers)) => (server, Settings(settings), idlers),
@@ -131,7 +131,7 @@ fn rules(settings: &Settings) -> Vec<Finding> {
 }
 
 /// Whether as many replicas as there are, and one more while they are replaced, get their connections.
-fn room_for(wanted: &Doctor, server: &Server, settings: &Settings, replicas: usize) -> Option<Finding> {
+fn room_for(wanted: &DoctorArgs, server: &Server, settings: &Settings, replicas: usize) -> Option<Finding> {
     let each = i64::from(wanted.tuning.database_connections + CONNECTIONS_BESIDE);
     let replicas = i64::try_from(replicas).unwrap_or(i64::MAX).max(1);
     let needed = each.saturating_mul(replicas.saturating_add(1));

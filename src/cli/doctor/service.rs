@@ -10,7 +10,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
-use super::arguments::Doctor;
+use super::arguments::DoctorArgs;
 use super::database::judge_clock;
 use super::finding::{Finding, Findings};
 use super::network;
@@ -29,7 +29,7 @@ const DESCRIPTORS_FULL: f64 = 0.8;
 
 /// Looks at it. These replicas are connected to the database that was looked at.
 pub async fn look(
-    wanted: &Doctor,
+    wanted: &DoctorArgs,
     url: &str,
     replicas: &[String],
     findings: &mut Findings<'_>,
@@ -167,7 +167,7 @@ async fn overview(client: &Client, replicas: &[String]) -> Vec<Finding> {
 }
 
 /// Where tokens must say more than we know to say, ours would be refused for that.
-fn own_token(wanted: &Doctor) -> Option<SecretString> {
+fn own_token(wanted: &DoctorArgs) -> Option<SecretString> {
     let keys = &wanted.token_keys;
     if keys.jwt_issuer.is_some() || keys.jwt_audience.is_some() {
         return None;

@@ -22,7 +22,7 @@ pub struct Look {
     /// When.
     pub at: Instant,
     /// The whole deployment.
-    pub overview: Overview,
+    pub overview: OverviewAnswer,
     /// Of the replica that answers; none where they are not served, or not here.
     pub metrics: Metrics,
     /// How far each room's log is.
@@ -31,15 +31,15 @@ pub struct Look {
 
 /// `GET /v1/admin/overview`
 #[derive(Deserialize)]
-pub struct Overview {
+pub struct OverviewAnswer {
     pub rooms: i64,
     pub members: i64,
     pub sessions: i64,
     pub fullest: Vec<Room>,
     pub seconds: Vec<Second>,
-    pub sweep: Sweep,
-    pub replicas: Vec<Replica>,
-    pub here: Here,
+    pub sweep: SweepAge,
+    pub replicas: Vec<ReplicaRow>,
+    pub here: AnsweringReplica,
 }
 
 /// A room.
@@ -59,14 +59,14 @@ pub struct Second {
 
 /// The sweep.
 #[derive(Deserialize)]
-pub struct Sweep {
+pub struct SweepAge {
     pub age_ms: u64,
     pub recovering: bool,
 }
 
 /// A replica.
 #[derive(Deserialize)]
-pub struct Replica {
+pub struct ReplicaRow {
     pub name: String,
     pub connections: i64,
     pub listening: bool,
@@ -75,7 +75,7 @@ pub struct Replica {
 
 /// The replica that answers.
 #[derive(Deserialize)]
-pub struct Here {
+pub struct AnsweringReplica {
     pub name: String,
     pub watchers: u64,
     pub stale: bool,
@@ -90,7 +90,7 @@ impl Look {
     /// Looks.
     pub async fn take(client: &Client, rooms: u8) -> Result<Self, CallError> {
         let overview = format!("/v1/admin/overview?seconds={SECONDS}&rooms={rooms}");
-        let overview: Overview = client.get(&overview).await?;
+        let overview: OverviewAnswer = client.get(&overview).await?;
         let metrics = Metrics::read(client).await;
         let at = Instant::now();
         let positions = stream::iter(&overview.fullest).map(|room| position(client, &room.room));

@@ -14,7 +14,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::arguments::Target;
+use super::arguments::ServiceArgs;
 use super::client::Client;
 use super::failure::Failure;
 use super::format::clock;
@@ -27,7 +27,7 @@ use screen::Screen;
 
 /// `headcount top`
 #[derive(Args, Debug)]
-pub struct Top {
+pub struct TopArgs {
     /// Between two looks [500ms to 1h]
     #[arg(long, default_value = "2s", value_parser = duration)]
     pub interval: Duration,
@@ -39,14 +39,14 @@ pub struct Top {
     pub rooms: u8,
     /// Which service
     #[command(flatten)]
-    pub target: Target,
+    pub target: ServiceArgs,
 }
 
 /// Between looks.
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
 
 /// Shows it, once or until it is told to stop.
-pub async fn run(wanted: Top, out: &mut Out) -> Result<(), Failure> {
+pub async fn run(wanted: TopArgs, out: &mut Out) -> Result<(), Failure> {
     if !INTERVALS.contains(&wanted.interval) {
         return Err(Failure::Usage("--interval is 500ms to 1h".into()));
     }
@@ -68,7 +68,7 @@ pub async fn run(wanted: Top, out: &mut Out) -> Result<(), Failure> {
 }
 
 /// Only ever returns a failure. A service that is away is waited for: its restart is what somebody may want to see.
-async fn show(client: &Client, wanted: &Top, first: Look, screen: &Screen) -> Result<(), Failure> {
+async fn show(client: &Client, wanted: &TopArgs, first: Look, screen: &Screen) -> Result<(), Failure> {
     let mut resized = signal(SignalKind::window_change()).expect("a signal handler can be installed");
     let (mut now, mut before) = (first, None);
     let mut lines = view::lines(client.base(), &now, None);

@@ -14,7 +14,7 @@ const NAMED_MAX: usize = 20;
 
 /// Any frame of a room.
 #[derive(Deserialize)]
-struct Frame {
+struct RoomFrame {
     room: String,
     count: usize,
     #[serde(default)]
@@ -44,7 +44,7 @@ impl Lines {
 
     /// The lines of a frame.
     pub fn of(&mut self, event: &str, data: &str) -> Result<Vec<String>, serde_json::Error> {
-        let frame: Frame = serde_json::from_str(data)?;
+        let frame: RoomFrame = serde_json::from_str(data)?;
         let mut begin = clock(OffsetDateTime::now_utc());
         if self.many {
             begin = format!("{begin} {}", frame.room);
@@ -57,7 +57,7 @@ impl Lines {
         Ok(lines.into_iter().map(|line| format!("{begin} {line}")).collect())
     }
 
-    fn whole(&mut self, frame: Frame) -> String {
+    fn whole(&mut self, frame: RoomFrame) -> String {
         let named: Vec<String> = frame.members.iter().take(NAMED_MAX).map(called).collect();
         let more = frame.count.saturating_sub(named.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -75,7 +75,7 @@ impl Lines {
         line
     }
 
-    fn changes(&mut self, frame: Frame) -> Vec<String> {
+    fn changes(&mut self, frame: RoomFrame) -> Vec<String> {
         let roster = self.rooms.entry(frame.room).or_default();
         let mut lines = Vec::new();
         for member in frame.joined {

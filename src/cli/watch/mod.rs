@@ -16,19 +16,19 @@ use serde_json::value::RawValue;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
-use super::arguments::{Target, room};
+use super::arguments::{ServiceArgs, room};
 use super::client::Client;
 use super::failure::Failure;
 use super::out::{self, Out};
 use super::refusal::CallError;
 use super::sse;
-use super::sse::{Event, Parser};
+use super::sse::{Parser, SseEvent};
 use crate::domain::id::RoomId;
 use lines::Lines;
 
 /// `headcount watch`
 #[derive(Args, Debug)]
-pub struct Watch {
+pub struct WatchArgs {
     /// The rooms, at most 32
     #[arg(required = true, num_args = 1..=32, value_parser = room, value_name = "ROOM")]
     pub rooms: Vec<RoomId>,
@@ -40,7 +40,7 @@ pub struct Watch {
     pub json: bool,
     /// Which service
     #[command(flatten)]
-    pub target: Target,
+    pub target: ServiceArgs,
 }
 
 /// How much to print.
@@ -102,7 +102,7 @@ struct Follower<'a> {
 }
 
 /// Prints changes until a signal comes or nobody reads any more.
-pub async fn run(wanted: Watch, out: &mut Out) -> Result<(), Failure> {
+pub async fn run(wanted: WatchArgs, out: &mut Out) -> Result<(), Failure> {
     let client = Client::new(&wanted.target)?;
     let mut rooms: Vec<String> = wanted.rooms.iter().map(ToString::to_string).collect();
     rooms.sort_unstable();
@@ -202,7 +202,7 @@ impl Follower<'_> {
         }
     }
 
-    fn hear(&mut self, event: &Event) -> Result<Option<End>, Failure> {
+    fn hear(&mut self, event: &SseEvent) -> Result<Option<End>, Failure> {
         if let Some(retry) = event.retry_ms {
             self.pause = Duration::from_millis(retry).clamp(Duration::from_millis(50), PAUSE_MAX);
         }

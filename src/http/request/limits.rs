@@ -47,7 +47,7 @@ impl<K: Clone + Hash + Eq> Rate<K> {
 const BURST: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
 
 #[derive(Default)]
-struct Open {
+struct OpenStreams {
     all: usize,
     users: HashMap<UserId, usize>,
     addresses: HashMap<IpAddr, usize>,
@@ -61,7 +61,7 @@ pub struct Limits {
     heartbeats: Rate<UserId>,
     session_heartbeats: Rate<(UserId, SessionId)>,
     requests: Rate<IpAddr>,
-    open: Arc<Mutex<Open>>,
+    open: Arc<Mutex<OpenStreams>>,
 }
 
 impl Limits {
@@ -110,8 +110,8 @@ impl Limits {
         }
     }
 
-    /// A place for one more stream.
-    pub fn stream(&self, request: &HttpRequest, user: Option<&UserId>) -> Result<Place, Problem> {
+    /// A permit for one more stream.
+    pub fn stream(&self, request: &HttpRequest, user: Option<&UserId>) -> Result<StreamPermit, Problem> {
         let address = self.address(request);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let most = self.settings.streams_per_replica;
@@ -134,7 +134,7 @@ impl Limits {
         if let Some(address) = address {
             *open.addresses.entry(address).or_default() += 1;
         }
-        Ok(Place { open: self.open.clone(), user: user.cloned(), address })
+        Ok(StreamPermit { open: self.open.clone(), user: user.cloned(), address })
     }
 
     /// Forgets keys that are back at their full allowance.
@@ -162,14 +162,14 @@ impl Limits {
     }
 }
 
-/// An open stream's place; given back when dropped.
-pub struct Place {
-    open: Arc<Mutex<Open>>,
+/// An open stream's permit; given back when dropped.
+pub struct StreamPermit {
+    open: Arc<Mutex<OpenStreams>>,
     user: Option<UserId>,
     address: Option<IpAddr>,
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.all -= 1;

@@ -23,27 +23,27 @@ const SEND_BUFFER: usize = 32 * 1024;
 /// Data that a peer has not acknowledged, or has no room for, after this long means that it is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-type Open = Arc<Mutex<HashMap<IpAddr, usize>>>;
+type OpenConnections = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 /// The open connections of a replica. Cheap to clone.
 #[derive(Clone)]
 pub struct Connections {
     most: usize,
     proxies: Vec<IpNet>,
-    open: Open,
+    open: OpenConnections,
 }
 
 impl Connections {
     /// From the settings.
     pub fn new(settings: &LimitSettings) -> Self {
         let most = settings.connections_per_address;
-        Self { most, proxies: settings.trusted_proxies.clone(), open: Open::default() }
+        Self { most, proxies: settings.trusted_proxies.clone(), open: OpenConnections::default() }
     }
 
     /// For every plain connection: sets its options. None if it is gone already or its address has too many.
     pub(super) fn take(&self, tcp: TcpStream) -> Option<Connection> {
-        let place = self.accept(&tcp)?;
-        Some(Connection { tcp, _place: place })
+        let permit = self.accept(&tcp)?;
+        Some(Connection { tcp, _permit: permit })
     }
 
     /// The same for one that speaks TLS, which actix holds: it is closed if its address has too many.
@@ -51,20 +51,20 @@ impl Connections {
         let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
         let tcp = stream.get_ref().0;
         match self.accept(tcp) {
-            Some(place) => drop(extensions.insert(place)), // for as long as the connection lasts
+            Some(permit) => drop(extensions.insert(permit)), // for as long as the connection lasts
             None => drop(SockRef::from(tcp).shutdown(std::net::Shutdown::Both)),
         }
     }
 
-    fn accept(&self, tcp: &TcpStream) -> Option<Place> {
+    fn accept(&self, tcp: &TcpStream) -> Option<ConnectionPermit> {
         set_options(tcp);
-        self.place(tcp.peer_addr().ok()?.ip())
+        self.permit(tcp.peer_addr().ok()?.ip())
     }
 
-    fn place(&self, address: IpAddr) -> Option<Place> {
+    fn permit(&self, address: IpAddr) -> Option<ConnectionPermit> {
         let counted = self.most > 0 && !self.proxies.iter().any(|net| net.contains(&address));
         if !counted {
-            return Some(Place(None));
+            return Some(ConnectionPermit(None));
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
@@ -72,20 +72,20 @@ impl Connections {
             return None;
         }
         *count += 1;
-        Some(Place(Some((self.open.clone(), address))))
+        Some(ConnectionPermit(Some((self.open.clone(), address))))
     }
 }
 
-/// A plain connection, and its place.
+/// A plain connection, and its permit.
 pub(super) struct Connection {
     pub(super) tcp: TcpStream,
-    _place: Place,
+    _permit: ConnectionPermit,
 }
 
-/// A connection's place; given back when dropped. None for one that is not counted.
-struct Place(Option<(Open, IpAddr)>);
+/// A connection's permit; given back when dropped. None for one that is not counted.
+struct ConnectionPermit(Option<(OpenConnections, IpAddr)>);
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let Some((open, address)) = self.0.take() else { return };
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);

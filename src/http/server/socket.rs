@@ -42,11 +42,11 @@ const PIECES_MAX: usize = 3 * FRAMES_MAX;
 /// With so many bytes waiting no frame is added. As many again as the kernel takes.
 const BYTES_MAX: usize = 32 * 1024;
 
-type Shared = RefCell<Option<Connection>>;
+type SharedConnection = RefCell<Option<Connection>>;
 
 /// What actix reads requests from and writes answers to. Once the connection was taken, it is at its end and what is
 /// written goes nowhere.
-pub struct Socket(Rc<Shared>);
+pub struct Socket(Rc<SharedConnection>);
 
 impl Socket {
     /// None for a connection that was refused: actix finds it closed.
@@ -92,7 +92,7 @@ pub async fn carry<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> std::result::Result<ServiceResponse<EitherBody<B>>, Error> {
-    let shared = request.conn_data::<Weak<Shared>>().cloned();
+    let shared = request.conn_data::<Weak<SharedConnection>>().cloned();
     let response = next.call(request).await?;
     let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM);
     let taken = shared.filter(|_| is_stream).and_then(|shared| shared.upgrade()?.take());

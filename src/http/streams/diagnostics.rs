@@ -1,7 +1,7 @@
 //! `GET /v1/diagnostics/stream`: an event stream with a known timetable, so that a client can tell what stands between
 //! it and the service. What arrives at once though it was sent over a second was buffered; what ends without `end` was cut.
 //!
-//! Bounded: a stream takes a place among the others, and lasts [`SILENCE_MAX`] and a little at most.
+//! Bounded: a stream takes a permit among the others, and lasts [`SILENCE_MAX`] and a little at most.
 
 use std::time::Duration;
 
@@ -85,12 +85,12 @@ pub async fn diagnostics_stream(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let place = service.limits.stream(&request, caller.subject())?;
+    let permit = service.limits.stream(&request, caller.subject())?;
     let began = Instant::now();
-    let body = unfold((0, place), move |(n, place)| async move {
+    let body = unfold((0, permit), move |(n, permit)| async move {
         let due = due(n, silence)?;
         sleep_until(began + due).await;
-        Some((Ok::<_, actix_web::Error>(frame(n, began)), (n + 1, place)))
+        Some((Ok::<_, actix_web::Error>(frame(n, began)), (n + 1, permit)))
     });
     Ok(stream::head().streaming(body))
 }

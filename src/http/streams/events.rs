@@ -57,9 +57,10 @@ pub struct WatchManyQuery {
 
 /// A frame of an event stream: the `data:` of the event that has its name.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Frame)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "documents what streams carry; frames are encoded one by one")]
-pub enum Frame<'a> {
+pub enum StreamFrame<'a> {
     /// `event: snapshot`
     Snapshot(SnapshotFrame<'a>),
     /// `event: diff`
@@ -90,7 +91,7 @@ problems!(WatchProblems: InvalidQuery InvalidRoom TokenInUrl MissingToken Invali
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby"), WatchQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "Resume after this `id`.", example = "1f0c2a910.42")),
     responses(
-        (status = 200, description = "The stream.", content_type = "text/event-stream", body = Frame),
+        (status = 200, description = "The stream.", content_type = "text/event-stream", body = StreamFrame),
         WatchProblems
     ),
     security(("token" = []), ("server_key" = []), ("ticket" = []))
@@ -118,7 +119,7 @@ pub async fn room_events(
     params(WatchManyQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "Resume after this `id`.", example = "1f0c2a910.42,1f0c2a910.7")),
     responses(
-        (status = 200, description = "The stream.", content_type = "text/event-stream", body = Frame),
+        (status = 200, description = "The stream.", content_type = "text/event-stream", body = StreamFrame),
         WatchProblems
     ),
     security(("token" = []), ("server_key" = []), ("ticket" = []))
@@ -157,14 +158,14 @@ async fn open(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let place = service.limits.stream(request, caller.subject())?;
+    let permit = service.limits.stream(request, caller.subject())?;
     let header = request.headers().get("last-event-id").and_then(|h| h.to_str().ok()).map(str::to_owned);
     let last = last_cursors(header.or(last_event_id), rooms.len());
     let watches = rooms.into_iter().zip(last).map(|(room, last)| fan.watch(room, mode, last));
     let watched = try_join_all(watches).await?;
     let expires = caller.claims().map(|claims| SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp));
     let ends = Ends { max_age: max_age(service.max_stream_age), expires };
-    Ok(head().body(EventStream::new(fan.clone(), watched, ends, place)))
+    Ok(head().body(EventStream::new(fan.clone(), watched, ends, permit)))
 }
 
 /// One per room. What is not a cursor of this stream is one of another history: a browser would never come back

@@ -14,7 +14,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 
-use crate::http::request::limits::Place;
+use crate::http::request::limits::StreamPermit;
 use crate::hub::frame::{ByeReason, Wire, bye, sync};
 use crate::hub::{Fan, Next, ROUND, Turn, Watch};
 use crate::measure::meters;
@@ -71,19 +71,19 @@ pub struct EventStream {
     next_sync: u64,
     ends: Ends,
     ended: bool,
-    _place: Place,
+    _permit: StreamPermit,
 }
 
 impl EventStream {
     /// A stream of these rooms. It begins with `retry:`, then what each room must be told first; when that is
     /// nothing, or of several rooms, with a `sync`, so that the watcher knows it is up to date; and when the database
     /// is away, so that it knows that it may not be.
-    pub fn new(fan: Rc<Fan>, watched: Vec<(Watch, Option<Wire>)>, ends: Ends, place: Place) -> Self {
+    pub fn new(fan: Rc<Fan>, watched: Vec<(Watch, Option<Wire>)>, ends: Ends, permit: StreamPermit) -> Self {
         let turn = fan.join_round();
         let next_sync = fan.tick() + ROUND;
         let (watches, firsts): (Vec<_>, Vec<_>) = watched.into_iter().unzip();
         let ready = VecDeque::from([retry_line()]);
-        let mut stream = Self { fan, turn, watches, ready, next_sync, ends, ended: false, _place: place };
+        let mut stream = Self { fan, turn, watches, ready, next_sync, ends, ended: false, _permit: permit };
         let firsts: Vec<Wire> = firsts.into_iter().flatten().collect();
         match (stream.watches.len(), firsts.as_slice()) {
             (1, [first]) => {

@@ -17,7 +17,7 @@ use super::stream::{Ends, bye_of, head, max_age, retry_line};
 use crate::domain::id::UserId;
 use crate::http::api::presence::{UserPresence, seen_by};
 use crate::http::request::caller::Caller;
-use crate::http::request::limits::Place;
+use crate::http::request::limits::StreamPermit;
 use crate::http::request::problem::{Code, Problem};
 use crate::http::request::responses::problems;
 use crate::http::service::Service;
@@ -110,11 +110,11 @@ pub async fn users_events(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let place = service.limits.stream(&request, caller.subject())?;
+    let permit = service.limits.stream(&request, caller.subject())?;
     let following = service.hub.follow(ids.clone()).await?;
     let expires = caller.claims().map(|claims| SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp));
     let ends = Ends { max_age: max_age(service.max_stream_age), expires };
-    let list = Watchlist::new(service, caller, ids, following, ends, place);
+    let list = Watchlist::new(service, caller, ids, following, ends, permit);
     Ok(head().streaming(unfold(list, |mut list| async move {
         let bytes = list.next().await?;
         meters().frames_sent.increment(1);
@@ -134,7 +134,7 @@ struct Watchlist {
     sync_at: Instant,
     ends: Ends,
     ended: bool,
-    _place: Place,
+    _permit: StreamPermit,
 }
 
 impl Watchlist {
@@ -144,7 +144,7 @@ impl Watchlist {
         ids: Vec<UserId>,
         mut following: Following,
         ends: Ends,
-        place: Place,
+        permit: StreamPermit,
     ) -> Self {
         // They have all been looked up: the first news are of all of them, in their order.
         let first = following.news();
@@ -155,7 +155,7 @@ impl Watchlist {
         let sync_at = Instant::now() + SYNC_EVERY;
         meters().watchlists.increment(1.0);
         meters().streams.increment(1);
-        Self { service, caller, ids, following, sent, ready, sync_at, ends, ended: false, _place: place }
+        Self { service, caller, ids, following, sent, ready, sync_at, ends, ended: false, _permit: permit }
     }
 
     async fn next(&mut self) -> Option<Bytes> {
