@@ -3,13 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Longer than this, a file is about two things.
 const LINES_MAX: usize = 400;
 
-/// Each layer and what it may name of this crate. What is not listed is forbidden.
+/// Each folder and file of `src`, and which others it may name. What is not listed is forbidden.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("measure", &[]),
@@ -18,10 +19,26 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("webhooks", &["domain", "measure"]),
     ("commands", &["domain", "measure", "store", "webhooks"]),
     ("hub", &["domain", "measure", "store"]),
-    // Verbs are clients: of the service they know what it tells, and of `http` its document and certificates.
-    ("cli", &["domain", "auth", "store", "http", "settings"]),
+    // It converts settings into the types of the layers that use them.
+    ("settings", &["domain", "auth", "store", "commands", "webhooks"]),
+    ("logs", &["measure", "auth", "settings"]),
+    ("systemd", &["hub"]),
     ("tasks", &["domain", "measure", "store", "commands", "hub", "webhooks"]),
     ("http", &["domain", "measure", "auth", "store", "commands", "hub", "settings", "webhooks"]),
+    // Verbs are clients: of the service they know what it tells, and of `http` its document and certificates.
+    ("cli", &["domain", "auth", "store", "http", "settings"]),
+    ("app", &["auth", "store", "commands", "hub", "http", "settings", "systemd", "tasks", "webhooks"]),
+];
+
+/// The wings of `http`, and which others they may name: none names `routes`, which composes the handlers.
+const WINGS: &[(&str, &[&str])] = &[
+    ("service", &["request"]), // its limits
+    ("request", &["service"]),
+    ("api", &["service", "request"]),
+    ("streams", &["service", "request", "api"]),
+    ("server", &["service", "request", "streams"]),
+    ("pages", &["service", "request"]),
+    ("routes", &["api", "streams", "request", "pages"]),
 ];
 
 /// Names that a layer must not use, and why.
@@ -61,18 +78,86 @@ fn code(path: &Path) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
+/// All modules of `src` but the crate roots: path, such as `http::api::join`, and code.
+fn modules() -> BTreeMap<String, String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let module = |path: PathBuf| {
+        let name = path.strip_prefix(&src).unwrap().with_extension("").to_string_lossy().replace('/', "::");
+        (name.strip_suffix("::mod").unwrap_or(&name).to_owned(), code(&path))
+    };
+    let roots = ["lib", "main"];
+    rust_files("src").into_iter().map(module).filter(|(name, _)| !roots.contains(&name.as_str())).collect()
+}
+
+/// Expands a `use` tree: `a::{b, c::d}` becomes `a::b` and `a::c::d`.
+fn expand_use(stem: &str, tree: &str, found: &mut Vec<String>) {
+    let Some((head, list)) = tree.split_once('{') else {
+        return found.push(format!("{stem}{}", tree.trim()));
+    };
+    let (stem, mut depth) = (format!("{stem}{}", head.trim()), 0);
+    let list = list.trim_end().strip_suffix('}').unwrap();
+    let branches = list.split(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        c == ',' && depth == 0
+    });
+    branches.filter(|branch| !branch.trim().is_empty()).for_each(|b| expand_use(&stem, b, found));
+}
+
+/// The modules that a module depends on: by `use`, or by a full path in its code.
+fn imports(modules: &BTreeMap<String, String>, module: &str) -> BTreeSet<String> {
+    let (code, mut paths) = (format!("\n{}", modules[module]), Vec::new());
+    for tree in code.replace("\npub use ", "\nuse ").split(';').filter_map(|s| s.split_once("\nuse ")) {
+        expand_use("", tree.1, &mut paths);
+    }
+    for root in ["crate::", "super::"] {
+        let path = |(at, _)| code[at..].split(|c: char| !c.is_alphanumeric() && !"_:".contains(c)).next();
+        paths.extend(code.match_indices(root).filter_map(path).map(str::to_owned));
+    }
+    paths.iter().filter_map(|path| resolve(modules, module, path)).filter(|other| other != module).collect()
+}
+
+/// The module of ours that a path leads to; none for a path of another crate.
+fn resolve(modules: &BTreeMap<String, String>, module: &str, path: &str) -> Option<String> {
+    let mut at: Vec<&str> = module.split("::").collect();
+    for name in path.split("::") {
+        match name {
+            "crate" => at.clear(),
+            "self" => {}
+            "super" => drop(at.pop()),
+            name => at.push(name),
+        }
+    }
+    (1..=at.len()).rev().map(|length| at[..length].join("::")).find(|path| modules.contains_key(path))
+}
+
+fn segment(module: &str, depth: usize) -> Option<&str> {
+    module.split("::").nth(depth)
+}
+
+/// Whether `module` may name `other`. The table is about the segment at `depth` of their paths.
+fn may_import(table: &[(&str, &[&str])], depth: usize, module: &str, other: &str) -> bool {
+    let (Some(from), Some(to)) = (segment(module, depth), segment(other, depth)) else { return true };
+    from == to || table.iter().any(|(name, may)| *name == from && may.contains(&to))
+}
+
+#[test]
+fn everything_in_src_is_in_the_table() {
+    let modules = modules();
+    for (depth, inside, table) in [(0, "", MAY_NAME), (1, "http::", WINGS)] {
+        let there = modules.keys().filter(|module| module.starts_with(inside));
+        let there: BTreeSet<&str> = there.filter_map(|module| segment(module, depth)).collect();
+        assert_eq!(there, table.iter().map(|(name, _)| *name).collect(), "what is there, and the table");
+    }
+}
+
 #[test]
 fn layers_know_only_what_is_below_them() {
-    for (layer, allowed) in MAY_NAME {
-        for path in rust_files(&format!("src/{layer}")) {
-            let code = code(&path);
-            for named in code
-                .match_indices("crate::")
-                .filter_map(|(at, _)| code[at + 7..].split([':', ';', '{', ')', ' ']).next())
-            {
-                let known = named == *layer || allowed.contains(&named);
-                assert!(known, "{}: {layer} names {named}", path.display());
-            }
+    let modules = modules();
+    for module in modules.keys() {
+        for other in imports(&modules, module) {
+            assert!(may_import(MAY_NAME, 0, module, &other), "{module} names {other}");
+            let both = module.starts_with("http::") && other.starts_with("http::");
+            assert!(!both || may_import(WINGS, 1, module, &other), "{module} names {other}");
         }
     }
 }
