@@ -1,4 +1,4 @@
-//! Arguments that several verbs take: which service and who is asking, a room, a user, a moment.
+//! Arguments that several verbs share: service and credential, and parsers of rooms, users and moments.
 
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};

@@ -20,7 +20,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Of an error that says enough.
+    /// From an error whose text is sufficient.
     pub(super) fn failed(error: impl std::fmt::Display) -> Self {
         Self::Failed(error.to_string())
     }

@@ -1,4 +1,4 @@
-//! How moments and statuses are written: for people, and as they cross the wire.
+//! Formats moments and statuses, for people and for the wire.
 
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};

@@ -1,4 +1,4 @@
-//! The grammar of the command line: what can be said, and which of it each verb takes.
+//! The grammar of the command line: subcommands and their help.
 
 use clap::builder::Resettable;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -57,7 +57,7 @@ pub enum Invocation {
 const EXITS: &str =
     "Exit code: 0 done, 1 failed (standard error says why and what to do), 2 not a valid command line.";
 
-/// Everything but being a replica: mostly asks a running service.
+/// Subcommands other than `dev` and `serve`. Most are HTTP clients of a running service.
 #[derive(Subcommand, Debug)]
 pub enum Verb {
     /// Bring the database's schema up to date, and stop

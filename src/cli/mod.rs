@@ -1,4 +1,4 @@
-//! The command line: its [`grammar`], and the verbs, a file each with what it takes. `dev` and `serve` are in `main`.
+//! The command line: its [`grammar`], and one file per verb, with the verb's arguments. `dev` and `serve` run in `main`.
 //!
 //! Most verbs are clients: what they know comes through HTTP, as anybody's does, so they work from any machine. Only `doctor`
 //! looks at the database and the keys, as `serve` would. Nothing here waits for ever: a call takes at most

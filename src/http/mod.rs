@@ -1,8 +1,9 @@
-//! The HTTP API: routes, who may do what, error codes, the event stream. No SQL here, and no rule about presence.
+//! The HTTP API. No SQL here, and no rule about presence.
 //!
-//! Five wings, and on top of them [`routes`], which composes the handlers, and [`service`], what handlers work with. `api`
-//! has a file for each call, `streams` those that go on; `request` reads a request and refuses it, `server` carries it, and
-//! `pages` shows the document, the demo and the operators' page.
+//! [`routes`] registers the handlers, and [`service`] is the state that they share. Below are five wings: `api` has a file
+//! per call; `streams` has the event streams; [`request`] parses and refuses requests (caller, body, limits, problems);
+//! [`server`] accepts connections and wraps every request (TLS, sockets, logs, headers); `pages` has the OpenAPI document,
+//! the demo, the operators' page and the browser library. No wing names `routes`.
 
 mod api;
 mod pages;

@@ -1,4 +1,4 @@
-//! Which handlers are served where: to clients, to operators, and in the document.
+//! Registers the handlers: for clients, for operators, and for the OpenAPI document.
 
 use std::sync::LazyLock;
 
@@ -65,7 +65,7 @@ pub fn for_operators(config: &mut web::ServiceConfig) {
     config.default_service(web::to(nothing_here));
 }
 
-/// What clients are served beside the API, and where there is nothing.
+/// Pages for clients, and the handler for addresses that do not exist.
 pub fn pages(config: &mut web::ServiceConfig) {
     docs::configure(config, document());
     script::configure(config);
@@ -73,7 +73,7 @@ pub fn pages(config: &mut web::ServiceConfig) {
     config.default_service(web::to(nothing_here));
 }
 
-/// The same with what only `headcount dev` serves.
+/// The same, with the demo page and tokens of `headcount dev`.
 pub fn pages_of_dev(config: &mut web::ServiceConfig) {
     pages(config);
     demo::configure(config);

@@ -1,4 +1,4 @@
-//! What handlers work with: the parts of a replica, as `app` composed them.
+//! The state that all handlers share: the parts of a replica.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What `doctor` takes: what `serve` takes, and a service to look at.
+//! Arguments of `doctor`: those of `serve`, and the address of a running service.
 
 use clap::Args;
 

@@ -55,12 +55,12 @@ impl Finding {
         Self { check, state: State::Fail, says: says.into(), mend: Some(mend.into()) }
     }
 
-    /// A call that failed: it says itself what is wrong, and what mends it.
+    /// From a failed HTTP call, which has a text and a remedy of its own.
     pub fn of_call(check: &'static str, error: &CallError) -> Self {
         Self::fail(check, error.says(), error.mend())
     }
 
-    /// A question to the database that should have worked.
+    /// From a failed query that should have worked.
     pub fn of_query(check: &'static str, error: &sqlx::Error) -> Self {
         Self::fail(
             check,

@@ -1,4 +1,4 @@
-//! The calls, a file each.
+//! One file per call.
 
 pub mod admin;
 pub mod health;

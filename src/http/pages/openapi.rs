@@ -1,4 +1,4 @@
-//! The OpenAPI document, written from the handlers, and what their descriptions cannot say.
+//! The OpenAPI document: generated from the handlers, then completed by hand where utoipa cannot express it.
 
 use serde::Serialize;
 use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn, PathItem, PathsBuilder};

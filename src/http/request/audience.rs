@@ -1,4 +1,4 @@
-//! Who is at the other end of a listener.
+//! Whether a listener serves operators.
 
 use super::problem::{Code, Problem};
 

@@ -53,7 +53,7 @@ struct OpenStreams {
     addresses: HashMap<IpAddr, usize>,
 }
 
-/// All limits of a replica. Where they ask for a user, that is the one whose token it is; none for the server key.
+/// All limits of a replica. `user` is the subject of the caller's token; none for the server key.
 pub struct Limits {
     settings: LimitSettings,
     writes: Rate<UserId>,

@@ -1,4 +1,4 @@
-//! What a request says: who is calling, how much they may ask for, what the body holds, and how it is refused.
+//! Parses and refuses requests: caller, body, limits, problems.
 
 pub mod audience;
 pub mod body;

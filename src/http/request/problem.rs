@@ -261,7 +261,7 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// A room that no replica can read now.
+/// The room cannot be read now.
 impl From<Unreadable> for Problem {
     fn from(_: Unreadable) -> Self {
         Failure::Unavailable.into()

@@ -1,4 +1,4 @@
-//! How a call documents the ways in which it refuses.
+//! Documents the error responses of a call.
 
 use std::collections::BTreeMap;
 

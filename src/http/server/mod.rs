@@ -53,7 +53,7 @@ const DISCONNECT_MAX: Duration = Duration::from_secs(1);
 pub struct Front {
     /// The documented calls.
     pub api: fn(&mut ServiceConfig<'_>),
-    /// What is served beside them, and where there is nothing.
+    /// Pages, and the handler for addresses that do not exist.
     pub pages: fn(&mut web::ServiceConfig),
     /// None: plain HTTP.
     pub certificate: Option<Arc<Certificate>>,

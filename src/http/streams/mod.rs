@@ -1,4 +1,4 @@
-//! Event streams: those of rooms, of users, and one for diagnosing; and the tickets that open them.
+//! Event streams: of rooms, of users, and one for diagnostics; and the tickets that authorize them.
 
 pub mod diagnostics;
 pub mod events;
