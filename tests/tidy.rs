@@ -162,6 +162,30 @@ fn layers_know_only_what_is_below_them() {
     }
 }
 
+/// No import cycles. Imports of an ancestor's `mod.rs` are exempt: it holds the types that its files share. If two files need
+/// each other, the shared item belongs in one of them, or in a third.
+#[test]
+fn modules_import_each_other_in_one_direction() {
+    let modules = modules();
+    let above = |module: &str, other: &str| module.starts_with(&format!("{other}::"));
+    let edges = |module: &String| {
+        let others = imports(&modules, module).into_iter().filter(|other| !above(module, other));
+        (module.clone(), others.collect::<BTreeSet<_>>())
+    };
+    let mut left: BTreeMap<String, BTreeSet<String>> = modules.keys().map(edges).collect();
+    // What imports nothing that is left, or is imported by nothing that is left, is in no cycle.
+    loop {
+        let count = left.len();
+        let imported: BTreeSet<String> = left.values().flatten().cloned().collect();
+        let there: BTreeSet<String> = left.keys().cloned().collect();
+        left.retain(|module, others| imported.contains(module) && !others.is_disjoint(&there));
+        if left.len() == count {
+            break;
+        }
+    }
+    assert!(left.is_empty(), "an import cycle, or between two: {:?}", left.keys());
+}
+
 #[test]
 fn layers_do_not_use_what_is_not_theirs() {
     for (layer, words, why) in MUST_NOT_SAY {
