@@ -209,6 +209,14 @@ fn files_are_about_one_thing_and_say_which() {
 }
 
 #[test]
+fn a_module_with_parts_is_a_folder_with_mod_rs() {
+    for path in rust_files("src") {
+        let parts = path.with_extension("");
+        assert!(!parts.is_dir(), "{}: has a folder, so it must be mod.rs in it", path.display());
+    }
+}
+
+#[test]
 fn no_file_is_a_drawer() {
     for path in ["src", "tests"].into_iter().flat_map(rust_files) {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
