@@ -19,6 +19,7 @@ pub mod overview;
 pub mod room_settings;
 pub mod rooms;
 pub mod rosters;
+pub mod rules;
 pub mod schema;
 pub mod upkeep;
 pub mod users;
@@ -33,7 +34,7 @@ use sqlx::{AssertSqlSafe, Executor, FromRow, Postgres, pool::PoolConnection};
 use tokio::runtime::Handle;
 
 pub use error::StoreError;
-pub use schema::{grant, is_away, is_forbidden, migrate};
+pub use schema::{grant, is_away, is_forbidden, migrate, migrate_to};
 
 use crate::measure::{meters, number};
 

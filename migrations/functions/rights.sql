@@ -1,12 +1,16 @@
--- What 0006 granted, and what has come since. A later migration replaces these two functions whole, and repeats the last
--- block: who was granted something before goes on with what there is now.
+-- Who may do what with this schema, besides its owner. Nobody may anything unless they are granted it; then they may
+-- read tables and views, and change things only through the functions that hold the rules.
+--
+-- Those functions run as their owner (security definer), and look names up nowhere but in pg_catalog, so that nobody
+-- can slip them an object of their own. Whoever is granted one may say anything by it, about any user: roles of
+-- services and of applications, not of users.
 
 create or replace function headcount.grant_to_service(p_role text) returns void language plpgsql as $$
 begin
     execute format('grant usage on schema headcount to %I', p_role);
     execute format(
         'grant select on headcount.users, headcount.presence, headcount.memberships, headcount.rooms, headcount.events, '
-        'headcount.sweep_state, headcount.migrations, headcount.rosters, headcount.sightings, headcount.unseen, '
+        'headcount.sweep_state, headcount.migrations, headcount.rules, headcount.rosters, headcount.sightings, headcount.unseen, '
         'headcount.webhooks, headcount.webhook_deliveries, headcount.webhook_rooms, headcount.webhook_batches, '
         'headcount.room_settings to %I',
         p_role
@@ -25,8 +29,10 @@ begin
     );
 end
 $$;
+comment on function headcount.grant_to_service is
+    'What `headcount serve` needs, and nothing else. Repeat it after an upgrade.';
 
--- An application may change profiles by plain SQL, because nobody is passed by (0009).
+-- An application may change profiles by plain SQL, because nobody is passed by.
 create or replace function headcount.grant_to_application(p_role text) returns void language plpgsql as $$
 begin
     execute format('grant usage on schema headcount to %I', p_role);
@@ -48,23 +54,8 @@ begin
     );
 end
 $$;
+comment on function headcount.grant_to_application is
+    'What an application needs that calls the functions in its own transactions and joins the views.';
 
-do $$
-declare
-    v_role record;
-begin
-    for v_role in
-        select distinct r.rolname, p.proname
-        from pg_proc p
-        cross join lateral aclexplode(p.proacl) a
-        join pg_roles r on r.oid = a.grantee
-        where p.pronamespace = 'headcount'::regnamespace and p.proname in ('apply', 'join') and a.grantee <> p.proowner
-    loop
-        if v_role.proname = 'apply' then
-            perform headcount.grant_to_service(v_role.rolname);
-        else
-            perform headcount.grant_to_application(v_role.rolname);
-        end if;
-    end loop;
-end
-$$;
+-- Postgres lets everybody call a new function.
+revoke execute on all functions in schema headcount from public;

@@ -1,94 +1,8 @@
--- What keeps presence true: heartbeats renew leases, the sweep removes what ran out, the trim bounds the log.
--- The only clock that decides is this database's.
-
--- Renews the leases of sessions that exist; never creates one. Touches presence only: no event, no
--- notification, no room lock. The arrays are parallel and sorted by session; a null user is the server key's.
--- Gives each session still alive, its user, and whether its idle flag is due for a change (see refresh_idle).
-create function headcount.heartbeat(
-    p_sessions uuid[], p_users text[], p_visible boolean[], p_active boolean[], p_seqs bigint[],
-    p_lease interval default '45 s', p_lease_hidden interval default '150 s', p_idle_after interval default '5 min'
-)
-returns table (session_id uuid, user_id text, visible boolean, idle_due boolean) language plpgsql
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_seqscan = off
-set enable_indexonlyscan = off
-set jit = off
-set plan_cache_mode = force_generic_plan
-as $$
-#variable_conflict use_column
-declare
-    v_now timestamptz := clock_timestamp();
-begin
-    -- An older seq than the newest seen changes nothing, and proves nothing either.
-    return query
-    update headcount.presence p
-    set last_seen = case when b.seq < p.seq then p.last_seen else v_now end,
-        last_active = case when b.active and not coalesce(b.seq < p.seq, false) then v_now else p.last_active end,
-        visible = case when b.seq < p.seq then p.visible else coalesce(b.visible, p.visible) end,
-        lease = case
-            when b.seq < p.seq then p.lease
-            when coalesce(b.visible, p.visible) then p_lease
-            else p_lease_hidden
-        end,
-        seq = greatest(p.seq, b.seq)
-    from unnest(p_sessions, p_users, p_visible, p_active, p_seqs) as b (session_id, user_id, visible, active, seq)
-    where p.session_id = any (array[b.session_id]) and (b.user_id is null or p.user_id = b.user_id)
-    returning p.session_id, p.user_id, p.visible, p.idle <> (p.last_active < v_now - p_idle_after);
-end
-$$;
-
--- locks: rooms of the sessions, the sessions.
-create function headcount.refresh_idle(p_sessions uuid[], p_idle_after interval default '5 min')
-returns void language plpgsql
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_seqscan = off
-set enable_indexonlyscan = off
-set jit = off
-set plan_cache_mode = force_generic_plan
-as $$
-declare
-    v_locked  headcount.room_version[] := headcount.lock_rooms(array(
-        select m.room_id from headcount.memberships m where m.session_id = any (p_sessions)
-    ));
-    v_due     uuid[] := array(
-        select p.session_id
-        from (select distinct unnest(p_sessions) as session_id order by session_id) given
-        cross join lateral (
-            select p.session_id
-            from headcount.presence p
-            where p.session_id = given.session_id
-              and p.idle <> (p.last_active < clock_timestamp() - p_idle_after)
-            for update
-        ) p
-    );
-    v_touched headcount.touched[] := headcount.remember(array(
-        select distinct (0, m.room_id, m.user_id, null)::headcount.touch
-        from headcount.memberships m
-        where m.session_id = any (v_due)
-          and exists (select from unnest(v_locked) l where l.room_id = m.room_id offset 0)
-    ));
-begin
-    update headcount.presence p set idle = not p.idle
-    where p.session_id = any (v_due)
-      -- A room joined since the locks were taken would not hear of it: the next heartbeat notices again.
-      and not exists (
-          select from headcount.memberships m
-          where m.session_id = p.session_id
-            and not exists (select from unnest(v_locked) l where l.room_id = m.room_id)
-          offset 0
-      );
-    perform headcount.log_changes(v_touched);
-    perform headcount.announce(v_locked);
-end
-$$;
-comment on function headcount.refresh_idle is
-    'Makes the idle flag of sessions agree with when they were last active, with an `updated` where that shows.';
+-- The sweep ends sessions whose lease ran out, and leaves whose grace is over.
 
 -- Notes that a sweep runs now, and what an outage or a clock that jumped means for the leases.
 -- Gives the state under its lock, with the time of the sweep before, or nothing while another sweep runs.
-create function headcount.begin_sweep(p_interval interval) returns setof headcount.sweep_state language plpgsql as $$
+create or replace function headcount.begin_sweep(p_interval interval) returns setof headcount.sweep_state language plpgsql as $$
 declare
     v_now   timestamptz := clock_timestamp();
     v_state headcount.sweep_state;
@@ -131,17 +45,19 @@ $$;
 -- needed for it, and a heartbeat that comes first wins, because the lease is read again under the lock.
 -- p_lease is the shortest lease in use: the index on last_seen is read up to now minus that.
 -- locks: sweep_state, users in key order, rooms in key order, sessions in key order; all skip what is locked.
-create function headcount.sweep(
+create or replace function headcount.sweep(
     p_interval interval default '1 s', p_lease interval default '45 s',
     p_limit integer default 1000, p_limit_recovering integer default 500
 )
 returns table (expired integer, departed integer, more boolean, recovering boolean) language plpgsql
+security definer
 set enable_hashjoin = off
 set enable_mergejoin = off
 set enable_seqscan = off
 set enable_indexonlyscan = off
 set jit = off
 set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -309,58 +225,5 @@ begin
         ),
         v_found > 0 and v_more,
         v_state.recovering;
-end
-$$;
-
--- Bounds what grows: the log and the departures older than p_retention, at most p_limit rows of each a call,
--- and rooms that are empty (of invisible ones too) and have no log left. Gives whether there was more.
---
--- A room's row holds its version. Before one is forgotten the generation rises, in an earlier call and so in
--- an earlier transaction: whoever creates the room again then takes another epoch, and no version repeats.
-create function headcount.trim(p_retention interval default '24 h', p_limit integer default 10000)
-returns boolean language plpgsql as $$
-declare
-    v_before     timestamptz := clock_timestamp() - p_retention;
-    v_generation text := (select to_hex(l.generation) from headcount.lineage l);
-    v_events     integer;
-    v_departures integer;
-    v_rooms      integer;
-    v_empty      text[];
-begin
-    delete from headcount.events e
-    where e.ctid = any (array(select o.ctid from headcount.events o where o.at < v_before limit p_limit));
-    get diagnostics v_events = row_count;
-
-    -- Not those that somebody is writing again: the trim must not wait while it holds others.
-    delete from headcount.departures d
-    where d.ctid = any (array(
-        select o.ctid from headcount.departures o where o.left_at < v_before limit p_limit for update skip locked
-    ));
-    get diagnostics v_departures = row_count;
-
-    v_empty := array(
-        select r.room_id from headcount.rooms r
-        where r.member_count = 0 and substr(r.epoch, 9) <> v_generation
-          and not exists (select from headcount.events e where e.room_id = r.room_id)
-          and not exists (select from headcount.memberships m where m.room_id = r.room_id)
-        limit p_limit
-        for update skip locked
-    );
-    -- Looked at again under the lock: somebody may have come and gone, and left a log.
-    delete from headcount.rooms r
-    where r.room_id = any (v_empty) and r.member_count = 0
-      and not exists (select from headcount.events e where e.room_id = r.room_id)
-      and not exists (select from headcount.memberships m where m.room_id = r.room_id);
-    get diagnostics v_rooms = row_count;
-
-    if v_rooms = 0 and exists (
-        select from headcount.rooms r
-        where r.member_count = 0 and substr(r.epoch, 9) = v_generation
-          and not exists (select from headcount.events e where e.room_id = r.room_id)
-          and not exists (select from headcount.memberships m where m.room_id = r.room_id)
-    ) then
-        update headcount.lineage l set generation = l.generation + 1;
-    end if;
-    return greatest(v_events, v_departures, v_rooms) = p_limit;
 end
 $$;

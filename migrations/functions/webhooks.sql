@@ -1,7 +1,7 @@
 -- Webhooks: what happens in rooms, told to receivers of the operator's by HTTP, at least once and in order in each room.
 --
 -- Where a webhook goes on. The log has a version in each room and no order over all rooms, and none can be had cheaply:
--- a sequence is no cursor (0002), and reading up to the oldest transaction that still runs (an xid8 column on events)
+-- a sequence is no cursor, and reading up to the oldest transaction that still runs (an xid8 column on events)
 -- would let one long transaction anywhere in the cluster hold back everything. So there is a cursor for each room, and
 -- what is needed is to know which rooms have one to move. They are not searched for: that would read every room again and
 -- again. They are not marked as dirty either: a mark that is there already cannot be made by a second writer, and goes away
@@ -22,135 +22,12 @@
 -- Locks, always in this order: the advisory lock of the outbox, webhook_deliveries, webhook_rooms by key, webhook_batches.
 -- No room and no user is ever locked here.
 
--- Read by every writing transaction: what changes often is in webhook_deliveries.
-create table headcount.webhooks (
-    name            text collate "C" primary key,
-    url             text        not null,
-    types           text[]      not null,
-    rooms           text[]      not null,
-    leave_delay     interval    not null default '0',
-    enabled         boolean     not null default true,
-    disabled_reason text,
-    secret_count    integer     not null default 1,
-    created_at      timestamptz not null default clock_timestamp(),
-    updated_at      timestamptz not null default clock_timestamp()
-);
-comment on column headcount.webhooks.rooms is 'Rooms, or beginnings of rooms with a * after them.';
-comment on column headcount.webhooks.disabled_reason is '`gone` when the receiver answered 410; null when an operator did it.';
-
--- Nobody is granted to read it: the functions that sign give the secrets of one webhook.
-create table headcount.webhook_secrets (
-    name    text collate "C" primary key,
-    secrets text[] not null
-);
-comment on column headcount.webhook_secrets.secrets is 'As operators gave them (whsec_...); what is sent is signed with each.';
-
-create table headcount.webhook_deliveries (
-    name             text collate "C" primary key,
-    claim            uuid,
-    replica          text,
-    leased_until     timestamptz not null default '-infinity',
-    attempts         integer     not null default 0,
-    next_attempt_at  timestamptz not null default '-infinity',
-    last_error       text,
-    last_failed_at   timestamptz,
-    last_accepted_at timestamptz,
-    accepted         bigint      not null default 0
-) with (fillfactor = 50);
-comment on column headcount.webhook_deliveries.claim is
-    'Whoever delivers; another one after leased_until. What a claim that was lost says of cursors is not believed.';
-comment on column headcount.webhook_deliveries.attempts is 'Failed ones, since the last that was accepted.';
-
-create table headcount.webhook_outbox (
-    seq     bigint generated always as identity primary key,
-    room_id text collate "C" not null,
-    epoch   text   not null,
-    before  bigint not null,
-    head    bigint not null,
-    count   integer not null
-) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
-comment on column headcount.webhook_outbox.seq is
-    'Only compared within a room, where the room''s lock makes it the order of commits.';
-comment on column headcount.webhook_outbox.count is 'The members at head.';
-
--- A room in which a webhook is behind. Of another epoch it is another row: an id names the epoch in which the event was
--- committed, also when it is sent after a failover.
-create table headcount.webhook_rooms (
-    name     text collate "C" not null,
-    room_id  text collate "C" not null,
-    epoch    text        not null,
-    seq      bigint      not null,
-    version  bigint      not null,
-    head     bigint      not null,
-    count    integer     not null,
-    returns  bigint[]    not null default '{}',
-    occupies bigint,
-    due_at   timestamptz not null,
-    since    timestamptz not null,
-    primary key (name, room_id, epoch)
-) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
-comment on column headcount.webhook_rooms.version is 'The last one that was put into a batch, or needed not be told.';
-comment on column headcount.webhook_rooms.count is 'The members at that version.';
-comment on column headcount.webhook_rooms.returns is
-    'Joins after it that are not told, because the leave before was not: the user came back within the delay.';
-comment on column headcount.webhook_rooms.occupies is 'The join after it that is not told to occupy the room, likewise.';
-comment on column headcount.webhook_rooms.since is 'When the first event happened that was not yet put into a batch.';
-create index webhook_rooms_due on headcount.webhook_rooms (name, due_at, room_id);
-
-create table headcount.webhook_batches (
-    name     text collate "C" primary key,
-    batch_id uuid        not null,
-    events   jsonb       not null,
-    since    timestamptz not null,
-    made_at  timestamptz not null default clock_timestamp()
-);
-
--- Of the rooms that have moved since they were locked, one row each, when anybody is to be told.
-create function headcount.note_moved(p_locked headcount.room_version[]) returns void language plpgsql as $$
-begin
-    if exists (select from headcount.webhooks w where w.enabled) then
-        insert into headcount.webhook_outbox (room_id, epoch, before, head, count)
-        select r.room_id, r.epoch, l.version, r.version, r.member_count
-        from unnest(p_locked) l
-        cross join lateral (
-            select r.room_id, r.epoch, r.version, r.member_count from headcount.rooms r
-            where r.room_id = l.room_id and r.version > l.version
-            offset 0
-        ) r;
-    end if;
-end
-$$;
-
--- These replace those of 0002, which only notified.
-create or replace function headcount.announce(p_locked headcount.room_version[]) returns void language plpgsql as $$
-begin
-    perform headcount.note_moved(p_locked);
-    perform headcount.notify_rooms(array(
-        select (r.room_id, r.version)::headcount.room_version
-        from unnest(p_locked) l
-        cross join lateral (
-            select r.room_id, r.version from headcount.rooms r
-            where r.room_id = l.room_id and r.version > l.version
-            offset 0
-        ) r
-    ));
-end
-$$;
-
-create or replace function headcount.announce(p_locked headcount.room_version[], p_moved headcount.room_version[])
-returns void language plpgsql as $$
-begin
-    perform headcount.note_moved(p_locked);
-    perform headcount.notify_rooms(p_moved);
-end
-$$;
-
 -- An advisory lock, because a row lock would be written to disk at every look into an empty outbox.
-create function headcount.webhook_lock() returns bigint language sql immutable as $$
+create or replace function headcount.webhook_lock() returns bigint language sql immutable as $$
     select hashtextextended('headcount.webhook_outbox', 0)
 $$;
 
-create function headcount.webhook_wants(p_patterns text[], p_room text) returns boolean language sql immutable as $$
+create or replace function headcount.webhook_wants(p_patterns text[], p_room text) returns boolean language sql immutable as $$
     select exists (
         select from unnest(p_patterns) p
         where case when p like '%*' then starts_with(p_room, left(p, -1)) else p = p_room end
@@ -160,7 +37,7 @@ $$;
 -- locks: the outbox's; rooms of webhooks by key. Goes away when somebody else is at it.
 -- What the outbox holds of a room is always its next events without a gap, and what is taken is the first of them:
 -- writers of a room follow one another.
-create function headcount.webhook_route(p_limit integer) returns void language plpgsql
+create or replace function headcount.webhook_route(p_limit integer) returns void language plpgsql
 set enable_hashjoin = off
 set enable_mergejoin = off
 set jit = off
@@ -203,7 +80,9 @@ $$;
 -- How many members a room had at a version: from what it has now, back through the log. A webhook keeps count as it goes on;
 -- only after a gap this must be asked. So far back that it would take too long it is what the room has now, until
 -- the webhook has caught up.
-create function headcount.webhook_members(p_room text, p_version bigint) returns integer language sql stable as $$
+create or replace function headcount.webhook_members(p_room text, p_version bigint) returns integer language sql stable
+security definer set search_path = pg_catalog, pg_temp
+as $$
     select coalesce(max(
         case when r.version - p_version > 500000 then r.member_count else greatest(0, r.member_count - (
             select count(*) filter (where e.kind = 'joined') - count(*) filter (where e.kind = 'left')
@@ -216,17 +95,19 @@ create function headcount.webhook_members(p_room text, p_version bigint) returns
 $$;
 
 -- Nothing waits for longer than some minutes here. What is further off was said by a clock that went back since.
-create function headcount.webhook_is_due(p_at timestamptz, p_now timestamptz) returns boolean language sql immutable as $$
+create or replace function headcount.webhook_is_due(p_at timestamptz, p_now timestamptz) returns boolean language sql immutable as $$
     select p_at <= p_now or p_at > p_now + interval '10 min'
 $$;
 
 -- One look: routes, and claims the webhooks that have something to do and nobody who does it. Gives whether there is an
 -- enabled webhook at all, whether more is to be routed, and the claimed ones. At most p_limit rows are written, which takes
 -- about half a second.
-create function headcount.webhook_tick(
+create or replace function headcount.webhook_tick(
     p_claim uuid, p_replica text, p_lease interval default '5 s', p_limit integer default 20000
 )
-returns table (enabled boolean, more boolean, claimed text[]) language plpgsql as $$
+returns table (enabled boolean, more boolean, claimed text[]) language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 #variable_conflict use_column
 declare
     v_now timestamptz;
@@ -270,12 +151,14 @@ $$;
 
 -- Holds a claim for another lease. Gives what to do it with, and the batch to send if there is one; nothing when the claim
 -- is lost or the webhook disabled.
-create function headcount.webhook_hold(p_name text, p_claim uuid, p_lease interval default '5 s')
+create or replace function headcount.webhook_hold(p_name text, p_claim uuid, p_lease interval default '5 s')
 returns table (
     url text, types text[], leave_delay_ms bigint, secrets text[], attempts integer, now timestamptz,
     batch_id uuid, made_at timestamptz, events jsonb
 )
-language plpgsql as $$
+language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 #variable_conflict use_column
 begin
     update headcount.webhook_deliveries d set leased_until = clock_timestamp() + p_lease
@@ -296,25 +179,22 @@ end
 $$;
 
 -- locks: the delivery. Gives whether the claim holds.
-create function headcount.webhook_lock_delivery(p_name text, p_claim uuid) returns boolean language plpgsql as $$
+create or replace function headcount.webhook_lock_delivery(p_name text, p_claim uuid) returns boolean language plpgsql as $$
 begin
     perform from headcount.webhook_deliveries d where d.name = p_name and d.claim = p_claim for update;
     return found;
 end
 $$;
 
-create type headcount.webhook_progress as (
-    room_id text, epoch text, "from" bigint, version bigint, count integer, returns bigint[], occupies bigint,
-    due_at timestamptz, since timestamptz
-);
-
 -- locks: the delivery, its rooms by key, its batch. Moves cursors past what is in the batch, in the same transaction.
 -- A room whose cursor is not where it was is a fault, or a claim that was lost: then nothing is done.
-create function headcount.webhook_make(p_name text, p_claim uuid, p_batch uuid, p_events jsonb, p_rooms jsonb)
+create or replace function headcount.webhook_make(p_name text, p_claim uuid, p_batch uuid, p_events jsonb, p_rooms jsonb)
 returns boolean language plpgsql
+security definer
 set enable_hashjoin = off
 set enable_mergejoin = off
 set jit = off
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_rooms headcount.webhook_progress[] := array(
@@ -354,7 +234,9 @@ end
 $$;
 
 -- locks: the delivery, its batch. Whoever sent it: the receiver has it.
-create function headcount.webhook_accept(p_name text, p_batch uuid) returns void language plpgsql as $$
+create or replace function headcount.webhook_accept(p_name text, p_batch uuid) returns void language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 begin
     perform from headcount.webhook_deliveries d where d.name = p_name for update;
     with accepted as (
@@ -369,21 +251,25 @@ begin
 end
 $$;
 
-create function headcount.webhook_fail(p_name text, p_claim uuid, p_error text, p_retry interval)
-returns void language sql as $$
+create or replace function headcount.webhook_fail(p_name text, p_claim uuid, p_error text, p_retry interval)
+returns void language sql
+security definer set search_path = pg_catalog, pg_temp
+as $$
     update headcount.webhook_deliveries d
     set attempts = d.attempts + 1, next_attempt_at = clock_timestamp() + p_retry, last_error = p_error,
         last_failed_at = clock_timestamp(), claim = null, leased_until = '-infinity'
     where d.name = p_name and d.claim = p_claim
 $$;
 
-create function headcount.webhook_release(p_name text, p_claim uuid) returns void language sql as $$
+create or replace function headcount.webhook_release(p_name text, p_claim uuid) returns void language sql
+security definer set search_path = pg_catalog, pg_temp
+as $$
     update headcount.webhook_deliveries d set claim = null, leased_until = '-infinity'
     where d.name = p_name and d.claim = p_claim
 $$;
 
 -- needs: the outbox's lock. A webhook that is disabled collects nothing: it begins anew.
-create function headcount.webhook_forget(p_name text) returns void language plpgsql as $$
+create or replace function headcount.webhook_forget(p_name text) returns void language plpgsql as $$
 begin
     perform from headcount.webhook_deliveries d where d.name = p_name for update;
     delete from headcount.webhook_rooms r where r.name = p_name;
@@ -392,7 +278,9 @@ end
 $$;
 
 -- locks: the outbox's, the delivery, its rooms, its batch.
-create function headcount.webhook_gone(p_name text, p_claim uuid, p_error text) returns void language plpgsql as $$
+create or replace function headcount.webhook_gone(p_name text, p_claim uuid, p_error text) returns void language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 begin
     perform pg_advisory_xact_lock(headcount.webhook_lock());
     if not headcount.webhook_lock_delivery(p_name, p_claim) then
@@ -409,11 +297,13 @@ $$;
 
 -- locks: the outbox's, the delivery, its rooms, its batch.
 -- p_secrets null keeps those that are there; a new webhook gets p_secret then. Gives `created`, `changed` or `full`.
-create function headcount.webhook_put(
+create or replace function headcount.webhook_put(
     p_name text, p_url text, p_types text[], p_rooms text[], p_leave_delay interval, p_enabled boolean,
     p_secrets text[], p_secret text, p_most integer
 )
-returns text language plpgsql as $$
+returns text language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 declare
     v_known boolean;
 begin
@@ -447,7 +337,9 @@ end
 $$;
 
 -- locks: the outbox's, the delivery, its rooms, its batch.
-create function headcount.webhook_delete(p_name text) returns boolean language plpgsql as $$
+create or replace function headcount.webhook_delete(p_name text) returns boolean language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 begin
     perform pg_advisory_xact_lock(headcount.webhook_lock());
     perform headcount.webhook_forget(p_name);
@@ -458,14 +350,18 @@ begin
 end
 $$;
 
-create function headcount.webhook_target(p_name text) returns table (url text, secrets text[]) language sql stable as $$
+create or replace function headcount.webhook_target(p_name text) returns table (url text, secrets text[]) language sql stable
+security definer set search_path = pg_catalog, pg_temp
+as $$
     select w.url, s.secrets
     from headcount.webhooks w join headcount.webhook_secrets s on s.name = w.name
     where w.name = p_name
 $$;
 comment on function headcount.webhook_target is 'Where a webhook leads, and what signs.';
 
-create function headcount.webhook_retention(p_retention interval, p_keep interval) returns interval language sql stable as $$
+create or replace function headcount.webhook_retention(p_retention interval, p_keep interval) returns interval language sql stable
+security definer set search_path = pg_catalog, pg_temp
+as $$
     select greatest(
         p_retention,
         (
@@ -480,7 +376,7 @@ comment on function headcount.webhook_retention is
 
 -- What was erased of a user in the log is erased in what waits to be sent. A trigger, so that it goes with the profile
 -- whoever erases it.
-create function headcount.webhook_erase() returns trigger language plpgsql as $$
+create or replace function headcount.webhook_erase() returns trigger language plpgsql as $$
 begin
     update headcount.webhook_batches b
     set events = (
@@ -495,25 +391,3 @@ begin
     return null;
 end
 $$;
-create trigger webhook_erase after delete on headcount.users
-    for each row execute function headcount.webhook_erase();
-
-do $$
-declare
-    v_function regprocedure;
-begin
-    for v_function in
-        select p.oid::regprocedure
-        from pg_proc p
-        where p.pronamespace = 'headcount'::regnamespace
-          and p.proname = any ('{
-              webhook_tick, webhook_hold, webhook_make, webhook_accept, webhook_fail, webhook_release, webhook_gone,
-              webhook_put, webhook_delete, webhook_target, webhook_retention, webhook_members
-          }'::text[])
-    loop
-        execute format('alter function %s security definer set search_path = pg_catalog, pg_temp', v_function);
-    end loop;
-end
-$$;
-
-revoke execute on all functions in schema headcount from public;
