@@ -47,7 +47,7 @@ create table headcount.presence (
     user_id     text collate "C" not null,
     visible     boolean     not null default true,
     idle        boolean     not null default false,
-    lease       interval    not null default '45 s',
+    lease       interval    not null,
     seq         bigint      not null default 0,
     last_active timestamptz not null default now(),
     last_seen   timestamptz not null default now(),
@@ -171,14 +171,11 @@ insert into headcount.sweep_state default values;
 create table headcount.log_state (
     only_row      boolean primary key default true check (only_row),
     complete_from timestamptz not null default clock_timestamp(),
-    before_until  timestamptz,
     tried_at      timestamptz not null default '-infinity'
 );
 comment on table headcount.log_state is 'What the log holds. Its row is locked by whoever trims, and by nobody else.';
 comment on column headcount.log_state.complete_from is
     'Every event since then is in the log: raised before anything is removed. Questions about earlier times are refused.';
-comment on column headcount.log_state.before_until is
-    'Where the partition events_before ends: the log as it was before it was kept by day.';
 comment on column headcount.log_state.tried_at is
     'When a partition could last not be made or dropped because somebody held the log.';
 insert into headcount.log_state default values;
@@ -285,20 +282,16 @@ comment on column headcount.room_settings.list_max is
     'Members that a frame lists at most: past that mode=list sends the count, and a snapshot the first page.';
 comment on column headcount.room_settings.members_max is 'Members that the room takes; one more is refused as room_full.';
 
+-- Types that the functions pass to one another. A type is never altered, because functions that are loaded and functions
+-- that are about to be may not differ in one: a change is another type.
+
+-- A room and where it was when it was locked.
 create type headcount.room_version as (room_id text, version bigint);
 
--- A member whose row a command is about to change: what it was before, null for nobody (which is what an invisible
--- one is, here and in the log), the last sign of life then, and what it will be, where that is known already: JSON's null
--- for nobody at all.
-create type headcount.touched as (
-    ord integer, room_id text, user_id text, before jsonb, reason text, last_seen timestamptz, after jsonb
-);
+-- A room and where it is now.
+create type headcount.position as (room_id text, epoch text, version bigint);
 
-create type headcount.touch as (ord integer, room_id text, user_id text, reason text);
-
-create type headcount.profile as (user_id text, name text, avatar_url text, show_last_seen text);
-comment on type headcount.profile is 'A null keeps what is stored; an empty avatar_url removes it.';
-
+-- What a caller asks, as `headcount.apply` reads it from JSON.
 create type headcount.command as (
     ord          integer,
     op           text,     -- join | leave | update | kick
@@ -316,26 +309,37 @@ create type headcount.command as (
     lease_hidden interval,
     grace        interval, -- leave: wait this long for a join of the same user
     limited      boolean,  -- join: refused where it would give its user more than they may have
-    wave         integer,
-    outcome      text,     -- and what was found when it was decided:
-    known        boolean,  -- the session is in the room
-    company      boolean,  -- the user is, with some session
-    seen_from    timestamptz, -- since when others see the user there
-    idle         boolean,  -- the session is
-    renews       boolean   -- the session is renewed by it
+    wave         integer   -- one about the same user in the same room goes in the next wave
 );
 
-create type headcount.answer as (ord integer, room_id text, outcome text, created boolean, member jsonb);
+-- What is found out and decided about a command: the n-th verdict belongs to the n-th command. A command that is
+-- refused keeps its place. The outcomes are in functions/decide.sql; null: not decided yet.
+create type headcount.verdict as (
+    outcome   text,
+    opened    boolean,     -- this batch made its session
+    known     boolean,     -- the session is in the room
+    company   boolean,     -- the user is, with some session
+    seen_from timestamptz, -- since when others see the user there
+    idle      boolean,     -- the session is
+    renews    boolean,     -- the session is renewed by it
+    created   boolean,     -- it made the user a member
+    member    jsonb,       -- the member afterwards, as they see themselves; null for nobody
+    epoch     text,        -- where the room is afterwards; null: to be looked up
+    version   bigint
+);
 
-create type headcount.admitted as (ord integer, room_id text, epoch text, version bigint, member jsonb);
+-- One user in one room, whom a statement may change. `before` is what others saw, null for nobody; `after` what they
+-- will see, null while that is not known, JSON's null for nobody. `kind` is the event that follows; null for none.
+create type headcount.touched as (
+    room_id text, user_id text, before jsonb, after jsonb, kind text, reason text, last_seen timestamptz
+);
+
+create type headcount.profile as (user_id text, name text, avatar_url text, show_last_seen text);
+comment on type headcount.profile is 'A null keeps what is stored; an empty avatar_url removes it.';
 
 create type headcount.webhook_progress as (
     room_id text, epoch text, "from" bigint, version bigint, count integer, returns bigint[], occupies bigint,
     due_at timestamptz, since timestamptz
-);
-
-create type headcount.applied as (
-    ord integer, outcome text, epoch text, version bigint, created boolean, member jsonb
 );
 
 -- One row for what others see of a user in a room, and one for what they do not. The word is for the database only:

@@ -1,17 +1,15 @@
 -- The log by day: partitions are made for coming days and dropped when they are too old.
 
--- The partitions. One without a day is events_before, or events_default, which takes what no other does.
+-- The partitions. The one without a day is events_default, which takes what no other does.
 create or replace function headcount.log_days()
 returns table (part regclass, begins timestamptz, ends timestamptz, is_day boolean) language sql stable as $$
     select
         i.inhrelid::regclass,
         case
             when c.relname ~ '^events_\d{8}$' then right(c.relname::text, 8)::date::timestamp at time zone 'UTC'
-            when c.relname = 'events_before' then '-infinity'
         end,
         case
             when c.relname ~ '^events_\d{8}$' then (right(c.relname::text, 8)::date + 1)::timestamp at time zone 'UTC'
-            when c.relname = 'events_before' then (select s.before_until from headcount.log_state s)
         end,
         c.relname ~ '^events_\d{8}$'
     from pg_inherits i

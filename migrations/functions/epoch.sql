@@ -1,17 +1,10 @@
--- How a change becomes history. Every writing function has the same shape:
---   lock; remember the members it touches; change rows; log the differences; announce.
--- Locks, always in this order: users by key, rooms by key, presence by key, memberships by key.
+-- An epoch names a history whose versions are comparable. Its first 8 characters, the lineage, change with the database,
+-- the cluster, or the timeline (failover, point-in-time restore). The rest is the generation in which the room was
+-- created, so that a room which was forgotten and created again never repeats a version.
 --
--- Every look-up of a batch leaves the planner one way, because a plan is kept from when a table had one row until
--- it has a million, and a plain join of one row is quickest by reading the whole table:
---   `x.key = any (array[b.key])` is no join condition; it can only be answered through the index, row by row;
---   locks are taken by `lateral (... for update)` in the order of a sorted list, not by sorting what was found;
---   a sub-select ends in `offset 0`, so that it is not turned into a join.
+-- plpgsql where plain SQL would do, here and elsewhere: it keeps its plans, and an SQL function that is not inlined is
+-- planned at every call.
 
--- An epoch names a history whose versions are comparable. Its first 8 characters change with the database,
--- the cluster, or the timeline (failover, point-in-time restore); the rest is the generation in which the
--- room was created, so that a room which was forgotten and created again never repeats a version.
--- plpgsql where plain SQL would do, here and below: it keeps its plans, and an SQL function is planned at every call.
 create or replace function headcount.lineage() returns text language plpgsql stable
 security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -31,6 +24,18 @@ begin
 end
 $$;
 comment on function headcount.epoch is 'The epoch of a room created now.';
+
+-- Inlined.
+create or replace function headcount.generation_of(p_epoch text) returns text language sql immutable as $$
+    select substr(p_epoch, 9)
+$$;
+
+-- Inlined. The lineage is an argument, so that a query over many rooms computes it once.
+create or replace function headcount.epoch_in(p_lineage text, p_epoch text) returns text language sql immutable as $$
+    select p_lineage || headcount.generation_of(p_epoch)
+$$;
+comment on function headcount.epoch_in is
+    'The epoch of an existing room as of now: the generation of its stored epoch, in the lineage of today.';
 
 create or replace function headcount.new_lineage() returns void language sql as $$
     update headcount.lineage set salt = gen_random_uuid()

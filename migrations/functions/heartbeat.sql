@@ -7,16 +7,12 @@
 
 create or replace function headcount.heartbeat(
     p_sessions uuid[], p_users text[], p_visible boolean[], p_active boolean[], p_seqs bigint[],
-    p_lease interval default '45 s', p_lease_hidden interval default '150 s', p_idle_after interval default '5 min'
+    p_lease interval default headcount.default_lease(), p_lease_hidden interval default headcount.default_lease_hidden(),
+    p_idle_after interval default '5 min'
 )
 returns table (session_id uuid, user_id text, visible boolean, idle_due boolean, lease interval) language plpgsql
 security definer set search_path = pg_catalog, pg_temp
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_seqscan = off
-set enable_indexonlyscan = off
-set jit = off
-set plan_cache_mode = force_generic_plan
+set headcount.planner = 'by_index'
 as $$
 #variable_conflict use_column
 declare
@@ -43,14 +39,8 @@ $$;
 -- locks: rooms of the sessions, the sessions.
 create or replace function headcount.refresh_idle(p_sessions uuid[], p_idle_after interval default '5 min')
 returns void language plpgsql
-security definer
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_seqscan = off
-set enable_indexonlyscan = off
-set jit = off
-set plan_cache_mode = force_generic_plan
-set search_path = pg_catalog, pg_temp
+security definer set search_path = pg_catalog, pg_temp
+set headcount.planner = 'by_index'
 as $$
 declare
     v_locked  headcount.room_version[] := headcount.lock_rooms(array(
@@ -68,10 +58,11 @@ declare
         ) p
     );
     v_touched headcount.touched[] := headcount.remember(array(
-        select distinct (0, m.room_id, m.user_id, null)::headcount.touch
+        select headcount.touch(m.room_id, m.user_id)
         from headcount.memberships m
         where m.session_id = any (v_due)
           and exists (select from unnest(v_locked) l where l.room_id = m.room_id offset 0)
+        group by m.room_id, m.user_id
     ));
 begin
     update headcount.presence p set idle = not p.idle
@@ -89,3 +80,18 @@ end
 $$;
 comment on function headcount.refresh_idle is
     'Makes the idle flag of sessions agree with when they were last active, with an `updated` where that shows.';
+
+-- Which of these sessions were kicked out of which rooms, and did not join those again. A user's own, if one is named.
+create or replace function headcount.kicked(p_sessions uuid[], p_user text default null)
+returns table (session_id uuid, room_id text) language sql stable
+security definer set search_path = pg_catalog, pg_temp
+as $$
+    select d.session_id, d.room_id
+    from headcount.departures d
+    where d.session_id = any (p_sessions) and d.kicked and (p_user is null or d.user_id = p_user)
+      and not exists (
+          select from headcount.memberships m
+          where m.room_id = d.room_id and m.user_id = d.user_id and m.session_id = d.session_id
+      )
+    order by d.room_id
+$$;

@@ -18,11 +18,7 @@ returns table (
 )
 language plpgsql stable
 security definer set search_path = pg_catalog, pg_temp
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_seqscan = off
-set jit = off
-set plan_cache_mode = force_generic_plan
+set headcount.planner = 'by_index'
 as $$
 #variable_conflict use_column
 declare
@@ -37,13 +33,13 @@ begin
     from (
         select
             w.n, w.room_id,
-            coalesce(l.lineage || substr(r.epoch, 9), l.epoch) as epoch,
+            coalesce(headcount.epoch_in(l.lineage, r.epoch), l.epoch) as epoch,
             coalesce(r.version, 0) as head,
-            case when w.epoch = l.lineage || substr(r.epoch, 9) then w.version end as reached
+            case when w.epoch = headcount.epoch_in(l.lineage, r.epoch) then w.version end as reached
         from unnest(p_rooms, p_epochs, p_versions) with ordinality w (room_id, epoch, version, n)
         cross join (select headcount.lineage() as lineage, headcount.epoch() as epoch offset 0) l
         left join headcount.rooms r on r.room_id = any (array[w.room_id])
-        where w.epoch <> coalesce(l.lineage || substr(r.epoch, 9), l.epoch) or w.version <> coalesce(r.version, 0)
+        where w.epoch <> coalesce(headcount.epoch_in(l.lineage, r.epoch), l.epoch) or w.version <> coalesce(r.version, 0)
         offset 0
     ) m
     left join lateral (
@@ -69,7 +65,7 @@ $$;
 
 -- The room's version as of a time.
 create or replace function headcount.version_at(p_room text, p_at timestamptz) returns bigint language plpgsql stable
-set enable_seqscan = off
+set headcount.planner = 'no_scans'
 as $$
 begin
     return coalesce(
@@ -89,8 +85,7 @@ create or replace function headcount.history_bounds(p_room text, p_at timestampt
 returns table (complete_from timestamptz, now timestamptz, epoch text, version bigint, member_count bigint)
 language plpgsql stable
 security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off
-set jit = off
+set headcount.planner = 'no_scans'
 as $$
 #variable_conflict use_column
 declare
@@ -108,7 +103,7 @@ begin
         ), 0);
     end if;
     return query select
-        v_from, clock_timestamp(), coalesce(headcount.lineage() || substr(v_room.epoch, 9), headcount.epoch()),
+        v_from, clock_timestamp(), coalesce(headcount.epoch_in(headcount.lineage(), v_room.epoch), headcount.epoch()),
         v_version, v_count;
 end
 $$;
@@ -154,25 +149,54 @@ returns table (
 )
 language plpgsql stable
 security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off
-set jit = off
+set headcount.planner = 'no_scans'
 as $$
 #variable_conflict use_column
 declare
     v_version bigint;
-    v_oldest  bigint;
-    v_users   text[];
+    v_there   record;
     v_then    jsonb; -- by user, the member as of then
-    v_later   jsonb; -- and what is first known of them after
-    v_missing text[];
-    v_found   jsonb;
 begin
     perform headcount.must_reach(p_at);
     v_version := headcount.version_at(p_room, p_at);
+    select * into v_there from headcount.there_at(p_room, v_version, p_after, p_limit);
+    v_then := v_there.unchanged || headcount.last_seen_as(p_room, v_version, v_there.changed);
+    return query
+    select
+        w.user_id,
+        coalesce(m.past ->> 'name', m.later ->> 'name', p.name, w.user_id),
+        case
+            when m.past is not null then m.past ->> 'avatar_url'
+            when m.later is not null then m.later ->> 'avatar_url'
+            else p.avatar_url
+        end,
+        m.past ->> 'status', m.past -> 'state', (coalesce(m.past, m.later) ->> 'joined_at')::timestamptz,
+        m.past is not null
+    from unnest(v_there.users) with ordinality w (user_id, n)
+    cross join lateral (
+        select nullif(v_then -> w.user_id, 'null') as past, nullif(v_there.later -> w.user_id, 'null') as later
+        offset 0
+    ) m
+    left join headcount.users p on p.user_id = w.user_id
+    order by w.n;
+end
+$$;
+comment on function headcount.members_at is
+    'Who was in a room at a time, by user id. Where not exact, the log no longer says what they looked like: status and state are null, name and avatar are what is known of them since.';
+
+-- Who was in a room at a version: the users; of those without an event since, the member (unchanged); of the others
+-- (changed) what is first known of them after (later).
+create or replace function headcount.there_at(
+    p_room text, p_version bigint, p_after text, p_limit bigint,
+    out users text[], out unchanged jsonb, out later jsonb, out changed text[]
+)
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
     with firsts as materialized (
         select distinct on (e.user_id) e.user_id, e.kind, e.member
         from headcount.events e
-        where e.room_id = p_room and e.version > v_version
+        where e.room_id = p_room and e.version > p_version
         order by e.user_id, e.version
     ), present as (
         select f.user_id, f.member, true as changed
@@ -190,49 +214,38 @@ begin
         coalesce(jsonb_object_agg(p.user_id, p.member) filter (where not p.changed), '{}'),
         coalesce(jsonb_object_agg(p.user_id, p.member) filter (where p.changed), '{}'),
         coalesce(array_agg(p.user_id) filter (where p.changed), '{}')
-    into v_users, v_then, v_later, v_missing
+    into users, unchanged, later, changed
     from present p;
+end
+$$;
 
-    -- All of them in one walk back, in steps, so that it ends where the last of them is found.
-    v_oldest := (select e.version from headcount.events e where e.room_id = p_room order by e.version limit 1);
-    while v_missing <> '{}' and v_version >= v_oldest loop
+-- What the log last says of these users up to a version, by user. All of them in one walk back, in steps, so that it
+-- ends where the last of them is found.
+create or replace function headcount.last_seen_as(p_room text, p_version bigint, p_users text[]) returns jsonb
+language plpgsql stable as $$
+declare
+    v_oldest  bigint := (select e.version from headcount.events e where e.room_id = p_room order by e.version limit 1);
+    v_members jsonb := '{}';
+    v_found   jsonb;
+begin
+    while p_users <> '{}' and p_version >= v_oldest loop
         v_found := (
             select coalesce(jsonb_object_agg(l.user_id, l.member), '{}')
             from (
                 select distinct on (e.user_id) e.user_id, e.member
                 from headcount.events e
-                where e.room_id = p_room and e.version > v_version - 5000 and e.version <= v_version
-                  and e.user_id = any (v_missing)
+                where e.room_id = p_room and e.version > p_version - 5000 and e.version <= p_version
+                  and e.user_id = any (p_users)
                 order by e.user_id, e.version desc
             ) l
         );
-        v_then := v_then || v_found;
-        v_missing := array(select unnest(v_missing) except select jsonb_object_keys(v_found));
-        v_version := v_version - 5000;
+        v_members := v_members || v_found;
+        p_users := array(select unnest(p_users) except select jsonb_object_keys(v_found));
+        p_version := p_version - 5000;
     end loop;
-
-    return query
-    select
-        w.user_id,
-        coalesce(m.past ->> 'name', m.later ->> 'name', p.name, w.user_id),
-        case
-            when m.past is not null then m.past ->> 'avatar_url'
-            when m.later is not null then m.later ->> 'avatar_url'
-            else p.avatar_url
-        end,
-        m.past ->> 'status', m.past -> 'state', (coalesce(m.past, m.later) ->> 'joined_at')::timestamptz,
-        m.past is not null
-    from unnest(v_users) with ordinality w (user_id, n)
-    cross join lateral (
-        select nullif(v_then -> w.user_id, 'null') as past, nullif(v_later -> w.user_id, 'null') as later
-        offset 0
-    ) m
-    left join headcount.users p on p.user_id = w.user_id
-    order by w.n;
+    return v_members;
 end
 $$;
-comment on function headcount.members_at is
-    'Who was in a room at a time, by user id. Where not exact, the log no longer says what they looked like: status and state are null, name and avatar are what is known of them since.';
 
 -- When users were in a room, cut to a range.
 create or replace function headcount.stays_within(
@@ -240,8 +253,7 @@ create or replace function headcount.stays_within(
 )
 returns table (user_id text, since timestamptz, until timestamptz)
 language plpgsql stable
-set enable_seqscan = off
-set jit = off
+set headcount.planner = 'no_scans'
 as $$
 #variable_conflict use_column
 declare
@@ -313,8 +325,7 @@ comment on function headcount.attendance is
 create or replace function headcount.counts_within(p_room text, p_since timestamptz, p_until timestamptz)
 returns table (version bigint, at timestamptz, count bigint)
 language plpgsql stable
-set enable_seqscan = off
-set jit = off
+set headcount.planner = 'no_scans'
 as $$
 #variable_conflict use_column
 declare

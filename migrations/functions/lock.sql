@@ -161,3 +161,53 @@ begin
     return array(select m.room_id from headcount.memberships m where m.user_id = any (p_users));
 end
 $$;
+
+-- locks: the users of a batch, in key order, creating those that join and are new. Gives the first verdicts: `busy`
+-- where somebody holds the user.
+create or replace function headcount.lock_users_of(p_commands headcount.command[], p_wait boolean)
+returns headcount.verdict[] language plpgsql as $$
+declare
+    v_held text[] := headcount.lock_users(
+        array(select distinct c.user_id from unnest(p_commands) c),
+        headcount.merge_profiles(array(
+            select (c.user_id, c.name, c.avatar_url, null)::headcount.profile
+            from unnest(p_commands) c
+            where c.op = 'join'
+            order by c.ord
+        )),
+        p_wait
+    );
+begin
+    return array(
+        select (
+            case when c.user_id = any (v_held) then 'busy' end, null, null, null, null, null, null, null, null, null, null
+        )::headcount.verdict
+        from unnest(p_commands) with ordinality c
+        order by c.ordinality
+    );
+end
+$$;
+
+-- The rooms that a batch needs, each once: those of its commands, and all rooms of users whose profile changes.
+create or replace function headcount.rooms_needed(
+    p_commands headcount.command[], p_verdicts headcount.verdict[], p_changed text[]
+)
+returns text[] language plpgsql stable as $$
+begin
+    return array(
+        select c.room_id from unnest(p_commands, p_verdicts) c where c.outcome is null
+        union
+        select m.room_id from headcount.memberships m where m.user_id = any (p_changed)
+    );
+end
+$$;
+
+-- Those of them that are created where they do not exist.
+create or replace function headcount.rooms_joined(p_commands headcount.command[], p_verdicts headcount.verdict[])
+returns text[] language plpgsql stable as $$
+begin
+    return array(
+        select distinct c.room_id from unnest(p_commands, p_verdicts) c where c.outcome is null and c.op = 'join'
+    );
+end
+$$;

@@ -21,11 +21,18 @@ begin
 end
 $$;
 
--- Whose profile these change. needs: the users locked.
-create or replace function headcount.changed_by(p_profiles headcount.profile[]) returns text[] language plpgsql stable as $$
+create or replace function headcount.users_of(p_profiles headcount.profile[]) returns text[] language plpgsql immutable as $$
+begin
+    return array(select p.user_id from unnest(p_profiles) p);
+end
+$$;
+
+-- Those of the profiles that change something. needs: the users locked.
+create or replace function headcount.changes_in(p_profiles headcount.profile[]) returns headcount.profile[]
+language plpgsql stable as $$
 begin
     return array(
-        select u.user_id
+        select p
         from unnest(p_profiles) p
         join headcount.users u on u.user_id = any (array[p.user_id])
         where u.name <> coalesce(p.name, u.name)
@@ -34,56 +41,81 @@ begin
 end
 $$;
 
--- It says that it tells the rooms itself: it locked them in one go with what else its
--- batch needs, and one notification tells of all of that. The setting ends with the transaction at the latest.
--- needs: the users in p_changed and all their rooms locked.
-create or replace function headcount.change_profiles(p_profiles headcount.profile[], p_changed text[])
+-- What the undecided joins of a batch change about their users. needs: the users locked.
+create or replace function headcount.changed_profiles(p_commands headcount.command[], p_verdicts headcount.verdict[])
+returns headcount.profile[] language plpgsql stable as $$
+begin
+    return headcount.changes_in(headcount.merge_profiles(array(
+        select (c.user_id, c.name, c.avatar_url, null)::headcount.profile
+        from unnest(p_commands, p_verdicts) c
+        where c.op = 'join' and c.outcome is null and (c.name is not null or c.avatar_url is not null)
+        order by c.ord
+    )));
+end
+$$;
+
+-- Changes the profiles that the joins of a batch change. p_locked are those for which all rooms of the user were locked:
+-- joins may have been refused since, which can make another join the last to say something.
+create or replace function headcount.change_profiles(
+    p_commands headcount.command[], p_verdicts headcount.verdict[], p_locked headcount.profile[]
+)
 returns void language plpgsql as $$
+begin
+    if p_locked <> '{}' then
+        perform headcount.write_profiles(array(
+            select p from unnest(headcount.changed_profiles(p_commands, p_verdicts)) p
+            where p.user_id = any (headcount.users_of(p_locked))
+        ));
+    end if;
+end
+$$;
+
+-- Writes profiles that change something, with an `updated` in every room. needs: the users and all their rooms locked.
+create or replace function headcount.write_profiles(p_profiles headcount.profile[]) returns void language plpgsql as $$
 declare
     v_touched headcount.touched[];
 begin
-    if cardinality(p_changed) = 0 then
+    if p_profiles = '{}' then
         return;
     end if;
-    v_touched := headcount.remember(array(
-        select distinct (0, m.room_id, m.user_id, null)::headcount.touch
-        from headcount.memberships m
-        where m.user_id = any (p_changed)
-    ));
-    perform set_config('headcount.within_rules', 'on', true);
+    v_touched := headcount.remember_users(headcount.users_of(p_profiles));
+    perform headcount.profiles_are_told(true);
     update headcount.users u
     set name = coalesce(p.name, u.name),
         avatar_url = case when p.avatar_url is null then u.avatar_url else nullif(p.avatar_url, '') end,
         updated_at = now()
     from unnest(p_profiles) p
-    where u.user_id = any (array[p.user_id]) and p.user_id = any (p_changed);
-    perform set_config('headcount.within_rules', '', true);
+    where u.user_id = any (array[p.user_id]);
+    perform headcount.profiles_are_told(false);
     perform headcount.log_changes(v_touched);
+end
+$$;
+
+-- Whether the rules themselves tell rooms of what they write to users: they locked those in one go with what else their
+-- batch needs, and one notification tells of all of that. The trigger log_profiles does not run then, which would be a
+-- tenth of what a join by itself costs. The setting ends with the transaction at the latest.
+create or replace function headcount.profiles_are_told(p_told boolean) returns void language plpgsql as $$
+begin
+    perform set_config('headcount.within_rules', case when p_told then 'on' else '' end, true);
 end
 $$;
 
 create or replace function headcount.put_users(p_profiles headcount.profile[])
 returns table (user_id text, name text, avatar_url text, show_last_seen text) language plpgsql
-security definer
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_seqscan = off
-set enable_indexonlyscan = off
-set jit = off
-set plan_cache_mode = force_generic_plan
-set search_path = pg_catalog, pg_temp
+security definer set search_path = pg_catalog, pg_temp
+set headcount.planner = 'by_index'
 as $$
 #variable_conflict use_column
 declare
     v_profiles headcount.profile[] := headcount.merge_profiles(p_profiles);
-    v_users    text[] := array(select p.user_id from unnest(v_profiles) p);
-    v_changed  text[];
+    v_users    text[] := headcount.users_of(v_profiles);
+    v_changed  headcount.profile[];
     v_locked   headcount.room_version[];
 begin
     perform headcount.lock_users(v_users, v_profiles);
-    v_changed := headcount.changed_by(v_profiles);
-    v_locked := headcount.lock_rooms(headcount.rooms_of(v_changed));
-    perform headcount.change_profiles(v_profiles, v_changed);
+    v_changed := headcount.changes_in(v_profiles);
+    v_locked := headcount.lock_rooms(headcount.rooms_of(headcount.users_of(v_changed)));
+    perform headcount.write_profiles(v_changed);
     -- No room shows this: no event.
     update headcount.users u
     set show_last_seen = p.show_last_seen, updated_at = now()
@@ -109,11 +141,7 @@ begin
     perform headcount.lock_users(array[p_user]);
     v_locked := headcount.lock_rooms(headcount.rooms_of(array[p_user]));
     perform from headcount.presence p where p.user_id = p_user order by p.session_id for update;
-    v_touched := headcount.remember(array(
-        select distinct (0, m.room_id, m.user_id, 'left')::headcount.touch
-        from headcount.memberships m
-        where m.user_id = p_user
-    ));
+    v_touched := headcount.remember_users(array[p_user]);
     delete from headcount.memberships m where m.user_id = p_user;
     delete from headcount.presence p where p.user_id = p_user;
     perform headcount.log_changes(v_touched);
@@ -150,12 +178,7 @@ $$;
 -- What others saw before is what they see now, but for what the statement replaced.
 create or replace function headcount.log_profiles() returns trigger language plpgsql
 security definer set search_path = pg_catalog, pg_temp
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_seqscan = off
-set enable_indexonlyscan = off
-set jit = off
-set plan_cache_mode = force_generic_plan
+set headcount.planner = 'by_index'
 as $$
 declare
     -- Not by a join: with the settings above it would compare everybody with everybody.
@@ -181,13 +204,9 @@ begin
     );
     v_touched := array(
         select (
-            t.ord, t.room_id, t.user_id, t.before || (v_before -> t.user_id), t.reason, t.last_seen, null
+            t.room_id, t.user_id, t.before || (v_before -> t.user_id), t.after, t.kind, t.reason, t.last_seen
         )::headcount.touched
-        from unnest(headcount.remember(array(
-            select distinct (0, m.room_id, m.user_id, null)::headcount.touch
-            from headcount.memberships m
-            where m.user_id = any (v_changed)
-        ))) t
+        from unnest(headcount.remember_users(v_changed)) t
     );
     perform headcount.log_changes(v_touched);
     perform headcount.announce(v_locked);
@@ -200,12 +219,7 @@ $$;
 -- locks: the rooms of the users, whom the statement has locked, then their sessions.
 create or replace function headcount.end_presence() returns trigger language plpgsql
 security definer set search_path = pg_catalog, pg_temp
-set enable_hashjoin = off
-set enable_mergejoin = off
-set enable_seqscan = off
-set enable_indexonlyscan = off
-set jit = off
-set plan_cache_mode = force_generic_plan
+set headcount.planner = 'by_index'
 as $$
 declare
     v_gone     text[] := array(select o.user_id from old_rows o);
@@ -229,7 +243,7 @@ begin
     );
     -- A `left` says nothing of what the member was: that there was one is enough.
     v_touched := array(
-        select (0, m.room_id, m.user_id, '{}', 'left', null, null)::headcount.touched
+        select (m.room_id, m.user_id, '{}', null, null, 'left', null)::headcount.touched
         from headcount.memberships m
         where m.user_id = any (v_gone) and not m.invisible
         group by m.room_id, m.user_id

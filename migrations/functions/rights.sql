@@ -17,7 +17,7 @@ begin
     );
     execute format(
         'grant execute on function headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
-        'headcount.apply, headcount.apply_with_leases, headcount.kicked, headcount.put_users, headcount.erase_user, '
+        'headcount.apply, headcount.epoch_in, headcount.generation_of, headcount.as_member, headcount.kicked, headcount.put_users, headcount.erase_user, '
         'headcount.heartbeat, headcount.refresh_idle, headcount.sweep, headcount.trim, '
         'headcount.webhook_tick, headcount.webhook_hold, headcount.webhook_make, headcount.webhook_accept, '
         'headcount.webhook_fail, headcount.webhook_release, headcount.webhook_gone, headcount.webhook_put, '

@@ -2,6 +2,12 @@
 -- each setting the most precise pattern counts that says something about it: the room itself, then the longest
 -- beginning. What no pattern says is as the deployment has it.
 
+-- Inlined.
+create or replace function headcount.matches(p_pattern text, p_room text) returns boolean language sql immutable as $$
+    select case when p_pattern like '%*' then starts_with(p_room, left(p_pattern, -1)) else p_pattern = p_room end
+$$;
+comment on function headcount.matches is 'Whether a pattern, a room or the beginning of rooms with * after it, means this room.';
+
 -- At most 100, because every join looks through them. The payload is no room's: older replicas skip it.
 create or replace function headcount.announce_settings() returns trigger language plpgsql
 security definer set search_path = pg_catalog, pg_temp
@@ -25,7 +31,7 @@ returns table (lease interval, lease_hidden interval, members_max integer) langu
         (array_agg(s.members_max order by s.pattern <> p_room, length(s.pattern) desc)
             filter (where s.members_max is not null))[1]
     from headcount.room_settings s
-    where s.pattern = p_room or right(s.pattern, 1) = '*' and starts_with(p_room, left(s.pattern, -1))
+    where headcount.matches(s.pattern, p_room)
 $$;
 
 -- Replaces what is said about a pattern. Gives false when there are as many patterns as there may be.

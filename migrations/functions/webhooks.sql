@@ -22,6 +22,22 @@
 -- Locks, always in this order: the advisory lock of the outbox, webhook_deliveries, webhook_rooms by key, webhook_batches.
 -- No room and no user is ever locked here.
 
+-- Of the rooms that have moved since they were locked, one row each, when anybody is to be told.
+create or replace function headcount.fill_outbox(p_locked headcount.room_version[]) returns void language plpgsql as $$
+begin
+    if exists (select from headcount.webhooks w where w.enabled) then
+        insert into headcount.webhook_outbox (room_id, epoch, before, head, count)
+        select r.room_id, r.epoch, l.version, r.version, r.member_count
+        from unnest(p_locked) l
+        cross join lateral (
+            select r.room_id, r.epoch, r.version, r.member_count from headcount.rooms r
+            where r.room_id = l.room_id and r.version > l.version
+            offset 0
+        ) r;
+    end if;
+end
+$$;
+
 -- An advisory lock, because a row lock would be written to disk at every look into an empty outbox.
 create or replace function headcount.webhook_lock() returns bigint language sql immutable as $$
     select hashtextextended('headcount.webhook_outbox', 0)
@@ -29,8 +45,7 @@ $$;
 
 create or replace function headcount.webhook_wants(p_patterns text[], p_room text) returns boolean language sql immutable as $$
     select exists (
-        select from unnest(p_patterns) p
-        where case when p like '%*' then starts_with(p_room, left(p, -1)) else p = p_room end
+        select from unnest(p_patterns) p where headcount.matches(p, p_room)
     )
 $$;
 
@@ -38,9 +53,7 @@ $$;
 -- What the outbox holds of a room is always its next events without a gap, and what is taken is the first of them:
 -- writers of a room follow one another.
 create or replace function headcount.webhook_route(p_limit integer) returns void language plpgsql
-set enable_hashjoin = off
-set enable_mergejoin = off
-set jit = off
+set headcount.planner = 'nested_loops'
 as $$
 declare
     v_now timestamptz := clock_timestamp();
@@ -190,11 +203,9 @@ $$;
 -- A room whose cursor is not where it was is a fault, or a claim that was lost: then nothing is done.
 create or replace function headcount.webhook_make(p_name text, p_claim uuid, p_batch uuid, p_events jsonb, p_rooms jsonb)
 returns boolean language plpgsql
-security definer
-set enable_hashjoin = off
-set enable_mergejoin = off
-set jit = off
+security definer set search_path = pg_catalog, pg_temp
 set search_path = pg_catalog, pg_temp
+set headcount.planner = 'nested_loops'
 as $$
 declare
     v_rooms headcount.webhook_progress[] := array(

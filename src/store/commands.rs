@@ -181,7 +181,7 @@ impl Store {
             .ask(
                 "select ord, outcome, epoch, version, created, member, visible, \
                         (extract(epoch from lease) * 1000)::bigint \
-                 from headcount.apply_with_leases($1, $2, $3, $4)",
+                 from headcount.rules, headcount.apply($1, $2, $3, $4)",
             )
             .bind(Json(numbered))
             .bind(held == Held::Wait)

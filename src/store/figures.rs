@@ -48,7 +48,7 @@ const TABLES: &str = "select coalesce(root.relname, s.relname)::text as name, \
 const BEHIND: &str = "select coalesce(max(r.version - w.version), 0) \
      from unnest($1::text[], $2::text[], $3::bigint[]) w (room_id, epoch, version) \
      join headcount.rooms r on r.room_id = any (array[w.room_id]) \
-     where w.epoch = headcount.lineage() || substr(r.epoch, 9)";
+     where w.epoch = headcount.epoch_in(headcount.lineage(), r.epoch)";
 
 impl Store {
     /// How the sweep does. `lease` is the shortest in use.

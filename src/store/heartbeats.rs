@@ -108,7 +108,7 @@ impl Store {
         let sessions: Vec<Uuid> = sessions.iter().map(|s| s.0).collect();
         let mut lease = self.connection().await?;
         lease
-            .tell("select headcount.refresh_idle($1, $2)")
+            .tell("select headcount.refresh_idle($1, $2) from headcount.rules")
             .bind(sessions)
             .bind(idle_after)
             .execute(lease.connection())

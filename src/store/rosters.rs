@@ -25,7 +25,7 @@ pub struct Page {
     pub members: Vec<Member>,
 }
 
-const PAGE: &str = "select coalesce(headcount.lineage() || substr(r.epoch, 9), headcount.epoch()), \
+const PAGE: &str = "select coalesce(headcount.epoch_in(headcount.lineage(), r.epoch), headcount.epoch()), \
             coalesce(r.version, 0), coalesce(r.member_count, 0)::bigint, x.unseen, m.member \
      from (select $1 as room_id) w \
      left join headcount.rooms r on r.room_id = w.room_id \
@@ -46,7 +46,7 @@ const PAGE: &str = "select coalesce(headcount.lineage() || substr(r.epoch, 9), h
          order by seen.user_id limit $3 \
      ) m on true";
 
-const WHOLE: &str = "select w.n, coalesce(l.lineage || substr(r.epoch, 9), l.epoch), coalesce(r.version, 0), m.member \
+const WHOLE: &str = "select w.n, coalesce(headcount.epoch_in(l.lineage, r.epoch), l.epoch), coalesce(r.version, 0), m.member \
      from unnest($1::text[]) with ordinality w (room_id, n) \
      cross join (select headcount.lineage() as lineage, headcount.epoch() as epoch offset 0) l \
      left join headcount.rooms r on r.room_id = w.room_id \

@@ -45,7 +45,7 @@ impl Store {
     pub async fn sweep(&self, interval: Duration, lease: Duration) -> Result<Swept, StoreError> {
         let mut held = self.connection().await?;
         let swept = held
-            .ask("select * from headcount.sweep($1, $2, $3, $4)")
+            .ask("select s.* from headcount.rules, headcount.sweep($1, $2, $3, $4) s")
             .bind(interval)
             .bind(lease)
             .bind(SWEEP_BATCH)
@@ -60,7 +60,8 @@ impl Store {
     /// waiting.
     pub async fn trim(&self, retention: Duration, keep: Duration) -> Result<bool, StoreError> {
         let mut lease = self.connection().await?;
-        let trim = lease.ask("select headcount.trim(headcount.webhook_retention($1, $2))");
+        let trim =
+            lease.ask("select headcount.trim(headcount.webhook_retention($1, $2)) from headcount.rules");
         let (more,) = trim.bind(retention).bind(keep).fetch_one(lease.connection()).await?;
         lease.done().await?;
         Ok(more)
@@ -70,7 +71,8 @@ impl Store {
     /// What webhooks have still to tell is kept, as in [`Store::trim`].
     pub async fn turn_days(&self, retention: Duration, keep: Duration) -> Result<Option<String>, StoreError> {
         let mut lease = self.connection().await?;
-        let turn = lease.ask("select headcount.turn_days(headcount.webhook_retention($1, $2))");
+        let turn =
+            lease.ask("select headcount.turn_days(headcount.webhook_retention($1, $2)) from headcount.rules");
         let (done,) = turn.bind(retention).bind(keep).fetch_one(lease.connection()).await?;
         lease.done().await?;
         Ok(done)

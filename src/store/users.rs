@@ -16,7 +16,7 @@ pub struct Profile {
     pub show_last_seen: Option<String>,
 }
 
-const PUT: &str = "select * from headcount.put_users(array( \
+const PUT: &str = "select p.* from headcount.rules, headcount.put_users(array( \
      select (user_id, name, coalesce(avatar_url, ''), show_last_seen)::headcount.profile \
      from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as given (user_id, name, avatar_url, show_last_seen)))";
 
@@ -48,7 +48,7 @@ impl Store {
     pub async fn erase_user(&self, id: &UserId) -> Result<bool, StoreError> {
         let mut lease = self.connection().await?;
         let (found,) = lease
-            .ask("select headcount.erase_user($1)")
+            .ask("select headcount.erase_user($1) from headcount.rules")
             .bind(id.as_str())
             .fetch_one(lease.connection())
             .await?;
