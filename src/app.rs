@@ -23,9 +23,9 @@ use crate::hub::Hub;
 use crate::settings::{Switch, Tuning};
 use crate::store::{Store, StoreError, Way};
 use crate::systemd;
-use crate::tasks::figures::{Figures, Tidy};
+use crate::tasks::gauges::{Figures, Tidy};
 use crate::tasks::{
-    self, idle::Idle, listener::Listener, settings::Settings, sweeper::Sweeper, trimmer::Trimmer,
+    self, idle::Idle, listener::Listener, room_settings::Settings, sweeper::Sweeper, trimmer::Trimmer,
     webhooks::Webhooks,
 };
 use crate::webhooks::Sender;

@@ -6,10 +6,10 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::known::{Hash, Known};
 use super::rights::Rights;
 use super::ticket::TicketKeys;
 use super::token::{Claims, TokenError};
+use super::token_cache::{Hash, Known};
 use super::verifier::Verifier;
 
 /// A server key, kept as its hash only.

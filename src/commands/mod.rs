@@ -1,13 +1,13 @@
 //! What clients can ask for, one verb a file. Writes go through the batching [`writer`], heartbeats through the
-//! [`beat`] batcher; both run in tasks of their own that no client can cancel.
+//! [`heartbeat_batcher`]; both run in tasks of their own that no client can cancel.
 
-pub mod beat;
 pub mod heartbeat;
+pub mod heartbeat_batcher;
 pub mod join;
 pub mod kick;
 pub mod leave;
 pub mod profile;
-mod turns;
+mod schedule;
 pub mod update;
 pub mod webhook;
 pub mod writer;
@@ -90,7 +90,7 @@ pub struct Timing {
 pub struct Commands {
     store: Store,
     writer: writer::Writer,
-    beats: beat::Beats,
+    beats: heartbeat_batcher::Beats,
     timing: Timing,
 }
 
@@ -98,7 +98,7 @@ impl Commands {
     /// Starts the batchers.
     pub fn start(store: Store, timing: Timing, crowd: Crowd, moved: Moved, stirred: Stirred) -> Self {
         let writer = writer::Writer::start(store.clone(), crowd, moved);
-        let beats = beat::Beats::start(store.clone(), timing, stirred);
+        let beats = heartbeat_batcher::Beats::start(store.clone(), timing, stirred);
         Self { store, writer, beats, timing }
     }
 

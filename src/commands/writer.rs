@@ -1,7 +1,7 @@
 //! Group commit. The writer takes whatever commands queued while its last transaction ran, and applies them in
 //! one transaction; each caller gets its own answer after the commit. No linger timer: under load batches fill
 //! by themselves, without load nobody waits. Under more load there are two transactions at a time, which have nothing in
-//! common ([`turns`](super::turns)).
+//! common ([`schedule`](super::schedule)).
 //!
 //! Bounded: at most [`QUEUE_MAX`] commands wait; one more is refused as overloaded. Every caller is answered within
 //! [`ANSWER_MAX`], also while the database hangs: that nothing was done, where the command had not been taken, and
@@ -20,7 +20,7 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span};
 
-use super::turns::{Needs, Turns, taken_by};
+use super::schedule::{Needs, Turns, taken_by};
 use super::{Failure, Moved};
 use crate::domain::hint::Hint;
 use crate::domain::id::{RoomId, UserId};

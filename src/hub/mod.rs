@@ -11,7 +11,7 @@ mod follow;
 pub mod frame;
 mod pulse;
 mod room;
-mod settings;
+mod room_settings;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ pub use fan::{Fan, Next, ROUND, Turn, Watch};
 pub use follow::{Following, Places};
 use frame::{Frame, Mode, Wire};
 use pulse::Pulse;
-pub use settings::Settings;
+pub use room_settings::Settings;
 
 use crate::domain::cursor::Cursor;
 use crate::domain::hint::Hint;

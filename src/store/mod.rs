@@ -11,7 +11,7 @@ pub mod deliveries;
 pub mod embedded;
 pub mod error;
 pub mod events;
-pub mod figures;
+pub mod gauges;
 pub mod heartbeats;
 pub mod history;
 pub mod listen;

@@ -2,10 +2,10 @@
 //! period, and `run_once`, which looks at the database and reports what it did. A failed run is not retried within
 //! the task: the next period is the retry.
 
-pub mod figures;
+pub mod gauges;
 pub mod idle;
 pub mod listener;
-pub mod settings;
+pub mod room_settings;
 pub mod sweeper;
 pub mod trimmer;
 pub mod webhooks;
