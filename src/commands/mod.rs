@@ -18,18 +18,18 @@ use std::time::Duration;
 use crate::domain::hint::Hint;
 use crate::domain::id::SessionId;
 use crate::domain::lease::Pace;
-use crate::store::commands::Crowd;
+use crate::store::commands::UserLimits;
 use crate::store::{Store, StoreError};
 
 /// Told of every room that a commit of this replica moved, before its callers are answered.
-pub type Moved = Arc<dyn Fn(Vec<Hint>) + Send + Sync>;
+pub type OnCommit = Arc<dyn Fn(Vec<Hint>) + Send + Sync>;
 
 /// Told of sessions whose idleness changed.
-pub type Stirred = Arc<dyn Fn(Vec<SessionId>) + Send + Sync>;
+pub type OnIdleChange = Arc<dyn Fn(Vec<SessionId>) + Send + Sync>;
 
 /// Why a command was not carried out, as far as its caller can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum CommandError {
     /// The queue is full. Nothing was done.
     #[error("overloaded")]
     Overloaded,
@@ -62,7 +62,7 @@ pub enum Failure {
     Internal,
 }
 
-impl From<&StoreError> for Failure {
+impl From<&StoreError> for CommandError {
     fn from(error: &StoreError) -> Self {
         match error {
             StoreError::Unavailable => Self::Unavailable,
@@ -90,15 +90,21 @@ pub struct Timing {
 pub struct Commands {
     store: Store,
     writer: writer::Writer,
-    beats: heartbeat_batcher::Beats,
+    beats: heartbeat_batcher::HeartbeatBatcher,
     timing: Timing,
 }
 
 impl Commands {
     /// Starts the batchers.
-    pub fn start(store: Store, timing: Timing, crowd: Crowd, moved: Moved, stirred: Stirred) -> Self {
-        let writer = writer::Writer::start(store.clone(), crowd, moved);
-        let beats = heartbeat_batcher::Beats::start(store.clone(), timing, stirred);
+    pub fn start(
+        store: Store,
+        timing: Timing,
+        limits: UserLimits,
+        on_commit: OnCommit,
+        on_idle_change: OnIdleChange,
+    ) -> Self {
+        let writer = writer::Writer::start(store.clone(), limits, on_commit);
+        let beats = heartbeat_batcher::HeartbeatBatcher::start(store.clone(), timing, on_idle_change);
         Self { store, writer, beats, timing }
     }
 

@@ -178,7 +178,7 @@ pub(super) async fn overview(
         .detached(async move {
             Ok((
                 store.totals().await?,
-                store.crowds(rooms).await?,
+                store.largest_rooms(rooms).await?,
                 store.seconds(seconds).await?,
                 store.peers().await?,
             ))

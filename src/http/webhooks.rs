@@ -13,7 +13,7 @@ use super::operators::Audience;
 use super::problem::{Code, Problem};
 use crate::domain::webhook::WebhookName;
 use crate::store::webhooks::{Put, Secrets};
-use crate::webhooks::{Message, Secret, Target};
+use crate::webhooks::{Endpoint, OutboundMessage, Secret};
 use form::{Webhook, WebhookBody, WebhookTest, Webhooks};
 
 fn name(text: &str) -> Result<WebhookName, Problem> {
@@ -172,9 +172,9 @@ pub(super) async fn test_webhook(
         return Err(Code::WebhookNotFound.into());
     };
     let data = format!(r#"{{"webhook":"{}"}}"#, stored.name);
-    let message = Message::new(Uuid::new_v4(), stored.now, "webhook.test", stored.now, &data);
+    let message = OutboundMessage::new(Uuid::new_v4(), stored.now, "webhook.test", stored.now, &data);
     let from = std::time::Instant::now();
-    let error = match Target::parse(&stored_target.url, &stored_target.secrets, service.webhooks.plain) {
+    let error = match Endpoint::parse(&stored_target.url, &stored_target.secrets, service.webhooks.plain) {
         Ok(target) => {
             service.webhooks.sender.send(&target, message).await.err().map(|error| error.to_string())
         }

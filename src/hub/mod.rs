@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-pub use fan::{Fan, Next, ROUND, Turn, Watch};
+pub use fan::{Fan, Next, ROUND, WakeSlot, Watcher};
 pub use follow::{Following, Places};
 use frame::{Frame, Mode, Wire};
 use pulse::Pulse;
-pub use room_settings::Settings;
+pub use room_settings::RoomSettingsCache;
 
 use crate::domain::cursor::Cursor;
 use crate::domain::hint::Hint;
@@ -70,10 +70,10 @@ pub struct Unreadable;
 
 type WorkerId = usize;
 
-enum Request {
+enum FeedRequest {
     Attach {
         worker: WorkerId,
-        inbox: mpsc::Sender<Message>,
+        inbox: mpsc::Sender<WorkerMessage>,
     },
     Watch {
         worker: WorkerId,
@@ -98,7 +98,7 @@ enum Request {
     Drain,
 }
 
-enum Message {
+enum WorkerMessage {
     Frame { room: RoomId, number: u64, frame: Arc<Frame> },
     Drain,
 }
@@ -120,11 +120,11 @@ pub enum Hearing {
     On,
 }
 
-struct Shared {
+struct HubState {
     hints: Mutex<Hints>,
     wake: Notify,
     stale: AtomicBool,
-    settings: Settings,
+    settings: RoomSettingsCache,
     hearing: AtomicU8,
     rooms: AtomicUsize,
     watchers: AtomicUsize,
@@ -133,10 +133,10 @@ struct Shared {
 }
 
 /// An open stream, for those who count them.
-struct Counted(Arc<Shared>);
+struct Counted(Arc<HubState>);
 
 impl Counted {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(shared: Arc<HubState>) -> Self {
         shared.watchers.fetch_add(1, Ordering::Relaxed);
         Self(shared)
     }
@@ -151,20 +151,20 @@ impl Drop for Counted {
 /// A handle to the hub. Cheap to clone.
 #[derive(Clone)]
 pub struct Hub {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<FeedRequest>,
     follow: follow::Follow,
-    shared: Arc<Shared>,
+    shared: Arc<HubState>,
 }
 
 impl Hub {
     /// Starts the feed and what follows users. They end when the last handle is gone.
     pub fn start(store: Store) -> Self {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(HubState {
             hints: Mutex::default(),
             wake: Notify::new(),
             stale: AtomicBool::new(false),
-            settings: Settings::default(),
+            settings: RoomSettingsCache::default(),
             hearing: AtomicU8::new(Hearing::Off as u8),
             rooms: AtomicUsize::new(0),
             watchers: AtomicUsize::new(0),
@@ -213,7 +213,7 @@ impl Hub {
     }
 
     /// What is set for rooms.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &RoomSettingsCache {
         &self.shared.settings
     }
 
@@ -243,7 +243,7 @@ impl Hub {
     /// Where watched rooms are, as they were last read: some of them, if they are more than `most`.
     pub async fn positions(&self, most: usize) -> Option<Vec<(RoomId, Cursor)>> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Positions { most, reply }).await.ok()?;
+        self.requests.send(FeedRequest::Positions { most, reply }).await.ok()?;
         answer.await.ok()
     }
 
@@ -260,13 +260,13 @@ impl Hub {
     /// The roster of a room that is being watched here, as it was last read.
     pub async fn remembered(&self, room: RoomId) -> Option<Remembered> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Remembered { room, reply }).await.ok()?;
+        self.requests.send(FeedRequest::Remembered { room, reply }).await.ok()?;
         answer.await.ok()
     }
 
     /// Ends every stream with `bye {drain}`.
     pub async fn drain(&self) {
         self.follow.drain();
-        let _ = self.requests.send(Request::Drain).await; // no feed, no streams
+        let _ = self.requests.send(FeedRequest::Drain).await; // no feed, no streams
     }
 }

@@ -55,13 +55,13 @@ pub struct Command {
     /// Lease of a hidden session.
     #[serde(serialize_with = "interval")]
     pub lease_hidden: Duration,
-    /// A join that [`Crowd`] limits.
+    /// A join that [`UserLimits`] limits.
     pub limited: bool,
 }
 
 /// How much one user may have; none is no limit.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Crowd {
+pub struct UserLimits {
     /// Rooms.
     pub rooms_max: Option<i32>,
     /// Sessions.
@@ -115,7 +115,7 @@ pub enum Outcome {
 
 /// What to do about a room that somebody holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Held {
+pub enum IfHeld {
     /// Wait, up to the lock timeout.
     Wait,
     /// Leave its commands out.
@@ -163,7 +163,7 @@ struct Numbered<'a> {
     command: &'a Command,
 }
 
-type Row = (i32, String, String, i64, bool, Option<Json<Member>>, Option<bool>, Option<i64>);
+type AnswerRow = (i32, String, String, i64, bool, Option<Json<Member>>, Option<bool>, Option<i64>);
 
 impl Store {
     /// Applies commands in one transaction, in their order, and answers each in that order. Commands for a room
@@ -171,22 +171,22 @@ impl Store {
     pub async fn apply(
         &self,
         commands: &[Command],
-        held: Held,
-        crowd: Crowd,
+        if_held: IfHeld,
+        limits: UserLimits,
     ) -> Result<Vec<Answer>, StoreError> {
         let numbered: Vec<_> =
             commands.iter().enumerate().map(|(ord, command)| Numbered { ord, command }).collect();
         let mut lease = self.connection().await?;
-        let mut rows: Vec<Row> = lease
+        let mut rows: Vec<AnswerRow> = lease
             .ask(
                 "select ord, outcome, epoch, version, created, member, visible, \
                         (extract(epoch from lease) * 1000)::bigint \
                  from headcount.apply_with_leases($1, $2, $3, $4)",
             )
             .bind(Json(numbered))
-            .bind(held == Held::Wait)
-            .bind(crowd.rooms_max)
-            .bind(crowd.sessions_max)
+            .bind(if_held == IfHeld::Wait)
+            .bind(limits.rooms_max)
+            .bind(limits.sessions_max)
             .fetch_all(lease.connection())
             .await?;
         lease.done().await?;
@@ -195,7 +195,9 @@ impl Store {
     }
 }
 
-fn answer((_, outcome, epoch, version, created, member, visible, lease): Row) -> Result<Answer, StoreError> {
+fn answer(
+    (_, outcome, epoch, version, created, member, visible, lease): AnswerRow,
+) -> Result<Answer, StoreError> {
     let outcome = match outcome.as_str() {
         "ok" => Outcome::Ok,
         "absent" => Outcome::Absent,

@@ -13,14 +13,14 @@ use super::commands::parse_epoch;
 use super::{Store, StoreError};
 use crate::domain::event::Reason;
 use crate::domain::id::{RoomId, UserId};
-use crate::domain::notice::{Due, EVENTS_MAX, Entry, Later, LoggedChange, Moved, Notice, Place};
+use crate::domain::notice::{Advance, Due, EVENTS_MAX, Entry, Later, LoggedChange, Notice, RoomPosition};
 
 /// After so many events of a room it is not looked any further whether somebody came back.
 const LOOK_AHEAD: i64 = 20_000;
 
 /// What a look found.
 #[derive(Debug, sqlx::FromRow)]
-pub struct Tick {
+pub struct WebhookTick {
     /// Whether there is an enabled webhook at all.
     pub enabled: bool,
     /// Whether there is more to look at.
@@ -40,7 +40,7 @@ pub struct Claim {
 
 /// A webhook that is ours for another lease.
 #[derive(sqlx::FromRow)]
-pub struct Held {
+pub struct ClaimedWebhook {
     /// Where it leads.
     pub url: String,
     /// What it is told.
@@ -71,7 +71,7 @@ pub struct Pending {
 
 /// A room's cursor, moved.
 #[derive(Serialize)]
-struct Progress<'a> {
+struct MovedCursor<'a> {
     room_id: &'a RoomId,
     epoch: &'a str,
     from: i64,
@@ -119,7 +119,7 @@ const DUE: &str = "select r.room_id, r.epoch, r.version as \"from\", r.head, r.c
      order by r.due_at, r.room_id, e.version";
 
 #[derive(sqlx::FromRow)]
-struct Row {
+struct DueRow {
     room_id: String,
     epoch: String,
     from: i64,
@@ -140,7 +140,7 @@ struct Row {
 
 impl Store {
     /// Gives what happened to the webhooks that want it, and claims those that nobody delivers.
-    pub async fn tick_webhooks(&self, claim: Uuid) -> Result<Tick, StoreError> {
+    pub async fn tick_webhooks(&self, claim: Uuid) -> Result<WebhookTick, StoreError> {
         let mut lease = self.connection().await?;
         let tick = lease.ask("select * from headcount.webhook_tick($1, $2)").bind(claim);
         let row = tick.bind(self.replica().to_owned()).fetch_one(lease.connection()).await?;
@@ -149,7 +149,7 @@ impl Store {
     }
 
     /// Holds a claim for another lease; none when it is lost, or the webhook is disabled.
-    pub async fn hold_webhook(&self, claim: &Claim) -> Result<Option<Held>, StoreError> {
+    pub async fn hold_webhook(&self, claim: &Claim) -> Result<Option<ClaimedWebhook>, StoreError> {
         let mut lease = self.connection().await?;
         let hold = lease.ask("select * from headcount.webhook_hold($1, $2)").bind(claim.name.clone());
         let row = hold.bind(claim.id).fetch_optional(lease.connection()).await?;
@@ -163,7 +163,7 @@ impl Store {
         let limit = i64::try_from(EVENTS_MAX).expect("a small number");
         let mut lease = self.connection().await?;
         let due = lease.ask(DUE).bind(claim.name.clone()).bind(limit).bind(look_ahead);
-        let rows: Vec<Row> = due.fetch_all(lease.connection()).await?;
+        let rows: Vec<DueRow> = due.fetch_all(lease.connection()).await?;
         lease.done().await?;
         collect(rows)
     }
@@ -183,10 +183,10 @@ impl Store {
         &self,
         claim: &Claim,
         notices: &[Notice],
-        moved: &[(&Due, Moved)],
+        moved: &[(&Due, Advance)],
         now: OffsetDateTime,
     ) -> Result<bool, StoreError> {
-        let progress: Vec<Progress<'_>> =
+        let progress: Vec<MovedCursor<'_>> =
             moved.iter().map(|(due, moved)| progress(due, moved, now)).collect();
         let mut lease = self.connection().await?;
         let make = lease
@@ -238,21 +238,21 @@ fn encoding(error: serde_json::Error) -> StoreError {
     StoreError::Bug(sqlx::Error::Encode(error.into()))
 }
 
-fn progress<'a>(due: &'a Due, moved: &'a Moved, now: OffsetDateTime) -> Progress<'a> {
-    Progress {
+fn progress<'a>(due: &'a Due, moved: &'a Advance, now: OffsetDateTime) -> MovedCursor<'a> {
+    MovedCursor {
         room_id: &due.room,
         epoch: due.epoch.as_str(),
-        from: due.place.version,
-        version: moved.place.version,
-        count: moved.place.count,
-        returns: &moved.place.returns,
-        occupies: moved.place.occupies,
+        from: due.position.version,
+        version: moved.position.version,
+        count: moved.position.count,
+        returns: &moved.position.returns,
+        occupies: moved.position.occupies,
         due_at: moved.held_until.unwrap_or(now), // behind the others that wait
         since: moved.since,
     }
 }
 
-fn collect(rows: Vec<Row>) -> Result<Vec<Due>, StoreError> {
+fn collect(rows: Vec<DueRow>) -> Result<Vec<Due>, StoreError> {
     let mut found: Vec<Due> = Vec::new();
     for mut row in rows {
         let known = |due: &Due| due.room.as_str() == row.room_id;
@@ -260,7 +260,7 @@ fn collect(rows: Vec<Row>) -> Result<Vec<Due>, StoreError> {
             found.push(Due {
                 room: RoomId::parse(&row.room_id).map_err(decoding)?,
                 epoch: parse_epoch(&row.epoch)?,
-                place: Place {
+                position: RoomPosition {
                     version: row.from,
                     count: row.count,
                     returns: std::mem::take(&mut row.returns),
@@ -283,7 +283,7 @@ fn decoding(error: impl std::error::Error + Send + Sync + 'static) -> StoreError
 }
 
 /// None where the log holds nothing any more.
-fn entry(row: Row) -> Result<Option<Entry>, StoreError> {
+fn entry(row: DueRow) -> Result<Option<Entry>, StoreError> {
     let (Some(version), Some(kind), Some(user), Some(at)) = (row.version, row.kind, row.user_id, row.at)
     else {
         return Ok(None);

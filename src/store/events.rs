@@ -32,7 +32,7 @@ pub struct Tail {
 const TAILS: &str = "select n, epoch, head, version, kind, user_id, member, reason, age \
      from headcount.tails($1, $2, $3, $4, $5)";
 
-type Row = (
+type TailRow = (
     i64,
     String,
     i64,
@@ -102,7 +102,7 @@ impl Store {
         let epochs: Vec<&str> = positions.iter().map(|(_, cursor)| cursor.epoch.as_str()).collect();
         let versions: Vec<i64> = positions.iter().map(|(_, cursor)| cursor.version).collect();
         let mut lease = self.connection().await?;
-        let rows: Vec<Row> = lease
+        let rows: Vec<TailRow> = lease
             .ask(TAILS)
             .bind(rooms)
             .bind(epochs)
@@ -116,7 +116,7 @@ impl Store {
     }
 }
 
-fn collect(rows: Vec<Row>, versions: &[i64]) -> Result<Vec<(usize, Tail)>, StoreError> {
+fn collect(rows: Vec<TailRow>, versions: &[i64]) -> Result<Vec<(usize, Tail)>, StoreError> {
     let mut tails: Vec<(usize, Tail)> = Vec::new();
     let mut reached = 0;
     for (n, epoch, head, version, kind, user, member, reason, age) in rows {

@@ -6,7 +6,7 @@ use crate::domain::id::RoomId;
 
 /// How the sweep does.
 #[derive(Debug, sqlx::FromRow)]
-pub struct SweepFigures {
+pub struct SweepGauges {
     /// Seconds since the last sweep by any replica, by the database's clock.
     pub age: f64,
     /// Whether, because sweeps had stopped, nobody expires now or departures are spread.
@@ -15,7 +15,7 @@ pub struct SweepFigures {
 
 /// How a table does, since the statistics were reset.
 #[derive(Debug, sqlx::FromRow)]
-pub struct TableFigures {
+pub struct TableGauges {
     /// Its name; of a partition, that of the whole.
     pub name: String,
     /// Rows updated.
@@ -52,7 +52,7 @@ const BEHIND: &str = "select coalesce(max(r.version - w.version), 0) \
 
 impl Store {
     /// How the sweep does. `lease` is the shortest in use.
-    pub async fn sweep_figures(&self, lease: std::time::Duration) -> Result<SweepFigures, StoreError> {
+    pub async fn sweep_gauges(&self, lease: std::time::Duration) -> Result<SweepGauges, StoreError> {
         let mut held = self.connection().await?;
         let row = held.ask(SWEEP).bind(lease).fetch_one(held.connection()).await?;
         held.done().await?;
@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// How the tables do.
-    pub async fn table_figures(&self) -> Result<Vec<TableFigures>, StoreError> {
+    pub async fn table_gauges(&self) -> Result<Vec<TableGauges>, StoreError> {
         let mut lease = self.connection().await?;
         let rows = lease.ask(TABLES).fetch_all(lease.connection()).await?;
         lease.done().await?;

@@ -100,7 +100,7 @@ pub struct Attendees {
 
 /// How many members a room had.
 #[derive(Debug)]
-pub struct Occupancy {
+pub struct OccupancyBuckets {
     /// The most at once.
     pub peak: i64,
     /// When it first had so many.
@@ -213,7 +213,7 @@ impl Store {
         room: &RoomId,
         range: TimeRange,
         bucket: Duration,
-    ) -> Result<Occupancy, StoreError> {
+    ) -> Result<OccupancyBuckets, StoreError> {
         let mut lease = self.connection().await?;
         let rows: Vec<(i64, OffsetDateTime, OffsetDateTime, i64)> = lease
             .ask(OCCUPANCY)
@@ -226,7 +226,7 @@ impl Store {
         lease.done().await?;
         let (peak, peak_at, ..) = *rows.first().ok_or(StoreError::Unavailable)?;
         let buckets = rows.into_iter().map(|(_, _, at, count)| (at, count)).collect();
-        Ok(Occupancy { peak, peak_at, buckets })
+        Ok(OccupancyBuckets { peak, peak_at, buckets })
     }
 
     async fn bounds(&self, room: &RoomId, at: Option<OffsetDateTime>) -> Result<Bounds, StoreError> {

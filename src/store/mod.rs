@@ -59,7 +59,7 @@ fn settings(scope: &str) -> String {
 
 /// How the database is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum PoolMode {
     /// A connection is a session of the server.
     Direct,
     /// Through a pooler in transaction mode, such as `PgBouncer`: a connection is another session in every transaction.
@@ -74,14 +74,14 @@ pub struct Store {
     heartbeats: PgPool,
     runtime: Handle,
     replica: Arc<str>,
-    way: Way,
+    pool_mode: PoolMode,
 }
 
 impl Store {
     /// Prepares connections; none is opened yet, so a database that is away is no error here. Calls run on
     /// the current Tokio runtime, whichever thread asks. By the replica's name others find its connections in
     /// `pg_stat_activity`.
-    pub fn new(options: PgConnectOptions, way: Way, connections_max: u32, replica: &str) -> Self {
+    pub fn new(options: PgConnectOptions, pool_mode: PoolMode, connections_max: u32, replica: &str) -> Self {
         let options = options.application_name(&format!("headcount {replica}"));
         let pool = |max| {
             PgPoolOptions::new()
@@ -90,11 +90,11 @@ impl Store {
                 .test_before_acquire(false) // a round trip for nothing: a dead connection fails its call and is closed
                 .after_connect(move |connection, _| {
                     Box::pin(async move {
-                        match way {
-                            Way::Direct => {
+                        match pool_mode {
+                            PoolMode::Direct => {
                                 connection.execute(AssertSqlSafe(settings("session"))).await.map(drop)
                             }
-                            Way::Pooled => Ok(()), // they would be somebody else's
+                            PoolMode::Pooled => Ok(()), // they would be somebody else's
                         }
                     })
                 })
@@ -105,7 +105,7 @@ impl Store {
             heartbeats: pool(1),
             runtime: Handle::current(),
             replica: replica.into(),
-            way,
+            pool_mode,
         }
     }
 
@@ -135,12 +135,12 @@ impl Store {
         }
     }
 
-    async fn connection(&self) -> Result<Lease, StoreError> {
-        Lease::of(&self.pool, "main", self.way).await
+    async fn connection(&self) -> Result<Checkout, StoreError> {
+        Checkout::of(&self.pool, "main", self.pool_mode).await
     }
 
-    async fn heartbeat_connection(&self) -> Result<Lease, StoreError> {
-        Lease::of(&self.heartbeats, "heartbeats", self.way).await
+    async fn heartbeat_connection(&self) -> Result<Checkout, StoreError> {
+        Checkout::of(&self.heartbeats, "heartbeats", self.pool_mode).await
     }
 
     /// Closes all connections.
@@ -155,16 +155,16 @@ pub async fn bounded<T>(call: impl Future<Output = Result<T, StoreError>>) -> Re
     tokio::time::timeout(CALL_MAX, call).await.unwrap_or(Err(StoreError::OutcomeUnknown))
 }
 
-/// A pooled connection in use. Goes back to the pool by [`Lease::done`] only; dropped otherwise, it is closed.
-struct Lease {
+/// A pooled connection in use. Goes back to the pool by [`Checkout::done`] only; dropped otherwise, it is closed.
+struct Checkout {
     connection: Option<PoolConnection<Postgres>>,
-    way: Way,
+    pool_mode: PoolMode,
 }
 
-impl Lease {
-    async fn of(pool: &PgPool, name: &'static str, way: Way) -> Result<Self, StoreError> {
-        let mut lease = Self { connection: Some(acquire(pool, name).await?), way };
-        if way == Way::Pooled {
+impl Checkout {
+    async fn of(pool: &PgPool, name: &'static str, pool_mode: PoolMode) -> Result<Self, StoreError> {
+        let mut lease = Self { connection: Some(acquire(pool, name).await?), pool_mode };
+        if pool_mode == PoolMode::Pooled {
             let begin = AssertSqlSafe(format!("begin; {}", settings("local")));
             lease.connection().execute(begin).await?;
         }
@@ -180,17 +180,17 @@ impl Lease {
         &self,
         statement: &'static str,
     ) -> QueryAs<'static, Postgres, T, PgArguments> {
-        sqlx::query_as(statement).persistent(self.way == Way::Direct)
+        sqlx::query_as(statement).persistent(self.pool_mode == PoolMode::Direct)
     }
 
     /// A statement that gives nothing.
     fn tell(&self, statement: &'static str) -> Query<'static, Postgres, PgArguments> {
-        sqlx::query(statement).persistent(self.way == Way::Direct)
+        sqlx::query(statement).persistent(self.pool_mode == PoolMode::Direct)
     }
 
     /// After this what was done is durable.
     async fn done(mut self) -> Result<(), StoreError> {
-        if self.way == Way::Pooled {
+        if self.pool_mode == PoolMode::Pooled {
             self.connection().execute("commit").await?;
         }
         drop(self.connection.take());
@@ -213,7 +213,7 @@ async fn acquire(pool: &PgPool, name: &'static str) -> Result<PoolConnection<Pos
     result
 }
 
-impl Drop for Lease {
+impl Drop for Checkout {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
             drop(connection.detach());
@@ -223,7 +223,7 @@ impl Drop for Lease {
 
 /// How this database is reached; none when it is away. Through a pooler in transaction mode two connections that are
 /// open at once can be the same session of the server. Asked without preparing anything.
-pub async fn way(options: &PgConnectOptions) -> Option<Way> {
+pub async fn pool_mode(options: &PgConnectOptions) -> Option<PoolMode> {
     let asking = async {
         use sqlx::{Connection, Row};
         let mut sessions = Vec::new();
@@ -234,7 +234,7 @@ pub async fn way(options: &PgConnectOptions) -> Option<Way> {
             sessions.push(row.try_get::<i32, _>(0)?);
             connections.push(connection);
         }
-        Ok::<_, sqlx::Error>(if sessions[0] == sessions[1] { Way::Pooled } else { Way::Direct })
+        Ok::<_, sqlx::Error>(if sessions[0] == sessions[1] { PoolMode::Pooled } else { PoolMode::Direct })
     };
     tokio::time::timeout(CALL_MAX, asking).await.ok()?.ok()
 }

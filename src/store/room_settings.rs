@@ -13,13 +13,13 @@ const PUT: &str = "select headcount.put_room_settings($1, $2, $3, $4, $5, $6)";
 
 const REMOVE: &str = "select headcount.remove_room_settings($1)";
 
-type Row = (String, Option<i64>, Option<i64>, Option<i32>, Option<i32>, Option<i32>);
+type PatternRow = (String, Option<i64>, Option<i64>, Option<i32>, Option<i32>, Option<i32>);
 
 impl Store {
     /// What is set, in the order of patterns.
     pub async fn room_settings_list(&self) -> Result<Vec<(String, RoomSettings)>, StoreError> {
         let mut lease = self.connection().await?;
-        let rows: Vec<Row> = lease.ask(READ).fetch_all(lease.connection()).await?;
+        let rows: Vec<PatternRow> = lease.ask(READ).fetch_all(lease.connection()).await?;
         lease.done().await?;
         Ok(rows.into_iter().map(entry).collect())
     }
@@ -62,7 +62,9 @@ impl Store {
     }
 }
 
-fn entry((pattern, lease, lease_hidden, spacing, list_max, members_max): Row) -> (String, RoomSettings) {
+fn entry(
+    (pattern, lease, lease_hidden, spacing, list_max, members_max): PatternRow,
+) -> (String, RoomSettings) {
     let millis = |ms: i64| Duration::from_millis(ms.unsigned_abs());
     let settings = RoomSettings {
         lease: lease.map(millis),

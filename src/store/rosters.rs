@@ -14,7 +14,7 @@ use crate::domain::roster::Roster;
 
 /// A page of a roster.
 #[derive(Debug)]
-pub struct Page {
+pub struct RosterSlice {
     /// The room's position when this was read.
     pub cursor: Cursor,
     /// All members of the room that the viewer may see.
@@ -65,7 +65,7 @@ impl Store {
         after: &str,
         limit: i64,
         viewer: &Viewer,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<RosterSlice, StoreError> {
         let mut lease = self.connection().await?;
         let rows: Vec<PageRow> = lease
             .ask(PAGE)
@@ -81,7 +81,7 @@ impl Store {
         let cursor = Cursor { epoch: parse_epoch(epoch)?, version: *version };
         let (count, unseen) = (visible + unseen, *unseen);
         let members = rows.into_iter().filter_map(|row| row.4).map(|Json(member)| member).collect();
-        Ok(Page { cursor, count, unseen, members })
+        Ok(RosterSlice { cursor, count, unseen, members })
     }
 
     /// Whole rosters, each with its position, in the order asked for.

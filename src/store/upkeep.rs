@@ -27,7 +27,7 @@ pub struct Swept {
 
 /// Which schema is in the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Schema {
+pub enum SchemaVersion {
     /// Migrations of ours have not run.
     Older,
     /// The one we were built for.
@@ -68,7 +68,11 @@ impl Store {
 
     /// One step of keeping the log by day. Gives what was done; nothing when nothing was due, or somebody holds the log.
     /// What webhooks have still to tell is kept, as in [`Store::trim`].
-    pub async fn turn_days(&self, retention: Duration, keep: Duration) -> Result<Option<String>, StoreError> {
+    pub async fn rotate_days(
+        &self,
+        retention: Duration,
+        keep: Duration,
+    ) -> Result<Option<String>, StoreError> {
         let mut lease = self.connection().await?;
         let turn = lease.ask("select headcount.turn_days(headcount.webhook_retention($1, $2))");
         let (done,) = turn.bind(retention).bind(keep).fetch_one(lease.connection()).await?;
@@ -77,16 +81,16 @@ impl Store {
     }
 
     /// Whether the database answers, and which schema is there.
-    pub async fn schema(&self) -> Result<Schema, StoreError> {
+    pub async fn schema(&self) -> Result<SchemaVersion, StoreError> {
         static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
         let wanted = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
         let mut lease = self.connection().await?;
         let (there,) = lease.ask(NEWEST).fetch_one(lease.connection()).await?;
         lease.done().await?;
         Ok(match i64::cmp(&there, &wanted) {
-            Ordering::Less => Schema::Older,
-            Ordering::Equal => Schema::Ours,
-            Ordering::Greater => Schema::Newer,
+            Ordering::Less => SchemaVersion::Older,
+            Ordering::Equal => SchemaVersion::Ours,
+            Ordering::Greater => SchemaVersion::Newer,
         })
     }
 }

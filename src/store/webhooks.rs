@@ -45,7 +45,7 @@ pub enum Put {
 
 /// A webhook, and how it does.
 #[derive(Debug, sqlx::FromRow)]
-pub struct Webhook {
+pub struct StoredWebhook {
     /// Its name.
     pub name: String,
     /// Where it leads.
@@ -92,7 +92,7 @@ pub struct Webhook {
 
 /// Where a webhook leads, and what signs.
 #[derive(sqlx::FromRow)]
-pub struct Target {
+pub struct StoredEndpoint {
     /// Where.
     pub url: String,
     /// In the form of operators.
@@ -158,7 +158,7 @@ impl Store {
     }
 
     /// All webhooks by name, or the one with that name.
-    pub async fn webhooks(&self, name: Option<&WebhookName>) -> Result<Vec<Webhook>, StoreError> {
+    pub async fn webhooks(&self, name: Option<&WebhookName>) -> Result<Vec<StoredWebhook>, StoreError> {
         let mut lease = self.connection().await?;
         let list = lease.ask(LIST).bind(name.map(|name| name.as_str().to_owned()));
         let rows = list.fetch_all(lease.connection()).await?;
@@ -167,7 +167,7 @@ impl Store {
     }
 
     /// Where a webhook leads, if there is one.
-    pub async fn webhook_target(&self, name: &WebhookName) -> Result<Option<Target>, StoreError> {
+    pub async fn webhook_target(&self, name: &WebhookName) -> Result<Option<StoredEndpoint>, StoreError> {
         let mut lease = self.connection().await?;
         let target = lease.ask("select * from headcount.webhook_target($1)").bind(name.as_str().to_owned());
         let row = target.fetch_optional(lease.connection()).await?;

@@ -27,7 +27,7 @@ use uuid::Uuid;
 use crate::domain::timestamp;
 
 pub use sign::Secret;
-pub use target::Target;
+pub use target::Endpoint;
 
 /// An attempt takes no longer.
 pub const ATTEMPT_MAX: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ const IDLE_MAX: Duration = Duration::from_secs(4);
 
 /// What is sent.
 #[derive(Clone)]
-pub struct Message {
+pub struct OutboundMessage {
     /// The same at every attempt.
     pub id: String,
     /// Of this attempt, in seconds since 1970.
@@ -53,7 +53,7 @@ pub struct Message {
     pub body: Bytes,
 }
 
-impl Message {
+impl OutboundMessage {
     /// In its envelope: a type, the time that goes with the content, and the content, which is JSON.
     pub fn new(id: Uuid, now: OffsetDateTime, kind: &str, at: OffsetDateTime, data: &str) -> Self {
         let mut moment = Vec::new();
@@ -67,7 +67,7 @@ impl Message {
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum DeliveryError {
     /// 410: it will never want anything again.
     #[error("it answers 410 Gone")]
     Gone,
@@ -82,7 +82,7 @@ pub enum Failure {
     Connection(String),
 }
 
-impl Failure {
+impl DeliveryError {
     /// What metrics call it.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -96,12 +96,12 @@ impl Failure {
 
 /// Sends. Cheap to clone.
 #[derive(Clone)]
-pub struct Sender {
+pub struct WebhookSender {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
 }
 
-impl Sender {
+impl WebhookSender {
     /// Connections live on the current Tokio runtime, whichever thread sends.
     pub fn new() -> Self {
         let client = Client::builder(TokioExecutor::new())
@@ -112,12 +112,16 @@ impl Sender {
     }
 
     /// One attempt. 2xx is a success, and says that the receiver has it.
-    pub async fn send(&self, target: &Target, message: Message) -> Result<StatusCode, Failure> {
+    pub async fn send(
+        &self,
+        target: &Endpoint,
+        message: OutboundMessage,
+    ) -> Result<StatusCode, DeliveryError> {
         let request = request(target, message)?;
         let client = self.client.clone();
         let attempt = self.runtime.spawn(timeout(ATTEMPT_MAX, async move {
             let answer =
-                client.request(request).await.map_err(|error| Failure::Connection(causes(&error)))?;
+                client.request(request).await.map_err(|error| DeliveryError::Connection(causes(&error)))?;
             let status = answer.status();
             // To its end where that is near, so that the connection can be used again.
             let _ = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
@@ -126,18 +130,18 @@ impl Sender {
         let abort = Abort(attempt.abort_handle());
         let status = attempt
             .await
-            .map_err(|_| Failure::Connection("given up".into()))?
-            .unwrap_or(Err(Failure::Late))?;
+            .map_err(|_| DeliveryError::Connection("given up".into()))?
+            .unwrap_or(Err(DeliveryError::Late))?;
         drop(abort);
         match status {
             status if status.is_success() => Ok(status),
-            StatusCode::GONE => Err(Failure::Gone),
-            status => Err(Failure::Refused(status)),
+            StatusCode::GONE => Err(DeliveryError::Gone),
+            status => Err(DeliveryError::Refused(status)),
         }
     }
 }
 
-impl Default for Sender {
+impl Default for WebhookSender {
     fn default() -> Self {
         Self::new()
     }
@@ -152,7 +156,7 @@ impl Drop for Abort {
     }
 }
 
-fn request(target: &Target, message: Message) -> Result<Request<Full<Bytes>>, Failure> {
+fn request(target: &Endpoint, message: OutboundMessage) -> Result<Request<Full<Bytes>>, DeliveryError> {
     let signature = sign::signatures(target.secrets(), &message);
     Request::post(target.url().clone())
         .header(CONTENT_TYPE, "application/json")
@@ -161,7 +165,7 @@ fn request(target: &Target, message: Message) -> Result<Request<Full<Bytes>>, Fa
         .header("webhook-timestamp", message.sent_at)
         .header("webhook-signature", signature)
         .body(Full::new(message.body))
-        .map_err(|error| Failure::Connection(error.to_string()))
+        .map_err(|error| DeliveryError::Connection(error.to_string()))
 }
 
 /// The system's roots vouch for receivers. Where there are none, those by plain HTTP are reached all the same.
