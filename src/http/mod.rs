@@ -52,7 +52,7 @@ use crate::commands::Commands;
 use crate::hub::Hub;
 use crate::store::Store;
 use crate::webhooks::WebhookSender;
-use crate::webhooks::target::Plain;
+use crate::webhooks::endpoint::Plain;
 
 /// What the handlers work with.
 pub struct Service {

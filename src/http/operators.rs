@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::Service;
 use super::problem::{Code, Problem, ProblemBody};
 use crate::hub::Hearing;
-use crate::store::upkeep::SchemaVersion;
+use crate::store::schema_version::SchemaVersion;
 
 /// Whether this listener may tell what only operators should know.
 #[derive(Clone, Copy, PartialEq, Eq)]

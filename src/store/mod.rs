@@ -20,7 +20,9 @@ pub mod room_settings;
 pub mod rooms;
 pub mod rosters;
 pub mod schema;
-pub mod upkeep;
+pub mod schema_version;
+pub mod sweep;
+pub mod trim;
 pub mod users;
 pub mod webhooks;
 

@@ -17,7 +17,7 @@ use crate::domain::webhook::{Topic, retry_after};
 use crate::measure::meters;
 use crate::store::deliveries::{Claim, ClaimedWebhook};
 use crate::store::{Store, StoreError, bounded};
-use crate::webhooks::target::Plain;
+use crate::webhooks::endpoint::Plain;
 use crate::webhooks::{DeliveryError, Endpoint, OutboundMessage, WebhookSender};
 
 /// Between looks, while there is a webhook.

@@ -4,8 +4,8 @@
 //! Bounded: an attempt takes at most [`ATTEMPT_MAX`]; of the answer nothing but its status is believed, and at most
 //! [`ANSWER_MAX`] bytes are read. Redirections are not followed: they might lead into a network of ours.
 
+pub mod endpoint;
 pub mod sign;
-pub mod target;
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ use uuid::Uuid;
 
 use crate::domain::timestamp;
 
+pub use endpoint::Endpoint;
 pub use sign::Secret;
-pub use target::Endpoint;
 
 /// An attempt takes no longer.
 pub const ATTEMPT_MAX: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use crate::http::Service;
 use crate::http::problem::{Code, Problem};
 use crate::store::webhooks::{Setup, StoredWebhook as Stored};
 use crate::webhooks::Endpoint;
-use crate::webhooks::target::check_url;
+use crate::webhooks::endpoint::check_url;
 
 /// Patterns of rooms, at most.
 const PATTERNS_MAX: usize = 32;
