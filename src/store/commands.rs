@@ -176,9 +176,8 @@ impl Store {
     ) -> Result<Vec<Answer>, StoreError> {
         let numbered: Vec<_> =
             commands.iter().enumerate().map(|(ord, command)| Numbered { ord, command }).collect();
-        let mut lease = self.connection().await?;
-        let mut rows: Vec<AnswerRow> = lease
-            .ask(
+        let mut rows: Vec<AnswerRow> = self
+            .query(
                 "select ord, outcome, epoch, version, created, member, visible, \
                         (extract(epoch from lease) * 1000)::bigint \
                  from headcount.apply_with_leases($1, $2, $3, $4)",
@@ -187,9 +186,8 @@ impl Store {
             .bind(if_held == IfHeld::Wait)
             .bind(limits.rooms_max)
             .bind(limits.sessions_max)
-            .fetch_all(lease.connection())
+            .rows()
             .await?;
-        lease.done().await?;
         rows.sort_unstable_by_key(|row| row.0);
         rows.into_iter().map(answer).collect()
     }

@@ -141,41 +141,33 @@ struct DueRow {
 impl Store {
     /// Gives what happened to the webhooks that want it, and claims those that nobody delivers.
     pub async fn tick_webhooks(&self, claim: Uuid) -> Result<WebhookTick, StoreError> {
-        let mut lease = self.connection().await?;
-        let tick = lease.ask("select * from headcount.webhook_tick($1, $2)").bind(claim);
-        let row = tick.bind(self.replica().to_owned()).fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(row)
+        self.query("select * from headcount.webhook_tick($1, $2)")
+            .bind(claim)
+            .bind(self.replica())
+            .row()
+            .await
     }
 
     /// Holds a claim for another lease; none when it is lost, or the webhook is disabled.
     pub async fn hold_webhook(&self, claim: &Claim) -> Result<Option<ClaimedWebhook>, StoreError> {
-        let mut lease = self.connection().await?;
-        let hold = lease.ask("select * from headcount.webhook_hold($1, $2)").bind(claim.name.clone());
-        let row = hold.bind(claim.id).fetch_optional(lease.connection()).await?;
-        lease.done().await?;
-        Ok(row)
+        self.query("select * from headcount.webhook_hold($1, $2)")
+            .bind(&claim.name)
+            .bind(claim.id)
+            .row_if_any()
+            .await
     }
 
     /// What is due, at most about a batch of it. Looks further only where a leave may be taken back.
     pub async fn due_notices(&self, claim: &Claim, delay: Duration) -> Result<Vec<Due>, StoreError> {
         let look_ahead = if delay.is_zero() { 0 } else { LOOK_AHEAD };
         let limit = i64::try_from(EVENTS_MAX).expect("a small number");
-        let mut lease = self.connection().await?;
-        let due = lease.ask(DUE).bind(claim.name.clone()).bind(limit).bind(look_ahead);
-        let rows: Vec<DueRow> = due.fetch_all(lease.connection()).await?;
-        lease.done().await?;
+        let rows: Vec<DueRow> = self.query(DUE).bind(&claim.name).bind(limit).bind(look_ahead).rows().await?;
         collect(rows)
     }
 
     /// How many members a room had at a version.
     pub async fn members_at(&self, room: &RoomId, version: i64) -> Result<i32, StoreError> {
-        let mut lease = self.connection().await?;
-        let members = lease.ask("select headcount.webhook_members($1, $2)");
-        let members = members.bind(room.as_str().to_owned()).bind(version);
-        let (count,) = members.fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(count)
+        self.query("select headcount.webhook_members($1, $2)").bind(room.as_str()).bind(version).value().await
     }
 
     /// Decides what is sent next, and moves the cursors past it. Gives whether the claim held.
@@ -188,49 +180,45 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let progress: Vec<MovedCursor<'_>> =
             moved.iter().map(|(due, moved)| progress(due, moved, now)).collect();
-        let mut lease = self.connection().await?;
-        let make = lease
-            .ask("select headcount.webhook_make($1, $2, $3, $4, $5)")
-            .bind(claim.name.clone())
+        self.query("select headcount.webhook_make($1, $2, $3, $4, $5)")
+            .bind(&claim.name)
             .bind(claim.id)
             .bind(Uuid::new_v4())
             .bind(Json(serde_json::value::to_raw_value(notices).map_err(encoding)?))
-            .bind(Json(serde_json::value::to_raw_value(&progress).map_err(encoding)?));
-        let (held,) = make.fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(held)
+            .bind(Json(serde_json::value::to_raw_value(&progress).map_err(encoding)?))
+            .value()
+            .await
     }
 
     /// The receiver has it.
     pub async fn accept_batch(&self, claim: &Claim, batch: Uuid) -> Result<(), StoreError> {
-        let mut lease = self.connection().await?;
-        let accept = lease.tell("select headcount.webhook_accept($1, $2)").bind(claim.name.clone());
-        accept.bind(batch).execute(lease.connection()).await?;
-        lease.done().await
+        self.query("select headcount.webhook_accept($1, $2)").bind(&claim.name).bind(batch).run().await
     }
 
     /// The receiver does not have it; it is tried again after a while, by anybody.
     pub async fn fail_batch(&self, claim: &Claim, error: &str, retry: Duration) -> Result<(), StoreError> {
-        let mut lease = self.connection().await?;
-        let fail = lease.tell("select headcount.webhook_fail($1, $2, $3, $4)").bind(claim.name.clone());
-        fail.bind(claim.id).bind(error.to_owned()).bind(retry).execute(lease.connection()).await?;
-        lease.done().await
+        self.query("select headcount.webhook_fail($1, $2, $3, $4)")
+            .bind(&claim.name)
+            .bind(claim.id)
+            .bind(error)
+            .bind(retry)
+            .run()
+            .await
     }
 
     /// The receiver wants no more: the webhook is disabled, and what it had still to tell is forgotten.
     pub async fn disable_gone(&self, claim: &Claim, error: &str) -> Result<(), StoreError> {
-        let mut lease = self.connection().await?;
-        let gone = lease.tell("select headcount.webhook_gone($1, $2, $3)").bind(claim.name.clone());
-        gone.bind(claim.id).bind(error.to_owned()).execute(lease.connection()).await?;
-        lease.done().await
+        self.query("select headcount.webhook_gone($1, $2, $3)")
+            .bind(&claim.name)
+            .bind(claim.id)
+            .bind(error)
+            .run()
+            .await
     }
 
     /// There is nothing to do now.
     pub async fn release_webhook(&self, claim: &Claim) -> Result<(), StoreError> {
-        let mut lease = self.connection().await?;
-        let release = lease.tell("select headcount.webhook_release($1, $2)").bind(claim.name.clone());
-        release.bind(claim.id).execute(lease.connection()).await?;
-        lease.done().await
+        self.query("select headcount.webhook_release($1, $2)").bind(&claim.name).bind(claim.id).run().await
     }
 }
 

@@ -65,15 +65,8 @@ impl Store {
     ) -> Result<Vec<(usize, i64, Vec<UserId>)>, StoreError> {
         let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();
         let versions: Vec<i64> = positions.iter().map(|(_, version)| *version).collect();
-        let mut lease = self.connection().await?;
-        let rows: Vec<(i64, i64, Vec<String>)> = lease
-            .ask(MOVERS)
-            .bind(rooms)
-            .bind(versions)
-            .bind(EVENTS_MAX)
-            .fetch_all(lease.connection())
-            .await?;
-        lease.done().await?;
+        let rows: Vec<(i64, i64, Vec<String>)> =
+            self.query(MOVERS).bind(rooms).bind(versions).bind(EVENTS_MAX).rows().await?;
         let mover = |(n, version, users): (i64, i64, Vec<String>)| {
             let users = users.iter().filter_map(|user| UserId::parse(user).ok()).collect();
             (usize::try_from(n - 1).expect("ordinality counts from 1"), version, users)
@@ -101,17 +94,15 @@ impl Store {
         let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();
         let epochs: Vec<&str> = positions.iter().map(|(_, cursor)| cursor.epoch.as_str()).collect();
         let versions: Vec<i64> = positions.iter().map(|(_, cursor)| cursor.version).collect();
-        let mut lease = self.connection().await?;
-        let rows: Vec<TailRow> = lease
-            .ask(TAILS)
+        let rows: Vec<TailRow> = self
+            .query(TAILS)
             .bind(rooms)
             .bind(epochs)
             .bind(&versions)
             .bind(EVENTS_MAX)
             .bind(recent)
-            .fetch_all(lease.connection())
+            .rows()
             .await?;
-        lease.done().await?;
         collect(rows, &versions)
     }
 }

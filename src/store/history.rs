@@ -150,16 +150,7 @@ impl Store {
         let (Some(version), Some(count)) = (bounds.version, bounds.member_count) else {
             return Ok(Past::Gone(bounds.complete_from));
         };
-        let mut lease = self.connection().await?;
-        let members = lease
-            .ask(MEMBERS)
-            .bind(room.as_str())
-            .bind(at)
-            .bind(after)
-            .bind(limit)
-            .fetch_all(lease.connection())
-            .await?;
-        lease.done().await?;
+        let members = self.query(MEMBERS).bind(room.as_str()).bind(at).bind(after).bind(limit).rows().await?;
         let cursor = Cursor { epoch: parse_epoch(&bounds.epoch)?, version };
         Ok(Past::Known(PastRoster { cursor, count, members }))
     }
@@ -190,9 +181,7 @@ impl Store {
         range: TimeRange,
         attendees: &Attendees,
     ) -> Result<Vec<Attended>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows = lease
-            .ask(ATTENDANCE)
+        self.query(ATTENDANCE)
             .bind(room.as_str())
             .bind(range.from)
             .bind(range.to)
@@ -201,10 +190,8 @@ impl Store {
             .bind(&attendees.after.0)
             .bind(&attendees.after.1)
             .bind(attendees.limit)
-            .fetch_all(lease.connection())
-            .await?;
-        lease.done().await?;
-        Ok(rows)
+            .rows()
+            .await
     }
 
     /// How many members a room had, at most and in each bucket, within a range of which some is known.
@@ -214,25 +201,20 @@ impl Store {
         range: TimeRange,
         bucket: Duration,
     ) -> Result<OccupancyBuckets, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows: Vec<(i64, OffsetDateTime, OffsetDateTime, i64)> = lease
-            .ask(OCCUPANCY)
+        let rows: Vec<(i64, OffsetDateTime, OffsetDateTime, i64)> = self
+            .query(OCCUPANCY)
             .bind(room.as_str())
             .bind(range.from)
             .bind(range.to)
             .bind(bucket)
-            .fetch_all(lease.connection())
+            .rows()
             .await?;
-        lease.done().await?;
         let (peak, peak_at, ..) = *rows.first().ok_or(StoreError::Unavailable)?;
         let buckets = rows.into_iter().map(|(_, _, at, count)| (at, count)).collect();
         Ok(OccupancyBuckets { peak, peak_at, buckets })
     }
 
     async fn bounds(&self, room: &RoomId, at: Option<OffsetDateTime>) -> Result<Bounds, StoreError> {
-        let mut lease = self.connection().await?;
-        let bounds = lease.ask(BOUNDS).bind(room.as_str()).bind(at).fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(bounds)
+        self.query(BOUNDS).bind(room.as_str()).bind(at).row().await
     }
 }

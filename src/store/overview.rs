@@ -105,41 +105,26 @@ const SEARCH: &str = "select user_id, name from headcount.users \
 impl Store {
     /// How much there is.
     pub async fn totals(&self) -> Result<Totals, StoreError> {
-        let mut lease = self.connection().await?;
-        let row = lease.ask(TOTALS).fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(row)
+        self.query(TOTALS).row().await
     }
 
     /// The replicas with a connection to this database.
     pub async fn peers(&self) -> Result<Vec<Peer>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows = lease.ask(PEERS).fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows)
+        self.query(PEERS).rows().await
     }
 
     /// The fullest rooms.
     pub async fn largest_rooms(&self, limit: i64) -> Result<Vec<RoomSize>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows = lease.ask(LARGEST_ROOMS).bind(limit).fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows)
+        self.query(LARGEST_ROOMS).bind(limit).rows().await
     }
 
     /// Events of the last whole seconds.
     pub async fn seconds(&self, seconds: i32) -> Result<Vec<EventRate>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows = lease.ask(SECONDS).bind(seconds).fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows)
+        self.query(SECONDS).bind(seconds).rows().await
     }
 
     /// Users whose id or name contains a text, the one with that id first.
     pub async fn search_users(&self, text: &str, limit: i64) -> Result<Vec<Match>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows = lease.ask(SEARCH).bind(text).bind(limit).fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows)
+        self.query(SEARCH).bind(text).bind(limit).rows().await
     }
 }

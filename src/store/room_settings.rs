@@ -18,9 +18,7 @@ type PatternRow = (String, Option<i64>, Option<i64>, Option<i32>, Option<i32>, O
 impl Store {
     /// What is set, in the order of patterns.
     pub async fn room_settings_list(&self) -> Result<Vec<(String, RoomSettings)>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows: Vec<PatternRow> = lease.ask(READ).fetch_all(lease.connection()).await?;
-        lease.done().await?;
+        let rows: Vec<PatternRow> = self.query(READ).rows().await?;
         Ok(rows.into_iter().map(entry).collect())
     }
 
@@ -38,27 +36,20 @@ impl Store {
         let spacing = settings.spacing.map(|spacing| i32::try_from(spacing.as_millis()).unwrap_or(i32::MAX));
         let list_max = settings.list_max.map(|max| i32::try_from(max).unwrap_or(i32::MAX));
         let members_max = settings.members_max.map(|max| i32::try_from(max).unwrap_or(i32::MAX));
-        let mut lease = self.connection().await?;
-        let (put,) = lease
-            .ask(PUT)
-            .bind(pattern.to_owned())
+        self.query(PUT)
+            .bind(pattern)
             .bind(settings.lease)
             .bind(settings.lease_hidden)
             .bind(spacing)
             .bind(list_max)
             .bind(members_max)
-            .fetch_one(lease.connection())
-            .await?;
-        lease.done().await?;
-        Ok(put)
+            .value()
+            .await
     }
 
     /// Removes what is set for a pattern. Gives whether there was anything.
     pub async fn remove_room_settings(&self, pattern: &str) -> Result<bool, StoreError> {
-        let mut lease = self.connection().await?;
-        let (removed,) = lease.ask(REMOVE).bind(pattern.to_owned()).fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(removed)
+        self.query(REMOVE).bind(pattern).value().await
     }
 }
 

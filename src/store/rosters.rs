@@ -66,17 +66,15 @@ impl Store {
         limit: i64,
         viewer: &Viewer,
     ) -> Result<RosterSlice, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows: Vec<PageRow> = lease
-            .ask(PAGE)
+        let rows: Vec<PageRow> = self
+            .query(PAGE)
             .bind(room.as_str())
             .bind(after)
             .bind(limit)
             .bind(viewer.is_server())
             .bind(viewer.user())
-            .fetch_all(lease.connection())
+            .rows()
             .await?;
-        lease.done().await?;
         let (epoch, version, visible, unseen, _) = rows.first().ok_or(StoreError::Unavailable)?;
         let cursor = Cursor { epoch: parse_epoch(epoch)?, version: *version };
         let (count, unseen) = (visible + unseen, *unseen);
@@ -87,10 +85,8 @@ impl Store {
     /// Whole rosters, each with its position, in the order asked for.
     pub async fn rosters(&self, rooms: &[RoomId]) -> Result<Vec<(Cursor, Roster)>, StoreError> {
         let names: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
-        let mut lease = self.connection().await?;
         let rows: Vec<(i64, String, i64, Option<Json<Member>>)> =
-            lease.ask(WHOLE).bind(names).fetch_all(lease.connection()).await?;
-        lease.done().await?;
+            self.query(WHOLE).bind(names).rows().await?;
         let mut found: HashMap<i64, (Cursor, Vec<Member>)> = HashMap::with_capacity(rooms.len());
         for (n, epoch, version, member) in rows {
             if let std::collections::hash_map::Entry::Vacant(entry) = found.entry(n) {
@@ -114,15 +110,8 @@ impl Store {
         viewer: &Viewer,
     ) -> Result<Vec<(usize, Whereabouts)>, StoreError> {
         let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
-        let mut lease = self.connection().await?;
-        let rows: Vec<Whereabouts> = lease
-            .ask(WHEREABOUTS)
-            .bind(ids)
-            .bind(viewer.is_server())
-            .bind(viewer.user())
-            .fetch_all(lease.connection())
-            .await?;
-        lease.done().await?;
+        let rows: Vec<Whereabouts> =
+            self.query(WHEREABOUTS).bind(ids).bind(viewer.is_server()).bind(viewer.user()).rows().await?;
         Ok(rows.into_iter().map(|row| (usize::try_from(row.n).unwrap_or(0), row)).collect())
     }
 }

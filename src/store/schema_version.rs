@@ -24,9 +24,7 @@ impl Store {
     pub async fn schema(&self) -> Result<SchemaVersion, StoreError> {
         static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
         let wanted = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
-        let mut lease = self.connection().await?;
-        let (there,) = lease.ask(NEWEST).fetch_one(lease.connection()).await?;
-        lease.done().await?;
+        let (there,) = self.query(NEWEST).row().await?;
         Ok(match i64::cmp(&there, &wanted) {
             Ordering::Less => SchemaVersion::Older,
             Ordering::Equal => SchemaVersion::Ours,

@@ -27,16 +27,12 @@ pub struct Swept {
 impl Store {
     /// One batch. `lease` is the shortest in use.
     pub async fn sweep(&self, interval: Duration, lease: Duration) -> Result<Swept, StoreError> {
-        let mut held = self.connection().await?;
-        let swept = held
-            .ask("select * from headcount.sweep($1, $2, $3, $4)")
+        self.query("select * from headcount.sweep($1, $2, $3, $4)")
             .bind(interval)
             .bind(lease)
             .bind(SWEEP_BATCH)
             .bind(SWEEP_RECOVERING)
-            .fetch_one(held.connection())
-            .await?;
-        held.done().await?;
-        Ok(swept)
+            .row()
+            .await
     }
 }

@@ -8,11 +8,11 @@ impl Store {
     /// Bounds what is trimmed row by row; what webhooks have still to tell is kept longer, but no longer than `keep`. Gives whether more is
     /// waiting.
     pub async fn trim(&self, retention: Duration, keep: Duration) -> Result<bool, StoreError> {
-        let mut lease = self.connection().await?;
-        let trim = lease.ask("select headcount.trim(headcount.webhook_retention($1, $2))");
-        let (more,) = trim.bind(retention).bind(keep).fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(more)
+        self.query("select headcount.trim(headcount.webhook_retention($1, $2))")
+            .bind(retention)
+            .bind(keep)
+            .value()
+            .await
     }
 
     /// One step of keeping the log by day. Gives what was done; nothing when nothing was due, or somebody holds the log.
@@ -22,10 +22,10 @@ impl Store {
         retention: Duration,
         keep: Duration,
     ) -> Result<Option<String>, StoreError> {
-        let mut lease = self.connection().await?;
-        let turn = lease.ask("select headcount.turn_days(headcount.webhook_retention($1, $2))");
-        let (done,) = turn.bind(retention).bind(keep).fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(done)
+        self.query("select headcount.turn_days(headcount.webhook_retention($1, $2))")
+            .bind(retention)
+            .bind(keep)
+            .value()
+            .await
     }
 }

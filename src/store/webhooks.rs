@@ -127,20 +127,19 @@ impl Store {
         setup: &Setup,
         secrets: &Secrets,
     ) -> Result<Put, StoreError> {
-        let mut lease = self.connection().await?;
-        let put = lease
-            .ask::<(String,)>(PUT)
-            .bind(name.as_str().to_owned())
-            .bind(setup.url.clone())
-            .bind(setup.types.clone())
-            .bind(setup.rooms.clone())
+        let outcome: String = self
+            .query(PUT)
+            .bind(name.as_str())
+            .bind(&setup.url)
+            .bind(&setup.types)
+            .bind(&setup.rooms)
             .bind(setup.leave_delay)
             .bind(setup.enabled)
-            .bind(secrets.given.clone())
-            .bind(secrets.made.expose_secret().to_owned())
-            .bind(WEBHOOKS_MAX);
-        let (outcome,) = put.fetch_one(lease.connection()).await?;
-        lease.done().await?;
+            .bind(&secrets.given)
+            .bind(secrets.made.expose_secret())
+            .bind(WEBHOOKS_MAX)
+            .value()
+            .await?;
         Ok(match outcome.as_str() {
             "created" => Put::Created,
             "full" => Put::Full,
@@ -150,28 +149,16 @@ impl Store {
 
     /// Removes a webhook and what it had still to tell. Gives whether there was one.
     pub async fn delete_webhook(&self, name: &WebhookName) -> Result<bool, StoreError> {
-        let mut lease = self.connection().await?;
-        let delete = lease.ask("select headcount.webhook_delete($1)").bind(name.as_str().to_owned());
-        let (found,) = delete.fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(found)
+        self.query("select headcount.webhook_delete($1)").bind(name.as_str()).value().await
     }
 
     /// All webhooks by name, or the one with that name.
     pub async fn webhooks(&self, name: Option<&WebhookName>) -> Result<Vec<StoredWebhook>, StoreError> {
-        let mut lease = self.connection().await?;
-        let list = lease.ask(LIST).bind(name.map(|name| name.as_str().to_owned()));
-        let rows = list.fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows)
+        self.query(LIST).bind(name.map(WebhookName::as_str)).rows().await
     }
 
     /// Where a webhook leads, if there is one.
     pub async fn webhook_target(&self, name: &WebhookName) -> Result<Option<StoredEndpoint>, StoreError> {
-        let mut lease = self.connection().await?;
-        let target = lease.ask("select * from headcount.webhook_target($1)").bind(name.as_str().to_owned());
-        let row = target.fetch_optional(lease.connection()).await?;
-        lease.done().await?;
-        Ok(row)
+        self.query("select * from headcount.webhook_target($1)").bind(name.as_str()).row_if_any().await
     }
 }
