@@ -8,14 +8,12 @@ use crate::store::users::Profile;
 impl Commands {
     /// Creates or replaces profiles, all or none.
     pub async fn put_users(&self, profiles: Vec<Profile>) -> Result<Vec<Profile>, CommandError> {
-        let store = self.store.clone();
-        answer(self.store.detached(async move { store.put_users(&profiles).await }).await)
+        answer(self.store.detached(move |store| async move { store.put_users(&profiles).await }).await)
     }
 
     /// Ends a user's presence and removes what is stored of them. Gives whether there was anything.
     pub async fn erase_user(&self, user: UserId) -> Result<bool, CommandError> {
-        let store = self.store.clone();
-        answer(self.store.detached(async move { store.erase_user(&user).await }).await)
+        answer(self.store.detached(move |store| async move { store.erase_user(&user).await }).await)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::{CommandError, Commands};
 use crate::domain::webhook::WebhookName;
-use crate::store::StoreError;
 use crate::store::webhooks::{Put, Secrets, Setup, StoredWebhook};
+use crate::store::{Store, StoreError};
 
 impl Commands {
     /// Makes or changes a webhook, and gives it as it is then; none when there are as many as there may be.
@@ -13,8 +13,7 @@ impl Commands {
         setup: Setup,
         secrets: Secrets,
     ) -> Result<(Put, Option<StoredWebhook>), CommandError> {
-        let store = self.store.clone();
-        let put = async move {
+        let put = move |store: Store| async move {
             let put = store.put_webhook(&name, &setup, &secrets).await?;
             // That it cannot be read does not mean that nothing was done.
             let found = store.webhooks(Some(&name)).await.map_err(|_| StoreError::OutcomeUnknown)?;
@@ -25,8 +24,7 @@ impl Commands {
 
     /// Removes a webhook and what it had still to tell. Gives whether there was one.
     pub async fn delete_webhook(&self, name: WebhookName) -> Result<bool, CommandError> {
-        let store = self.store.clone();
-        answer(self.store.detached(async move { store.delete_webhook(&name).await }).await)
+        answer(self.store.detached(move |store| async move { store.delete_webhook(&name).await }).await)
     }
 }
 

@@ -88,8 +88,7 @@ pub(super) async fn livez() -> &'static str {
 )]
 #[get("/readyz")]
 pub(super) async fn readyz(service: web::Data<Service>, audience: web::Data<Audience>) -> HttpResponse {
-    let store = service.store.clone();
-    let schema = service.store.detached(async move { store.schema().await }).await;
+    let schema = service.store.detached(|store| async move { store.schema().await }).await;
     let missing = [
         (service.draining(), Missing::Draining),
         (schema.is_err(), Missing::Database),

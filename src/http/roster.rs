@@ -140,9 +140,10 @@ async fn page(
     limit: i64,
     viewer: Viewer,
 ) -> Result<RosterSlice, StoreError> {
-    let (store, room, after) = (service.store.clone(), room.clone(), after.to_owned());
-    let reading = async move { store.roster_page(&room, &after, limit, &viewer).await };
-    let reading = service.store.detached(reading);
+    let (room, after) = (room.clone(), after.to_owned());
+    let reading = service
+        .store
+        .detached(move |store| async move { store.roster_page(&room, &after, limit, &viewer).await });
     tokio::time::timeout(READ_MAX, reading).await.unwrap_or(Err(StoreError::OutcomeUnknown))
 }
 

@@ -70,13 +70,14 @@ impl Store {
     }
 
     /// Runs a call to its end in a task of its own, so that a client which goes away cannot cancel it half-way.
-    pub fn detached<T, F>(&self, call: F) -> impl Future<Output = Result<T, StoreError>> + use<T, F>
+    pub fn detached<T, F, C>(&self, call: C) -> impl Future<Output = Result<T, StoreError>> + use<T, F, C>
     where
+        C: FnOnce(Self) -> F,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
         T: Send + 'static,
     {
         // At once: a handler that held the call would be larger by it for every request.
-        let task = self.runtime.spawn(bounded(call));
+        let task = self.runtime.spawn(bounded(call(self.clone())));
         async move { task.await.map_err(|_| StoreError::Unavailable)? }
     }
 
