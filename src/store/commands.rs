@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
 
-use super::{Store, StoreError};
-use crate::domain::cursor::{Cursor, Epoch};
+use super::{Store, StoreError, decode};
+use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::{Member, Status};
 
@@ -113,6 +113,21 @@ pub enum Outcome {
     RoomFull,
 }
 
+impl Outcome {
+    fn parse(text: &str) -> Result<Self, StoreError> {
+        match text {
+            "ok" => Ok(Self::Ok),
+            "absent" => Ok(Self::Absent),
+            "foreign" => Ok(Self::Foreign),
+            "busy" => Ok(Self::Busy),
+            "rooms_full" => Ok(Self::RoomsFull),
+            "sessions_full" => Ok(Self::SessionsFull),
+            "room_full" => Ok(Self::RoomFull),
+            other => Err(StoreError::unknown("outcome", other)),
+        }
+    }
+}
+
 /// What to do about a room that somebody holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IfHeld {
@@ -196,21 +211,20 @@ impl Store {
 fn answer(
     (_, outcome, epoch, version, created, member, visible, lease): AnswerRow,
 ) -> Result<Answer, StoreError> {
-    let outcome = match outcome.as_str() {
-        "ok" => Outcome::Ok,
-        "absent" => Outcome::Absent,
-        "busy" => Outcome::Busy,
-        "rooms_full" => Outcome::RoomsFull,
-        "sessions_full" => Outcome::SessionsFull,
-        "room_full" => Outcome::RoomFull,
-        _ => Outcome::Foreign,
-    };
-    let epoch = parse_epoch(&epoch)?;
-    let (cursor, member) = (Cursor { epoch, version }, member.map(|Json(m)| m));
+    let outcome = Outcome::parse(&outcome)?;
+    let cursor = Cursor { epoch: decode::epoch(&epoch)?, version };
+    let member = member.map(|Json(m)| m);
     let session = visible.zip(lease).map(|(visible, lease)| Leased::of(visible, lease));
     Ok(Answer { outcome, cursor, created, member, session })
 }
 
-pub(super) fn parse_epoch(text: &str) -> Result<Epoch, StoreError> {
-    Epoch::parse(text).map_err(|error| StoreError::Bug(sqlx::Error::Decode(error.into())))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_that_nobody_knows_is_a_bug_and_no_refusal() {
+        assert_eq!(Outcome::parse("foreign").unwrap(), Outcome::Foreign);
+        assert!(matches!(Outcome::parse("postponed"), Err(StoreError::Bug(_))));
+    }
 }

@@ -9,11 +9,11 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::commands::parse_epoch;
+use super::decode::{self, EventKind};
 use super::{Store, StoreError};
-use crate::domain::event::Reason;
-use crate::domain::id::{RoomId, UserId};
+use crate::domain::id::RoomId;
 use crate::domain::notice::{Advance, Due, EVENTS_MAX, Entry, Later, LoggedChange, Notice, RoomPosition};
+use crate::domain::webhook::Topic;
 
 /// After so many events of a room it is not looked any further whether somebody came back.
 const LOOK_AHEAD: i64 = 20_000;
@@ -44,7 +44,8 @@ pub struct ClaimedWebhook {
     /// Where it leads.
     pub url: String,
     /// What it is told.
-    pub types: Vec<String>,
+    #[sqlx(try_from = "Vec<String>")]
+    pub types: Topics,
     /// A leave waits so many milliseconds.
     pub leave_delay_ms: i64,
     /// What signs.
@@ -56,6 +57,20 @@ pub struct ClaimedWebhook {
     /// What is to be sent, if that is decided.
     #[sqlx(flatten)]
     pub batch: Pending,
+}
+
+/// What a webhook is told.
+#[derive(Clone, Debug)]
+pub struct Topics(pub Vec<Topic>);
+
+impl TryFrom<Vec<String>> for Topics {
+    type Error = StoreError;
+
+    /// A topic that this build does not know is not left out: whoever knows it claims the webhook next.
+    fn try_from(texts: Vec<String>) -> Result<Self, StoreError> {
+        let topic = |text: &String| Topic::parse(text).ok_or_else(|| StoreError::unknown("topic", text));
+        texts.iter().map(topic).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// What is to be sent; all or none are there.
@@ -246,8 +261,8 @@ fn collect(rows: Vec<DueRow>) -> Result<Vec<Due>, StoreError> {
         let known = |due: &Due| due.room.as_str() == row.room_id;
         if !found.last().is_some_and(known) {
             found.push(Due {
-                room: RoomId::parse(&row.room_id).map_err(decoding)?,
-                epoch: parse_epoch(&row.epoch)?,
+                room: decode::room(&row.room_id)?,
+                epoch: decode::epoch(&row.epoch)?,
                 position: RoomPosition {
                     version: row.from,
                     count: row.count,
@@ -266,10 +281,6 @@ fn collect(rows: Vec<DueRow>) -> Result<Vec<Due>, StoreError> {
     Ok(found)
 }
 
-fn decoding(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Bug(sqlx::Error::Decode(error.into()))
-}
-
 /// None where the log holds nothing any more.
 fn entry(row: DueRow) -> Result<Option<Entry>, StoreError> {
     let (Some(version), Some(kind), Some(user), Some(at)) = (row.version, row.kind, row.user_id, row.at)
@@ -277,14 +288,25 @@ fn entry(row: DueRow) -> Result<Option<Entry>, StoreError> {
         return Ok(None);
     };
     let member = row.member.map(|Json(member)| Arc::from(member));
-    let change = match (kind.as_str(), row.reason.as_deref()) {
-        ("joined", _) => LoggedChange::Joined(member),
-        ("updated", _) => LoggedChange::Updated(member),
-        (_, Some("expired")) => LoggedChange::Left(Reason::Expired),
-        (_, Some("kicked")) => LoggedChange::Left(Reason::Kicked),
-        _ => LoggedChange::Left(Reason::Left),
+    let change = match decode::event_kind(&kind, row.reason.as_deref())? {
+        EventKind::Joined => LoggedChange::Joined(member),
+        EventKind::Updated => LoggedChange::Updated(member),
+        EventKind::Left(reason) => LoggedChange::Left(reason),
     };
     let next = row.next_version.zip(row.next_at).map(|(version, at)| Later { version, at });
-    let user = UserId::parse(&user).map_err(decoding)?;
+    let user = decode::user(&user)?;
     Ok(Some(Entry { version, user, change, at, next, following_at: row.following_at }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_nobody_knows_is_a_bug_and_not_left_out() {
+        let topics =
+            |texts: &[&str]| Topics::try_from(texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+        assert_eq!(topics(&["member.joined"]).unwrap().0, [Topic::MemberJoined]);
+        assert!(matches!(topics(&["member.joined", "member.waved"]), Err(StoreError::Bug(_))));
+    }
 }

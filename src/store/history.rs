@@ -7,8 +7,7 @@ use serde_json::value::RawValue;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::commands::parse_epoch;
-use super::{Store, StoreError};
+use super::{Store, StoreError, decode};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, UserId};
 
@@ -151,7 +150,7 @@ impl Store {
             return Ok(Past::Gone(bounds.complete_from));
         };
         let members = self.query(MEMBERS).bind(room.as_str()).bind(at).bind(after).bind(limit).rows().await?;
-        let cursor = Cursor { epoch: parse_epoch(&bounds.epoch)?, version };
+        let cursor = Cursor { epoch: decode::epoch(&bounds.epoch)?, version };
         Ok(Past::Known(PastRoster { cursor, count, members }))
     }
 

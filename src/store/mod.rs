@@ -8,6 +8,7 @@
 mod checkout;
 pub mod checkup;
 pub mod commands;
+mod decode;
 pub mod deliveries;
 pub mod embedded;
 pub mod error;

@@ -19,7 +19,7 @@ impl Store {
     /// What is set, in the order of patterns.
     pub async fn room_settings_list(&self) -> Result<Vec<(String, RoomSettings)>, StoreError> {
         let rows: Vec<PatternRow> = self.query(READ).rows().await?;
-        Ok(rows.into_iter().map(entry).collect())
+        rows.into_iter().map(entry).collect()
     }
 
     /// The same, to look rooms up in.
@@ -55,14 +55,14 @@ impl Store {
 
 fn entry(
     (pattern, lease, lease_hidden, spacing, list_max, members_max): PatternRow,
-) -> (String, RoomSettings) {
+) -> Result<(String, RoomSettings), StoreError> {
     let millis = |ms: i64| Duration::from_millis(ms.unsigned_abs());
     let settings = RoomSettings {
         lease: lease.map(millis),
         lease_hidden: lease_hidden.map(millis),
         spacing: spacing.map(|ms| millis(ms.into())),
-        list_max: list_max.and_then(|max| usize::try_from(max).ok()),
+        list_max: list_max.map(usize::try_from).transpose().map_err(StoreError::decoding)?,
         members_max: members_max.map(i32::unsigned_abs),
     };
-    (pattern, settings)
+    Ok((pattern, settings))
 }

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::commands::parse_epoch;
-use super::{Store, StoreError};
+use super::{Store, StoreError, decode};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::member::{Member, Viewer};
@@ -76,7 +75,7 @@ impl Store {
             .rows()
             .await?;
         let (epoch, version, visible, unseen, _) = rows.first().ok_or(StoreError::Unavailable)?;
-        let cursor = Cursor { epoch: parse_epoch(epoch)?, version: *version };
+        let cursor = Cursor { epoch: decode::epoch(epoch)?, version: *version };
         let (count, unseen) = (visible + unseen, *unseen);
         let members = rows.into_iter().filter_map(|row| row.4).map(|Json(member)| member).collect();
         Ok(RosterSlice { cursor, count, unseen, members })
@@ -90,7 +89,7 @@ impl Store {
         let mut found: HashMap<i64, (Cursor, Vec<Member>)> = HashMap::with_capacity(rooms.len());
         for (n, epoch, version, member) in rows {
             if let std::collections::hash_map::Entry::Vacant(entry) = found.entry(n) {
-                entry.insert((Cursor { epoch: parse_epoch(&epoch)?, version }, Vec::new()));
+                entry.insert((Cursor { epoch: decode::epoch(&epoch)?, version }, Vec::new()));
             }
             found.entry(n).and_modify(|(_, members)| members.extend(member.map(|Json(m)| m)));
         }
@@ -112,7 +111,7 @@ impl Store {
         let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
         let rows: Vec<Whereabouts> =
             self.query(WHEREABOUTS).bind(ids).bind(viewer.is_server()).bind(viewer.user()).rows().await?;
-        Ok(rows.into_iter().map(|row| (usize::try_from(row.n).unwrap_or(0), row)).collect())
+        Ok(rows.into_iter().map(|row| (decode::index(row.n) + 1, row)).collect())
     }
 }
 

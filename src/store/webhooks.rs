@@ -43,6 +43,17 @@ pub enum Put {
     Full,
 }
 
+impl Put {
+    fn parse(text: &str) -> Result<Self, StoreError> {
+        match text {
+            "created" => Ok(Self::Created),
+            "changed" => Ok(Self::Changed),
+            "full" => Ok(Self::Full),
+            other => Err(StoreError::unknown("outcome of a webhook", other)),
+        }
+    }
+}
+
 /// A webhook, and how it does.
 #[derive(Debug, sqlx::FromRow)]
 pub struct StoredWebhook {
@@ -140,11 +151,7 @@ impl Store {
             .bind(WEBHOOKS_MAX)
             .value()
             .await?;
-        Ok(match outcome.as_str() {
-            "created" => Put::Created,
-            "full" => Put::Full,
-            _ => Put::Changed,
-        })
+        Put::parse(&outcome)
     }
 
     /// Removes a webhook and what it had still to tell. Gives whether there was one.
@@ -160,5 +167,16 @@ impl Store {
     /// Where a webhook leads, if there is one.
     pub async fn webhook_target(&self, name: &WebhookName) -> Result<Option<StoredEndpoint>, StoreError> {
         self.query("select * from headcount.webhook_target($1)").bind(name.as_str()).row_if_any().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_that_nobody_knows_is_a_bug_and_no_change() {
+        assert_eq!(Put::parse("changed").unwrap(), Put::Changed);
+        assert!(matches!(Put::parse("postponed"), Err(StoreError::Bug(_))));
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::Periodic;
 use crate::domain::notice::{Advance, Batch, Due, Subscription};
-use crate::domain::webhook::{Topic, retry_after};
+use crate::domain::webhook::retry_after;
 use crate::measure::meters;
 use crate::store::deliveries::{Claim, ClaimedWebhook};
 use crate::store::{Store, StoreError, bounded};
@@ -172,7 +172,7 @@ impl Delivery {
                 tracing::warn!(webhook = self.claim.name, room = %room.room, "events are missing in the log");
             }
         }
-        let topics = held.types.iter().filter_map(|text| Topic::parse(text)).collect();
+        let topics = held.types.0.clone();
         let mut batch = Batch::new(Subscription { topics, delay }, held.now);
         let mut moved: Vec<(&Due, Advance)> = Vec::new();
         for room in &due {
