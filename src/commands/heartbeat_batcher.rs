@@ -4,6 +4,7 @@
 //! commit, with what the database found, or after [`ANSWER_MAX`] with that nobody knows: repeating is safe.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument, Span};
 
-use super::{CommandError, OnIdleChange, Timing};
+use super::error::CommandError;
+use super::timing::Timing;
 use crate::domain::id::SessionId;
 use crate::measure::{meters, number, spans};
 use crate::store::commands::Leased;
@@ -34,6 +36,9 @@ const QUEUE_MAX: usize = 16_384;
 /// Every caller has an answer after this long, also while the database hangs. A heartbeat that waited longer is
 /// dropped: it would renew the lease of a session as of now that was last heard of then.
 const ANSWER_MAX: Duration = Duration::from_millis(900);
+
+/// Told of sessions whose idleness changed.
+pub type OnIdleChange = Arc<dyn Fn(Vec<SessionId>) + Send + Sync>;
 
 struct QueuedBeats {
     beats: Vec<Heartbeat>,

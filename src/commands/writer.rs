@@ -20,8 +20,8 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span};
 
+use super::error::CommandError;
 use super::schedule::{Needs, Schedule, taken_by};
-use super::{CommandError, OnCommit};
 use crate::domain::hint::Hint;
 use crate::domain::id::{RoomId, UserId};
 use crate::measure::{meters, number, spans};
@@ -46,6 +46,9 @@ const ASIDE_MAX: Duration = Duration::from_millis(350);
 
 /// A batch that failed sooner is tried again: there is time for both.
 const RETRY_WITHIN: Duration = Duration::from_millis(300);
+
+/// Told of every room that a commit of this replica moved, before its callers are answered.
+pub type OnCommit = Arc<dyn Fn(Vec<Hint>) + Send + Sync>;
 
 type Reply = oneshot::Sender<Result<Answer, CommandError>>;
 

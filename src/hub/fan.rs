@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{Frame, Mode, Wire};
-use super::{FeedRequest, Hub, INBOX_MAX, Opening, Unreadable, WorkerId, WorkerMessage};
+use super::handle::Hub;
+use super::messages::{FeedRequest, Opening, Unreadable, WorkerId, WorkerMessage};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::RoomId;
 use crate::measure::meters;
@@ -30,6 +31,10 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Ticks between two wake-ups of a stream that has nothing else to do.
 pub const ROUND: u64 = 15;
+
+/// Messages waiting for a worker, at most. A worker that is so far behind slows the feed down, and the feed then
+/// folds more versions into a frame.
+const INBOX_MAX: usize = 1024;
 
 #[derive(Default)]
 struct Wakers {

@@ -12,8 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::frame::Frame;
+use super::messages::{FeedRequest, Remembered, WorkerId, WorkerMessage};
 use super::room::{Known, Waiting, WatchedRoom};
-use super::{FeedRequest, HubState, Remembered, WorkerId, WorkerMessage};
+use super::state::HubState;
 use crate::domain::cursor::Cursor;
 use crate::domain::id::RoomId;
 use crate::domain::roster::Roster;

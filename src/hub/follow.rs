@@ -17,7 +17,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::{Counted, Unreadable};
+use super::messages::Unreadable;
+use super::state::Counted;
 use crate::domain::hint::Hint;
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::member::Viewer;

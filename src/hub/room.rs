@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::frame::{self, Frame, LISTED_MAX, Mode, Modes, Seen, Wire};
-use super::{Opening, WorkerId};
+use super::messages::{Opening, WorkerId};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::Diff;
 use crate::domain::id::RoomId;

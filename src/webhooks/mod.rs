@@ -5,6 +5,7 @@
 //! [`ANSWER_MAX`] bytes are read. Redirections are not followed: they might lead into a network of ours.
 
 pub mod endpoint;
+pub mod message;
 pub mod sign;
 
 use std::time::Duration;
@@ -19,14 +20,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
-use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
-use uuid::Uuid;
-
-use crate::domain::timestamp;
 
 pub use endpoint::Endpoint;
+pub use message::OutboundMessage;
 pub use sign::Secret;
 
 /// An attempt takes no longer.
@@ -41,29 +39,6 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// An idle connection is kept so long: less than what most servers keep theirs for, so that they seldom close just when a
 /// message is on its way.
 const IDLE_MAX: Duration = Duration::from_secs(4);
-
-/// What is sent.
-#[derive(Clone)]
-pub struct OutboundMessage {
-    /// The same at every attempt.
-    pub id: String,
-    /// Of this attempt, in seconds since 1970.
-    pub sent_at: i64,
-    /// JSON.
-    pub body: Bytes,
-}
-
-impl OutboundMessage {
-    /// In its envelope: a type, the time that goes with the content, and the content, which is JSON.
-    pub fn new(id: Uuid, now: OffsetDateTime, kind: &str, at: OffsetDateTime, data: &str) -> Self {
-        let mut moment = Vec::new();
-        timestamp::serialize(&at, &mut serde_json::Serializer::new(&mut moment))
-            .expect("a moment can be written into memory");
-        let moment = String::from_utf8_lossy(&moment);
-        let body = format!(r#"{{"type":"{kind}","timestamp":{moment},"data":{data}}}"#).into();
-        Self { id: format!("msg_{}", id.simple()), sent_at: now.unix_timestamp(), body }
-    }
-}
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]

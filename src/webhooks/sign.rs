@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 
-use super::OutboundMessage;
+use super::message::OutboundMessage;
 
 /// What a secret begins with, in the form in which operators and receivers keep it.
 const PREFIX: &str = "whsec_";
