@@ -1,9 +1,11 @@
-//! The only SQL outside `migrations/`, one file per table, and the connections it runs on.
+//! The only SQL outside `migrations/`, and the connections it runs on.
 //!
-//! Every call is one statement, so nothing of ours is ever inside an open transaction between two round trips; behind a
-//! pooler in transaction mode it is one transaction, because only that long a connection there stays the same.
-//! A connection whose call was cut short (cancelled, timed out, failed) is closed, never pooled again: nobody
-//! knows what is still on its wire.
+//! A file for each subject that is asked about: `commands`, `heartbeats`, `events`, `rosters`, and so on. What a method
+//! there has of its own is the statement, the parameters, and what it makes of the rows; [`query`] does the rest. Every
+//! call is one statement, so nothing of ours is ever inside an open transaction between two round trips; behind a pooler
+//! in transaction mode it is one transaction, because only that long a connection there stays the same. Texts of the
+//! database become values of the domain in [`decode`] or fail. Not asked through a [`Store`] are [`schema`], which
+//! migrates, [`checkup`], which `headcount doctor` asks, and [`embedded`], the private Postgres.
 
 mod checkout;
 pub mod checkup;
