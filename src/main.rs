@@ -15,7 +15,7 @@ use headcount::auth::{Claims, Keys, Rights, TokenKey, Verifier};
 use headcount::domain::id::UserId;
 use headcount::http::tls::Certificate;
 use headcount::settings::{Cli, Command, Dev, Migrate, Serve, Token};
-use headcount::store::Way;
+use headcount::store::PoolMode;
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::MigrateError;
@@ -71,7 +71,7 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     let replica = Replica::start(Parts {
         socket,
         database,
-        way: Way::Direct,
+        pool_mode: PoolMode::Direct,
         listen_database: None,
         keys,
         certificate: None,
@@ -101,7 +101,7 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
     let direct =
         serve.listening.listen_database_url.as_ref().map(|url| url.expose_secret().parse()).transpose()?;
     let mut signals = Signals::listen();
-    let way = tokio::select! {
+    let pool_mode = tokio::select! {
         migrated = migrate_patiently(&database, direct.as_ref()) => migrated?,
         () = signals.stop() => return Ok(()),
     };
@@ -117,7 +117,7 @@ async fn run_serve(serve: Serve) -> Result<(), Failure> {
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let tuning = serve.tuning;
     let parts =
-        Parts { socket, database, way, listen_database: direct, keys, certificate, tuning, mint: None };
+        Parts { socket, database, pool_mode, listen_database: direct, keys, certificate, tuning, mint: None };
     let replica = Replica::start(parts)?;
     println!("headcount ready on {scheme}://{}", replica.address());
     headcount::systemd::ready();
@@ -152,16 +152,16 @@ fn mend(error: MigrateError, how: &str) -> Failure {
 async fn migrate_patiently(
     database: &PgConnectOptions,
     direct: Option<&PgConnectOptions>,
-) -> Result<Way, Failure> {
+) -> Result<PoolMode, Failure> {
     loop {
-        let way = headcount::store::way(database).await;
-        let wanted = match (way, direct) {
-            (Some(Way::Pooled), None) => return Err(POOLED.into()),
-            (Some(Way::Pooled), Some(direct)) => direct, // migrations need a session
+        let pool_mode = headcount::store::pool_mode(database).await;
+        let wanted = match (pool_mode, direct) {
+            (Some(PoolMode::Pooled), None) => return Err(POOLED.into()),
+            (Some(PoolMode::Pooled), Some(direct)) => direct, // migrations need a session
             _ => database,
         };
-        match (headcount::store::migrate(wanted).await, way) {
-            (Ok(()), Some(way)) => return Ok(way),
+        match (headcount::store::migrate(wanted).await, pool_mode) {
+            (Ok(()), Some(pool_mode)) => return Ok(pool_mode),
             (Ok(()), None) => {} // it came back between the two
             (Err(error), _) if headcount::store::is_away(&error) => {
                 tracing::warn!(%error, "the database is away; waiting for it");

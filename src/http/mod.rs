@@ -51,8 +51,8 @@ use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::hub::Hub;
 use crate::store::Store;
-use crate::webhooks::Sender;
-use crate::webhooks::target::Plain;
+use crate::webhooks::WebhookSender;
+use crate::webhooks::endpoint::Plain;
 
 /// What the handlers work with.
 pub struct Service {
@@ -79,7 +79,7 @@ pub struct Service {
 /// What sends messages to webhooks.
 pub struct Hooks {
     /// Sends.
-    pub sender: Sender,
+    pub sender: WebhookSender,
     /// Whether plain HTTP may leave this machine.
     pub plain: Plain,
 }

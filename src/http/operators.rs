@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::Service;
 use super::problem::{Code, Problem, ProblemBody};
 use crate::hub::Hearing;
-use crate::store::upkeep::Schema;
+use crate::store::schema_version::SchemaVersion;
 
 /// Whether this listener may tell what only operators should know.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,17 +88,16 @@ pub(super) async fn livez() -> &'static str {
 )]
 #[get("/readyz")]
 pub(super) async fn readyz(service: web::Data<Service>, audience: web::Data<Audience>) -> HttpResponse {
-    let store = service.store.clone();
-    let schema = service.store.detached(async move { store.schema().await }).await;
+    let schema = service.store.detached(|store| async move { store.schema().await }).await;
     let missing = [
         (service.draining(), Missing::Draining),
         (schema.is_err(), Missing::Database),
-        (matches!(schema, Ok(Schema::Older)), Missing::Migrations),
+        (matches!(schema, Ok(SchemaVersion::Older)), Missing::Migrations),
     ];
     let degraded = [
         (service.hub.hearing() == Hearing::Away, Degraded::Listener),
         (service.hub.stale(), Degraded::Stale),
-        (matches!(schema, Ok(Schema::Newer)), Degraded::Migrations),
+        (matches!(schema, Ok(SchemaVersion::Newer)), Degraded::Migrations),
     ];
     let mut readiness = Readiness { ready: true, missing: named(missing), degraded: named(degraded) };
     readiness.ready = readiness.missing.is_empty();

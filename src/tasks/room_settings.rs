@@ -8,14 +8,14 @@ use crate::hub::Hub;
 use crate::store::{Store, StoreError, bounded};
 
 /// Reads settings.
-pub struct Settings {
+pub struct ReadRoomSettings {
     /// The database.
     pub store: Store,
     /// Whom to tell.
     pub hub: Hub,
 }
 
-impl Periodic for Settings {
+impl Periodic for ReadRoomSettings {
     const NAME: &'static str = "settings";
 
     fn period(&self) -> Duration {

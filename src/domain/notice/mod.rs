@@ -96,7 +96,7 @@ impl Serialize for NoticeKind {
 
 /// Where a webhook is in a room.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct RoomPosition {
     /// Everything up to here has been told, or needed not be.
     pub version: i64,
     /// The members at that version.
@@ -107,7 +107,7 @@ pub struct Place {
     pub occupies: Option<i64>,
 }
 
-impl Place {
+impl RoomPosition {
     /// As the webhook sees it: whose leave was not told is still there.
     fn told_count(&self) -> i32 {
         self.count.max(0).saturating_add(i32::try_from(self.returns.len()).unwrap_or(i32::MAX))
@@ -159,7 +159,7 @@ pub struct Due {
     /// The epoch in which its events were committed.
     pub epoch: Epoch,
     /// Where the webhook is.
-    pub place: Place,
+    pub position: RoomPosition,
     /// How far the log is known to go.
     pub head: i64,
     /// The events after the place, oldest first, as many as fit into a batch.
@@ -172,15 +172,15 @@ impl Due {
     /// The events up to here are no longer in the log.
     pub fn gap_until(&self) -> Option<i64> {
         let found = self.entries.first().map_or(self.head, |entry| entry.version - 1);
-        (found > self.place.version).then_some(found)
+        (found > self.position.version).then_some(found)
     }
 }
 
 /// Where a webhook is in a room after a batch was made.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Moved {
+pub struct Advance {
     /// The place.
-    pub place: Place,
+    pub position: RoomPosition,
     /// What comes next waits until then.
     pub held_until: Option<OffsetDateTime>,
     /// What comes next did not happen before, if that is known.
@@ -189,7 +189,7 @@ pub struct Moved {
 
 /// What a webhook wants.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct Subscription {
     /// What it is told.
     pub topics: Vec<Topic>,
     /// A leave waits so long for the same user to come back.
@@ -199,7 +199,7 @@ pub struct Wish {
 /// A batch in the making.
 #[derive(Debug)]
 pub struct Batch {
-    wish: Wish,
+    subscription: Subscription,
     now: OffsetDateTime,
     bytes: usize,
     /// What to send.
@@ -216,8 +216,8 @@ enum Verdict {
 
 impl Batch {
     /// An empty one. `now` is the database's.
-    pub fn new(wish: Wish, now: OffsetDateTime) -> Self {
-        Self { wish, now, bytes: 0, notices: Vec::new() }
+    pub fn new(subscription: Subscription, now: OffsetDateTime) -> Self {
+        Self { subscription, now, bytes: 0, notices: Vec::new() }
     }
 
     /// Whether more fits.
@@ -226,38 +226,38 @@ impl Batch {
     }
 
     /// Adds what is due in a room, as far as it fits.
-    pub fn add(&mut self, due: &Due) -> Moved {
-        let mut moved = Moved { place: due.place.clone(), held_until: None, since: None };
+    pub fn add(&mut self, due: &Due) -> Advance {
+        let mut advance = Advance { position: due.position.clone(), held_until: None, since: None };
         if let Some(until) = due.gap_until() {
-            self.tell_gap(due, &mut moved.place, until);
+            self.tell_gap(due, &mut advance.position, until);
         }
         for entry in &due.entries {
-            moved.since = Some(entry.at);
+            advance.since = Some(entry.at);
             // What is missing between two is told of when it comes first.
-            if !self.has_room() || entry.version != moved.place.version + 1 {
-                return moved;
+            if !self.has_room() || entry.version != advance.position.version + 1 {
+                return advance;
             }
             match self.judge(entry) {
-                Verdict::Tell => self.tell(due, &mut moved.place, entry),
+                Verdict::Tell => self.tell(due, &mut advance.position, entry),
                 Verdict::Returns(version) => {
-                    moved.place.count -= 1;
-                    moved.place.returns.push(version);
+                    advance.position.count -= 1;
+                    advance.position.returns.push(version);
                 }
                 Verdict::Wait(until) => {
-                    moved.held_until = Some(until);
-                    return moved;
+                    advance.held_until = Some(until);
+                    return advance;
                 }
             }
-            moved.place.version = entry.version;
+            advance.position.version = entry.version;
         }
-        moved
+        advance
     }
 
     fn judge(&self, entry: &Entry) -> Verdict {
-        if self.wish.delay.is_zero() || !matches!(entry.change, LoggedChange::Left(_)) {
+        if self.subscription.delay.is_zero() || !matches!(entry.change, LoggedChange::Left(_)) {
             return Verdict::Tell;
         }
-        let until = entry.at + self.wish.delay;
+        let until = entry.at + self.subscription.delay;
         match entry.next {
             Some(next) if next.at <= until => Verdict::Returns(next.version),
             Some(_) => Verdict::Tell,
@@ -267,34 +267,44 @@ impl Batch {
         }
     }
 
-    fn tell(&mut self, due: &Due, place: &mut Place, entry: &Entry) {
+    fn tell(&mut self, due: &Due, position: &mut RoomPosition, entry: &Entry) {
         match &entry.change {
             LoggedChange::Joined(member) => {
-                place.count += 1;
-                let told = place.returns.len();
-                place.returns.retain(|version| *version != entry.version);
-                if place.returns.len() < told {
+                position.count += 1;
+                let told = position.returns.len();
+                position.returns.retain(|version| *version != entry.version);
+                if position.returns.len() < told {
                     return; // nobody was told that they left
                 }
-                let count = place.told_count();
+                let count = position.told_count();
                 self.push(due, entry, Topic::MemberJoined, count, Some(member.clone()), None);
-                let known = place.occupies.take_if(|version| *version == entry.version).is_some();
+                let known = position.occupies.take_if(|version| *version == entry.version).is_some();
                 if count == 1 && !known {
                     self.push(due, entry, Topic::RoomOccupied, count, None, None);
                 }
             }
             LoggedChange::Updated(member) => {
-                self.push(due, entry, Topic::MemberUpdated, place.told_count(), Some(member.clone()), None);
+                self.push(
+                    due,
+                    entry,
+                    Topic::MemberUpdated,
+                    position.told_count(),
+                    Some(member.clone()),
+                    None,
+                );
             }
             LoggedChange::Left(reason) => {
-                place.count -= 1;
-                let count = place.told_count();
+                position.count -= 1;
+                let count = position.told_count();
                 self.push(due, entry, Topic::MemberLeft, count, None, Some(*reason));
                 if count == 0 {
                     match entry.following_at {
                         // In an empty room what comes next is a join.
-                        Some(at) if !self.wish.delay.is_zero() && at <= entry.at + self.wish.delay => {
-                            place.occupies = Some(entry.version + 1);
+                        Some(at)
+                            if !self.subscription.delay.is_zero()
+                                && at <= entry.at + self.subscription.delay =>
+                        {
+                            position.occupies = Some(entry.version + 1);
                         }
                         _ => self.push(due, entry, Topic::RoomVacated, count, None, None),
                     }
@@ -303,9 +313,9 @@ impl Batch {
         }
     }
 
-    fn tell_gap(&mut self, due: &Due, place: &mut Place, until: i64) {
-        let missing = until - place.version;
-        *place = Place {
+    fn tell_gap(&mut self, due: &Due, position: &mut RoomPosition, until: i64) {
+        let missing = until - position.version;
+        *position = RoomPosition {
             version: until,
             count: due.count_after_gap.unwrap_or_default(),
             returns: Vec::new(),
@@ -335,7 +345,7 @@ impl Batch {
         member: Option<Option<Arc<RawValue>>>,
         reason: Option<Reason>,
     ) {
-        if !self.wish.topics.contains(&topic) {
+        if !self.subscription.topics.contains(&topic) {
             return;
         }
         let cursor = Cursor { epoch: due.epoch.clone(), version: entry.version }.to_string();

@@ -10,7 +10,7 @@ use std::hash::Hash;
 use crate::domain::id::{RoomId, UserId};
 
 /// Batches under way at once.
-pub(super) const LANES: usize = 2;
+pub(super) const IN_FLIGHT_MAX: usize = 2;
 
 /// A second batch has at least so many commands: what it costs by itself is then a tenth of the whole.
 const COMPANY_MIN: usize = 64;
@@ -28,14 +28,14 @@ struct Taken {
 }
 
 /// Commands that wait in the order in which they came, and what the batches under way have taken. `K` names a batch.
-pub(super) struct Turns<T, K> {
+pub(super) struct Schedule<T, K> {
     waiting: Vec<T>,
     under_way: HashMap<K, Taken>,
     /// Looking through them again is of no use before so many wait.
     look_again_at: usize,
 }
 
-impl<T: Needs, K: Eq + Hash> Turns<T, K> {
+impl<T: Needs, K: Eq + Hash> Schedule<T, K> {
     pub fn new() -> Self {
         Self { waiting: Vec::new(), under_way: HashMap::new(), look_again_at: 0 }
     }
@@ -49,7 +49,7 @@ impl<T: Needs, K: Eq + Hash> Turns<T, K> {
     pub fn next(&mut self, most: usize) -> Option<Vec<T>> {
         let company = match self.under_way.len() {
             0 => 1,
-            1..LANES => COMPANY_MIN,
+            1..IN_FLIGHT_MAX => COMPANY_MIN,
             _ => return None,
         };
         if self.waiting.len() < company.max(self.look_again_at) {
@@ -97,9 +97,9 @@ pub(super) fn taken_by<T: Needs>(batch: &[T]) -> (HashSet<RoomId>, HashSet<UserI
 mod tests {
     use super::*;
 
-    struct Wish(RoomId, UserId, usize);
+    struct Stub(RoomId, UserId, usize);
 
-    impl Needs for Wish {
+    impl Needs for Stub {
         fn room(&self) -> &RoomId {
             &self.0
         }
@@ -109,48 +109,48 @@ mod tests {
         }
     }
 
-    fn wish(room: usize, user: usize, number: usize) -> Wish {
-        Wish(RoomId::parse(&format!("r{room}")).unwrap(), UserId::parse(&format!("u{user}")).unwrap(), number)
+    fn stub(room: usize, user: usize, number: usize) -> Stub {
+        Stub(RoomId::parse(&format!("r{room}")).unwrap(), UserId::parse(&format!("u{user}")).unwrap(), number)
     }
 
-    fn begin(turns: &mut Turns<Wish, usize>, name: usize) -> Option<Vec<usize>> {
-        let batch = turns.next(500)?;
-        turns.begun(name, taken_by(&batch));
-        Some(batch.into_iter().map(|wish| wish.2).collect())
+    fn begin(schedule: &mut Schedule<Stub, usize>, name: usize) -> Option<Vec<usize>> {
+        let batch = schedule.next(500)?;
+        schedule.begun(name, taken_by(&batch));
+        Some(batch.into_iter().map(|stub| stub.2).collect())
     }
 
     #[test]
     fn batches_under_way_share_no_room_and_no_user() {
-        let mut turns = Turns::new();
-        turns.waiting().push(wish(0, 0, 0));
-        assert_eq!(begin(&mut turns, 1), Some(vec![0]));
-        turns.waiting().extend([wish(0, 1, 1), wish(1, 0, 2)]);
-        turns.waiting().extend((3..100).map(|number| wish(number, number, number)));
-        assert_eq!(begin(&mut turns, 2), Some((3..100).collect()));
-        assert_eq!(begin(&mut turns, 3), None, "two are under way");
-        turns.done(&1);
-        turns.done(&2);
-        assert_eq!(begin(&mut turns, 3), Some(vec![1, 2]));
+        let mut schedule = Schedule::new();
+        schedule.waiting().push(stub(0, 0, 0));
+        assert_eq!(begin(&mut schedule, 1), Some(vec![0]));
+        schedule.waiting().extend([stub(0, 1, 1), stub(1, 0, 2)]);
+        schedule.waiting().extend((3..100).map(|number| stub(number, number, number)));
+        assert_eq!(begin(&mut schedule, 2), Some((3..100).collect()));
+        assert_eq!(begin(&mut schedule, 3), None, "two are under way");
+        schedule.done(&1);
+        schedule.done(&2);
+        assert_eq!(begin(&mut schedule, 3), Some(vec![1, 2]));
     }
 
     #[test]
     fn a_second_batch_begins_only_when_it_is_worth_it() {
-        let mut turns = Turns::new();
-        turns.waiting().push(wish(0, 0, 0));
-        assert!(begin(&mut turns, 1).is_some());
-        turns.waiting().extend((1..COMPANY_MIN).map(|number| wish(number, number, number)));
-        assert_eq!(begin(&mut turns, 2), None);
-        turns.waiting().push(wish(COMPANY_MIN, COMPANY_MIN, COMPANY_MIN));
-        assert_eq!(begin(&mut turns, 2).map(|batch| batch.len()), Some(COMPANY_MIN));
+        let mut schedule = Schedule::new();
+        schedule.waiting().push(stub(0, 0, 0));
+        assert!(begin(&mut schedule, 1).is_some());
+        schedule.waiting().extend((1..COMPANY_MIN).map(|number| stub(number, number, number)));
+        assert_eq!(begin(&mut schedule, 2), None);
+        schedule.waiting().push(stub(COMPANY_MIN, COMPANY_MIN, COMPANY_MIN));
+        assert_eq!(begin(&mut schedule, 2).map(|batch| batch.len()), Some(COMPANY_MIN));
     }
 
     #[test]
     fn one_room_has_one_batch_at_a_time_in_the_order_of_coming() {
-        let mut turns = Turns::new();
-        turns.waiting().extend((0..600).map(|number| wish(0, number, number)));
-        assert_eq!(begin(&mut turns, 1), Some((0..500).collect()));
-        assert_eq!(begin(&mut turns, 2), None);
-        turns.done(&1);
-        assert_eq!(begin(&mut turns, 2), Some((500..600).collect()));
+        let mut schedule = Schedule::new();
+        schedule.waiting().extend((0..600).map(|number| stub(0, number, number)));
+        assert_eq!(begin(&mut schedule, 1), Some((0..500).collect()));
+        assert_eq!(begin(&mut schedule, 2), None);
+        schedule.done(&1);
+        assert_eq!(begin(&mut schedule, 2), Some((500..600).collect()));
     }
 }

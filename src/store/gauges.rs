@@ -6,7 +6,7 @@ use crate::domain::id::RoomId;
 
 /// How the sweep does.
 #[derive(Debug, sqlx::FromRow)]
-pub struct SweepFigures {
+pub struct SweepGauges {
     /// Seconds since the last sweep by any replica, by the database's clock.
     pub age: f64,
     /// Whether, because sweeps had stopped, nobody expires now or departures are spread.
@@ -15,7 +15,7 @@ pub struct SweepFigures {
 
 /// How a table does, since the statistics were reset.
 #[derive(Debug, sqlx::FromRow)]
-pub struct TableFigures {
+pub struct TableGauges {
     /// Its name; of a partition, that of the whole.
     pub name: String,
     /// Rows updated.
@@ -52,19 +52,13 @@ const BEHIND: &str = "select coalesce(max(r.version - w.version), 0) \
 
 impl Store {
     /// How the sweep does. `lease` is the shortest in use.
-    pub async fn sweep_figures(&self, lease: std::time::Duration) -> Result<SweepFigures, StoreError> {
-        let mut held = self.connection().await?;
-        let row = held.ask(SWEEP).bind(lease).fetch_one(held.connection()).await?;
-        held.done().await?;
-        Ok(row)
+    pub async fn sweep_gauges(&self, lease: std::time::Duration) -> Result<SweepGauges, StoreError> {
+        self.query(SWEEP).bind(lease).row().await
     }
 
     /// How the tables do.
-    pub async fn table_figures(&self) -> Result<Vec<TableFigures>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows = lease.ask(TABLES).fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows)
+    pub async fn table_gauges(&self) -> Result<Vec<TableGauges>, StoreError> {
+        self.query(TABLES).rows().await
     }
 
     /// How many events after these positions there are in the log, the most of any room.
@@ -72,10 +66,6 @@ impl Store {
         let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();
         let epochs: Vec<&str> = positions.iter().map(|(_, cursor)| cursor.epoch.as_str()).collect();
         let versions: Vec<i64> = positions.iter().map(|(_, cursor)| cursor.version).collect();
-        let mut lease = self.connection().await?;
-        let (behind,) =
-            lease.ask(BEHIND).bind(rooms).bind(epochs).bind(versions).fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(behind)
+        self.query(BEHIND).bind(rooms).bind(epochs).bind(versions).value().await
     }
 }

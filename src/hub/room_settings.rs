@@ -9,12 +9,12 @@ use crate::domain::room_settings::{Patterns, RoomSettings};
 
 /// The settings as they were last read.
 #[derive(Debug, Default)]
-pub struct Settings {
+pub struct RoomSettingsCache {
     known: RwLock<Arc<Patterns>>,
     nudge: Notify,
 }
 
-impl Settings {
+impl RoomSettingsCache {
     /// As they are now.
     pub fn set(&self, patterns: Patterns) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(patterns);

@@ -17,10 +17,11 @@ mod error;
 mod home;
 mod launch;
 mod lock_file;
+mod options;
 mod server;
 mod sockets;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection,
@@ -29,33 +30,12 @@ use sqlx::{
 use tokio::time::{Instant, sleep};
 
 pub use self::error::{EmbeddedError, LogTail};
+pub use self::options::{Durability, EmbeddedOptions};
 use self::{account::Account, binaries::Binaries, home::Home, launch::Launcher, server::Server};
 
 /// How long whoever had the directory before may take to leave: a headcount that is stopping, the Postgres of
 /// one that was killed.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a crash of the machine may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Nothing that was committed.
-    Full,
-    /// The whole cluster. For tests: nothing waits for the disk.
-    Off,
-}
-
-/// How to start a private Postgres.
-#[derive(Clone, Debug)]
-pub struct EmbeddedOptions {
-    /// Made if absent. As root, a new or empty one is given to the user as whom Postgres runs where that user
-    /// could not enter it; one with files in it must be open to that user already. So nothing else belongs
-    /// in it before the first start.
-    pub data_dir: PathBuf,
-    /// What a crash of the machine may cost.
-    pub durability: Durability,
-    /// Connections at most, three of them kept for superusers, which is what everybody is here.
-    pub max_connections: u16,
-}
 
 /// A private Postgres that runs. Dropped without [`stop`](Self::stop), it is told to stop and not waited for.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ pub enum Plain {
 
 /// A receiver.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct Endpoint {
     url: Uri,
     secrets: Vec<Secret>,
 }
@@ -40,7 +40,7 @@ pub enum TargetError {
     Secrets(SecretError),
 }
 
-impl Target {
+impl Endpoint {
     /// Checks an address and one or two secrets.
     pub fn parse(url: &str, secrets: &[String], plain: Plain) -> Result<Self, TargetError> {
         let url = check_url(url, plain)?;

@@ -20,7 +20,7 @@ const HUB_MAX: Duration = Duration::from_secs(2);
 const TABLES: [&str; 6] = ["users", "presence", "memberships", "rooms", "events", "departures"];
 
 /// Reads figures.
-pub struct Figures {
+pub struct ReadGauges {
     /// The database.
     pub store: Store,
     /// Whose rooms are compared.
@@ -29,7 +29,7 @@ pub struct Figures {
     pub lease: Duration,
 }
 
-impl Periodic for Figures {
+impl Periodic for ReadGauges {
     const NAME: &'static str = "figures";
 
     fn period(&self) -> Duration {
@@ -40,10 +40,10 @@ impl Periodic for Figures {
         crate::measure::process::read();
         let meters = meters();
         let lease = self.hub.settings().all().lease_min().map_or(self.lease, |set| set.min(self.lease));
-        let sweep = bounded(self.store.sweep_figures(lease)).await?;
+        let sweep = bounded(self.store.sweep_gauges(lease)).await?;
         meters.sweep_age.set(sweep.age);
         meters.outage_rule.set(f64::from(u8::from(sweep.outage_rule)));
-        for table in bounded(self.store.table_figures()).await? {
+        for table in bounded(self.store.table_gauges()).await? {
             if !TABLES.contains(&table.name.as_str()) {
                 continue;
             }

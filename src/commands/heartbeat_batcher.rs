@@ -4,6 +4,7 @@
 //! commit, with what the database found, or after [`ANSWER_MAX`] with that nobody knows: repeating is safe.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument, Span};
 
-use super::{Failure, Stirred, Timing};
+use super::error::CommandError;
+use super::timing::Timing;
 use crate::domain::id::SessionId;
 use crate::measure::{meters, number, spans};
 use crate::store::commands::Leased;
@@ -35,25 +37,28 @@ const QUEUE_MAX: usize = 16_384;
 /// dropped: it would renew the lease of a session as of now that was last heard of then.
 const ANSWER_MAX: Duration = Duration::from_millis(900);
 
-struct Queued {
+/// Told of sessions whose idleness changed.
+pub type OnIdleChange = Arc<dyn Fn(Vec<SessionId>) + Send + Sync>;
+
+struct QueuedBeats {
     beats: Vec<Heartbeat>,
     since: Instant,
-    reply: oneshot::Sender<Result<Vec<Option<Leased>>, Failure>>,
+    reply: oneshot::Sender<Result<Vec<Option<Leased>>, CommandError>>,
     /// The request's.
     span: Span,
 }
 
 /// Where heartbeats are handed in. Cheap to clone; the task ends when the last clone is gone.
 #[derive(Clone)]
-pub struct Beats {
-    queue: mpsc::Sender<Queued>,
+pub struct HeartbeatBatcher {
+    queue: mpsc::Sender<QueuedBeats>,
 }
 
-impl Beats {
+impl HeartbeatBatcher {
     /// Starts the batcher.
-    pub fn start(store: Store, timing: Timing, stirred: Stirred) -> Self {
+    pub fn start(store: Store, timing: Timing, on_idle_change: OnIdleChange) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(run(store, timing, stirred, requests));
+        tokio::spawn(run(store, timing, on_idle_change, requests));
         Self { queue }
     }
 
@@ -64,16 +69,21 @@ impl Beats {
 
     /// Hands heartbeats in and waits for their commit. Gives for each the session's lease, and none for a session that
     /// does not live.
-    pub async fn submit(&self, beats: Vec<Heartbeat>) -> Result<Vec<Option<Leased>>, Failure> {
+    pub async fn submit(&self, beats: Vec<Heartbeat>) -> Result<Vec<Option<Leased>>, CommandError> {
         let (reply, answer) = oneshot::channel();
-        let queued = Queued { beats, since: Instant::now(), reply, span: spans::current() };
-        self.queue.try_send(queued).map_err(|_| Failure::Overloaded)?;
-        let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| Failure::OutcomeUnknown)?;
-        answer.unwrap_or(Err(Failure::Unavailable))
+        let queued = QueuedBeats { beats, since: Instant::now(), reply, span: spans::current() };
+        self.queue.try_send(queued).map_err(|_| CommandError::Overloaded)?;
+        let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| CommandError::OutcomeUnknown)?;
+        answer.unwrap_or(Err(CommandError::Unavailable))
     }
 }
 
-async fn run(store: Store, timing: Timing, stirred: Stirred, mut requests: mpsc::Receiver<Queued>) {
+async fn run(
+    store: Store,
+    timing: Timing,
+    on_idle_change: OnIdleChange,
+    mut requests: mpsc::Receiver<QueuedBeats>,
+) {
     let mut queued = Vec::with_capacity(BATCH_MAX);
     let mut begun = Instant::now();
     while requests.recv_many(&mut queued, BATCH_MAX).await > 0 {
@@ -89,7 +99,7 @@ async fn run(store: Store, timing: Timing, stirred: Stirred, mut requests: mpsc:
         }
         let span = spans::batch(queued.iter().map(|request| &request.span), queued.len());
         match measured(&store, &timing, &merge(&queued)).instrument(span).await {
-            Ok(alive) => answer(&mut queued, &alive, &stirred),
+            Ok(alive) => answer(&mut queued, &alive, &on_idle_change),
             Err(error) => {
                 tracing::warn!(%error, requests = queued.len(), "a batch of heartbeats failed");
                 for request in queued.drain(..) {
@@ -129,7 +139,7 @@ async fn attempt(store: &Store, timing: &Timing, beats: &[Heartbeat]) -> Result<
 
 /// A session once, sorted: an update must not meet the same row twice. The newest of several counts, and any of
 /// them may say that the user was active. Beats in the name of different users stay apart: only one can be right.
-fn merge(queued: &[Queued]) -> Vec<Heartbeat> {
+fn merge(queued: &[QueuedBeats]) -> Vec<Heartbeat> {
     let mut merged: BTreeMap<(SessionId, Option<&str>), Heartbeat> = BTreeMap::new();
     for beat in queued.iter().flat_map(|q| &q.beats) {
         let key = (beat.session, beat.user.as_ref().map(|u| u.as_str()));
@@ -147,13 +157,13 @@ fn merge(queued: &[Queued]) -> Vec<Heartbeat> {
 }
 
 /// A session lives for whoever may beat for it: somebody else's looks like one that does not exist.
-fn answer(queued: &mut Vec<Queued>, alive: &[Alive], stirred: &Stirred) {
+fn answer(queued: &mut Vec<QueuedBeats>, alive: &[Alive], on_idle_change: &OnIdleChange) {
     let due: Vec<_> = alive.iter().filter(|a| a.idle_due).map(|a| SessionId(a.session_id)).collect();
     if !due.is_empty() {
-        stirred(due);
+        on_idle_change(due);
     }
     let found: HashMap<SessionId, &Alive> = alive.iter().map(|a| (SessionId(a.session_id), a)).collect();
-    for Queued { beats, reply, .. } in queued.drain(..) {
+    for QueuedBeats { beats, reply, .. } in queued.drain(..) {
         let own = |beat: &Heartbeat| {
             let alive = found.get(&beat.session)?;
             let may = beat.user.as_ref().is_none_or(|user| user.as_str() == alive.user_id);
