@@ -156,7 +156,7 @@ struct DueRow {
 impl Store {
     /// Gives what happened to the webhooks that want it, and claims those that nobody delivers.
     pub async fn tick_webhooks(&self, claim: Uuid) -> Result<WebhookTick, StoreError> {
-        self.query("select * from headcount.webhook_tick($1, $2)")
+        self.query("select t.* from headcount.rules, headcount.webhook_tick($1, $2) t")
             .bind(claim)
             .bind(self.replica())
             .row()
@@ -195,7 +195,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let progress: Vec<MovedCursor<'_>> =
             moved.iter().map(|(due, moved)| progress(due, moved, now)).collect();
-        self.query("select headcount.webhook_make($1, $2, $3, $4, $5)")
+        self.query("select headcount.webhook_make($1, $2, $3, $4, $5) from headcount.rules")
             .bind(&claim.name)
             .bind(claim.id)
             .bind(Uuid::new_v4())
@@ -223,7 +223,7 @@ impl Store {
 
     /// The receiver wants no more: the webhook is disabled, and what it had still to tell is forgotten.
     pub async fn disable_gone(&self, claim: &Claim, error: &str) -> Result<(), StoreError> {
-        self.query("select headcount.webhook_gone($1, $2, $3)")
+        self.query("select headcount.webhook_gone($1, $2, $3) from headcount.rules")
             .bind(&claim.name)
             .bind(claim.id)
             .bind(error)

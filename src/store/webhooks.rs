@@ -110,7 +110,7 @@ pub struct StoredEndpoint {
     pub secrets: Vec<String>,
 }
 
-const PUT: &str = "select headcount.webhook_put($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+const PUT: &str = "select headcount.webhook_put($1, $2, $3, $4, $5, $6, $7, $8, $9) from headcount.rules";
 
 // All of them, or the one with that name.
 const LIST: &str = "select w.name, w.url, w.types, w.rooms, (extract(epoch from w.leave_delay) * 1000)::bigint as leave_delay_ms, \
@@ -156,7 +156,7 @@ impl Store {
 
     /// Removes a webhook and what it had still to tell. Gives whether there was one.
     pub async fn delete_webhook(&self, name: &WebhookName) -> Result<bool, StoreError> {
-        self.query("select headcount.webhook_delete($1)").bind(name.as_str()).value().await
+        self.query("select headcount.webhook_delete($1) from headcount.rules").bind(name.as_str()).value().await
     }
 
     /// All webhooks by name, or the one with that name.
