@@ -108,6 +108,10 @@ rights: ## Writes docs/rights.md, who may do what, from the rule that the tests 
 metrics: ## Writes the table in docs/metrics.md, what is measured, from the code
 	HEADCOUNT_WRITE_DOCS=1 cargo test $(locked) --test service the_page_about_metrics
 
+.PHONY: rules
+rules: ## Writes migrations/functions/revision, after a change of the functions
+	HEADCOUNT_WRITE_DOCS=1 cargo test $(locked) --test tidy_sql the_revision
+
 .PHONY: sdks test-sdks
 sdks: ## Generates clients in TypeScript, Python and Rust from the document, into target/sdks
 	@scripts/bootstrap sdks

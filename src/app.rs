@@ -22,14 +22,14 @@ use crate::http::server::{Front, serve, serve_operators};
 use crate::http::service::{Hooks, Service};
 use crate::hub::Hub;
 use crate::settings::{Switch, Tuning};
-use crate::store::{Store, StoreError, Way};
+use crate::store::{PoolMode, Store, StoreError};
 use crate::systemd;
-use crate::tasks::figures::{Figures, Tidy};
+use crate::tasks::gauges::{ReadGauges, Tidy};
 use crate::tasks::{
-    self, idle::Idle, listener::Listener, settings::Settings, sweeper::Sweeper, trimmer::Trimmer,
-    webhooks::Webhooks,
+    self, idle::Idle, listener::Listener, room_settings::ReadRoomSettings, sweeper::Sweeper,
+    trimmer::Trimmer, webhooks::DeliverWebhooks,
 };
-use crate::webhooks::Sender;
+use crate::webhooks::WebhookSender;
 
 /// From the signal to the end of the process, at most; what still runs then is cut.
 const STOP_MAX: Duration = Duration::from_secs(4);
@@ -45,7 +45,7 @@ pub struct Parts {
     /// Which database; its schema is up to date.
     pub database: PgConnectOptions,
     /// How it is reached.
-    pub way: Way,
+    pub pool_mode: PoolMode,
     /// A direct connection for LISTEN, where that is another one.
     pub listen_database: Option<PgConnectOptions>,
     /// Credentials.
@@ -74,31 +74,32 @@ impl Replica {
     /// Starts everything: the hub before the commands that wake it, the tasks, and the HTTP server last. Requests
     /// are served when this returns.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        let Parts { socket, database, way, listen_database, keys, certificate, tuning, mint } = parts;
+        let Parts { socket, database, pool_mode, listen_database, keys, certificate, tuning, mint } = parts;
         let certificate = certificate.map(Arc::new);
         let address = socket.local_addr()?;
-        let store = Store::new(database.clone(), way, tuning.database_connections, &replica_name(address));
+        let store =
+            Store::new(database.clone(), pool_mode, tuning.database_connections, &replica_name(address));
         let hub = Hub::start(store.clone());
-        let waiting = tasks::idle::Waiting::default();
+        let waiting = tasks::idle::IdleQueue::default();
         let (moved, stirred) = (hub.clone(), waiting.clone());
         let commands = Commands::start(
             store.clone(),
             tuning.timing(),
-            tuning.limits.crowd(),
+            tuning.limits.user_limits(),
             Arc::new(move |hints| moved.hint("own", hints)),
             Arc::new(move |sessions| stirred.add(sessions)),
         );
         let mut running = JoinSet::new();
         running.spawn(systemd::report(hub.clone()));
         let (interval, lease) = (tuning.sweep_interval, tuning.lease);
-        running.spawn(tasks::run(Settings { store: store.clone(), hub: hub.clone() }));
+        running.spawn(tasks::run(ReadRoomSettings { store: store.clone(), hub: hub.clone() }));
         running.spawn(tasks::run(Sweeper { store: store.clone(), interval, lease, hub: hub.clone() }));
-        running.spawn(tasks::run(Figures { store: store.clone(), hub: hub.clone(), lease }));
+        running.spawn(tasks::run(ReadGauges { store: store.clone(), hub: hub.clone(), lease }));
         running.spawn(tasks::run(Tidy));
         let (retention, keep) = (tuning.retention, tuning.webhooks.webhooks_keep);
         running.spawn(tasks::run(Trimmer { store: store.clone(), retention, keep }));
-        let (sender, plain) = (Sender::new(), tuning.webhooks.plain());
-        running.spawn(tasks::run(Webhooks::new(store.clone(), sender.clone(), plain)));
+        let (sender, plain) = (WebhookSender::new(), tuning.webhooks.plain());
+        running.spawn(tasks::run(DeliverWebhooks::new(store.clone(), sender.clone(), plain)));
         running.spawn(tasks::run(Idle { store: store.clone(), idle_after: tuning.idle_after, waiting }));
         if tuning.listener == Switch::On {
             let options = listen_database.unwrap_or(database);

@@ -12,12 +12,12 @@
 //!       |      \
 //!    commands   hub       commands: one verb each, through the batching writer; hub: this replica's rooms and watchers
 //!       |      /
-//!      store              the only SQL outside migrations/, one file per table; embedded Postgres
+//!      store              the only SQL outside migrations/, one file per subject; embedded Postgres
 //!       |
 //!     domain              no async, no I/O, no clock
 //! ```
 //!
-//! `tasks` (sweeper, trimmer, idle, listener, figures, webhooks) sit beside `http`; `auth` is beside `domain`, and so are
+//! `tasks` (sweeper, trimmer, idle, listener, gauges, webhooks) sit beside `http`; `auth` is beside `domain`, and so are
 //! `webhooks`, which signs and sends messages, and `measure`, which names every metric and which most may use. `logs`
 //! starts logs and traces. `cli` is beside `app`: the verbs that ask a running service by HTTP, as any client does, and
 //! `doctor`.

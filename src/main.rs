@@ -16,7 +16,7 @@ use headcount::cli::grammar::{Cli, Invocation};
 use headcount::cli::migrate::{MADE_ELSEWHERE, mend};
 use headcount::http::server::tls::Certificate;
 use headcount::settings::{Dev, Serve};
-use headcount::store::Way;
+use headcount::store::PoolMode;
 use headcount::store::embedded::{Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
@@ -68,7 +68,7 @@ async fn run_dev(dev: Dev) -> Result<(), BoxError> {
     let replica = Replica::start(Parts {
         socket,
         database,
-        way: Way::Direct,
+        pool_mode: PoolMode::Direct,
         listen_database: None,
         keys,
         certificate: None,
@@ -98,7 +98,7 @@ async fn run_serve(serve: Serve) -> Result<(), BoxError> {
     let direct =
         serve.listening.listen_database_url.as_ref().map(|url| url.expose_secret().parse()).transpose()?;
     let mut signals = Signals::listen();
-    let way = tokio::select! {
+    let pool_mode = tokio::select! {
         migrated = migrate_patiently(&database, direct.as_ref()) => migrated?,
         () = signals.stop() => return Ok(()),
     };
@@ -114,7 +114,7 @@ async fn run_serve(serve: Serve) -> Result<(), BoxError> {
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let tuning = serve.tuning;
     let parts =
-        Parts { socket, database, way, listen_database: direct, keys, certificate, tuning, mint: None };
+        Parts { socket, database, pool_mode, listen_database: direct, keys, certificate, tuning, mint: None };
     let replica = Replica::start(parts)?;
     println!("headcount ready on {scheme}://{}", replica.address());
     headcount::systemd::ready();
@@ -135,16 +135,16 @@ const FORBIDDEN: &str = "the schema is not up to date, and this role may not cha
 async fn migrate_patiently(
     database: &PgConnectOptions,
     direct: Option<&PgConnectOptions>,
-) -> Result<Way, BoxError> {
+) -> Result<PoolMode, BoxError> {
     loop {
-        let way = headcount::store::way(database).await;
-        let wanted = match (way, direct) {
-            (Some(Way::Pooled), None) => return Err(POOLED.into()),
-            (Some(Way::Pooled), Some(direct)) => direct, // migrations need a session
+        let pool_mode = headcount::store::pool_mode(database).await;
+        let wanted = match (pool_mode, direct) {
+            (Some(PoolMode::Pooled), None) => return Err(POOLED.into()),
+            (Some(PoolMode::Pooled), Some(direct)) => direct, // migrations need a session
             _ => database,
         };
-        match (headcount::store::migrate(wanted).await, way) {
-            (Ok(()), Some(way)) => return Ok(way),
+        match (headcount::store::migrate(wanted).await, pool_mode) {
+            (Ok(()), Some(pool_mode)) => return Ok(pool_mode),
             (Ok(()), None) => {} // it came back between the two
             (Err(error), _) if headcount::store::is_away(&error) => {
                 tracing::warn!(%error, "the database is away; waiting for it");

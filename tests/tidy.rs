@@ -237,15 +237,3 @@ fn tests_wait_for_facts_and_none_is_ignored() {
         assert!(load || !code.contains(&sleep), "{}: waits for time", path.display());
     }
 }
-
-#[test]
-fn migrations_explain_themselves_and_are_lowercase() {
-    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations")).unwrap() {
-        let path = entry.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("-- "), "{}: begins by saying what it is", path.display());
-        for keyword in ["SELECT ", "INSERT ", "CREATE ", "UPDATE ", "DELETE "] {
-            assert!(!text.contains(keyword), "{}: {keyword}in capitals", path.display());
-        }
-    }
-}

@@ -6,10 +6,10 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::known::{Hash, Known};
 use super::rights::Rights;
 use super::ticket::TicketKeys;
 use super::token::{Claims, TokenError};
+use super::token_cache::{Hash, TokenCache};
 use super::verifier::Verifier;
 
 /// A server key, kept as its hash only.
@@ -44,7 +44,7 @@ pub enum Owner {
 pub struct Keys {
     server: Vec<ServerKey>,
     verifier: Verifier,
-    known: Known,
+    cache: TokenCache,
     tickets: TicketKeys,
     rooms_default: Rights,
 }
@@ -56,7 +56,7 @@ impl Keys {
         Self {
             server: server.iter().map(ServerKey::new).collect(),
             verifier,
-            known: Known::default(),
+            cache: TokenCache::default(),
             tickets: TicketKeys::new(server),
             rooms_default,
         }
@@ -71,13 +71,13 @@ impl Keys {
 
     async fn claims(&self, token: &str, hash: Hash) -> Result<Arc<Claims>, TokenError> {
         let edition = self.verifier.edition();
-        if let Some(claims) = self.known.get(&hash, edition) {
+        if let Some(claims) = self.cache.get(&hash, edition) {
             return if claims.expired() { Err(TokenError::Expired) } else { Ok(claims) };
         }
         let claims = self.verifier.check(token).await?;
         let rooms = claims.rooms.or(&self.rooms_default);
         let claims = Arc::new(Claims { rooms, ..claims });
-        self.known.keep(hash, edition, claims.clone());
+        self.cache.keep(hash, edition, claims.clone());
         Ok(claims)
     }
 

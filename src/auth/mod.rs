@@ -2,11 +2,11 @@
 
 mod jwks;
 pub mod keys;
-mod known;
 pub mod remote;
 pub mod rights;
 pub mod ticket;
 pub mod token;
+mod token_cache;
 pub mod verifier;
 
 pub use keys::{Keys, ServerKey};

@@ -1,8 +1,8 @@
-//! Public keys from a URL: fetched when the service starts and every [`Pace::refresh`], and when a token names a key
+//! Public keys from a URL: fetched when the service starts and every [`FetchPace::refresh`], and when a token names a key
 //! that is not among them.
 //!
 //! One task fetches, so there is never more than one request under way, however many tokens ask; and between two there
-//! are at least [`Pace::apart`], whatever the tokens name. Whoever needs newer keys waits for the fetch that is under
+//! are at least [`FetchPace::apart`], whatever the tokens name. Whoever needs newer keys waits for the fetch that is under
 //! way, at most [`WAIT_MAX`]. An answer that is late, large, not 200 or without a usable key leaves the keys as they
 //! were: with the identity provider away, those who have tokens of known keys are not concerned.
 
@@ -37,14 +37,14 @@ const WAIT_MAX: Duration = Duration::from_secs(6);
 
 /// When keys are fetched.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct FetchPace {
     /// Between the end of a fetch and the next, at least.
     pub apart: Duration,
     /// Between the end of a fetch and the next, at most: so long a key that was withdrawn is still good.
     pub refresh: Duration,
 }
 
-impl Default for Pace {
+impl Default for FetchPace {
     fn default() -> Self {
         Self { apart: Duration::from_secs(10), refresh: Duration::from_secs(300) }
     }
@@ -81,7 +81,7 @@ struct Fetches {
 pub struct Remote {
     url: Uri,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-    pace: Pace,
+    pace: FetchPace,
     keys: RwLock<Vec<VerifyingKey>>,
     edition: AtomicU64,
     wanted: Notify,
@@ -90,7 +90,7 @@ pub struct Remote {
 
 impl Remote {
     /// Fetches nothing yet: see [`Self::run`].
-    pub(super) fn new(url: Uri, pace: Pace) -> Result<Self, std::io::Error> {
+    pub(super) fn new(url: Uri, pace: FetchPace) -> Result<Self, std::io::Error> {
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector(&url)?);
         let (keys, edition) = (RwLock::default(), AtomicU64::new(0));
         let (wanted, fetches) = (Notify::new(), watch::Sender::default());

@@ -16,7 +16,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, errors::ErrorKind
 use secrecy::{ExposeSecret, SecretString};
 
 use super::jwks::{self, VerifyingKey};
-use super::remote::{Pace, Remote};
+use super::remote::{FetchPace, Remote};
 use super::token::{Claims, LEEWAY, TokenError};
 
 /// Bytes of a key file, at most.
@@ -37,7 +37,7 @@ pub struct Sources {
     /// Where a set of public keys is fetched.
     pub jwks_url: Option<Uri>,
     /// When it is fetched.
-    pub jwks_pace: Pace,
+    pub jwks_pace: FetchPace,
     /// Required when set.
     pub issuer: Option<String>,
     /// Required when set.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::{Commands, Failure};
+use super::{CommandError, Commands};
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::Status;
 use crate::store::commands::{Answer, Command, Op};
@@ -39,7 +39,7 @@ pub struct Join {
 
 impl Commands {
     /// Joins. The answer comes after the commit.
-    pub async fn join(&self, join: Join) -> Result<Answer, Failure> {
+    pub async fn join(&self, join: Join) -> Result<Answer, CommandError> {
         let command = Command {
             seq: join.seq,
             name: join.name,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Commands, Failure};
+use super::{CommandError, Commands};
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::store::commands::{Answer, Command, Op};
 
@@ -23,7 +23,7 @@ pub struct Leave {
 
 impl Commands {
     /// Leaves. The answer comes after the commit.
-    pub async fn leave(&self, leave: Leave) -> Result<Answer, Failure> {
+    pub async fn leave(&self, leave: Leave) -> Result<Answer, CommandError> {
         let command = Command {
             seq: leave.seq,
             grace: if leave.grace { self.timing.leave_grace } else { Duration::ZERO },

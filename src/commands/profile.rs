@@ -1,27 +1,25 @@
 //! Profiles: upsert and erase. A change is an `updated` event in every room the user is in.
 
-use super::{Commands, Failure};
+use super::{CommandError, Commands};
 use crate::domain::id::UserId;
 use crate::store::StoreError;
 use crate::store::users::Profile;
 
 impl Commands {
     /// Creates or replaces profiles, all or none.
-    pub async fn put_users(&self, profiles: Vec<Profile>) -> Result<Vec<Profile>, Failure> {
-        let store = self.store.clone();
-        answer(self.store.detached(async move { store.put_users(&profiles).await }).await)
+    pub async fn put_users(&self, profiles: Vec<Profile>) -> Result<Vec<Profile>, CommandError> {
+        answer(self.store.detached(move |store| async move { store.put_users(&profiles).await }).await)
     }
 
     /// Ends a user's presence and removes what is stored of them. Gives whether there was anything.
-    pub async fn erase_user(&self, user: UserId) -> Result<bool, Failure> {
-        let store = self.store.clone();
-        answer(self.store.detached(async move { store.erase_user(&user).await }).await)
+    pub async fn erase_user(&self, user: UserId) -> Result<bool, CommandError> {
+        answer(self.store.detached(move |store| async move { store.erase_user(&user).await }).await)
     }
 }
 
-fn answer<T>(result: Result<T, StoreError>) -> Result<T, Failure> {
+fn answer<T>(result: Result<T, StoreError>) -> Result<T, CommandError> {
     result.map_err(|error| {
         tracing::warn!(%error, "a profile call failed");
-        Failure::from(&error)
+        CommandError::from(&error)
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::{Commands, Failure};
+use super::{CommandError, Commands};
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::Status;
 use crate::store::commands::{Answer, Command, Op, Outcome};
@@ -31,7 +31,7 @@ pub struct Update {
 
 impl Commands {
     /// Updates. The answer comes after the commit.
-    pub async fn update(&self, update: Update) -> Result<Answer, Failure> {
+    pub async fn update(&self, update: Update) -> Result<Answer, CommandError> {
         let command = Command {
             seq: update.seq,
             status: update.status,
@@ -40,7 +40,7 @@ impl Commands {
             ..self.plain(Op::Update, update.room, update.user, Some(update.session))
         };
         match self.writer.submit(command).await? {
-            answer if answer.outcome == Outcome::Absent => Err(Failure::NoSession),
+            answer if answer.outcome == Outcome::Absent => Err(CommandError::NoSession),
             answer => Ok(answer),
         }
     }

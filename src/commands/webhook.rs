@@ -1,9 +1,9 @@
 //! Webhooks: made, changed, removed.
 
-use super::{Commands, Failure};
+use super::{CommandError, Commands};
 use crate::domain::webhook::WebhookName;
-use crate::store::StoreError;
-use crate::store::webhooks::{Put, Secrets, Setup, Webhook};
+use crate::store::webhooks::{Put, Secrets, Setup, StoredWebhook};
+use crate::store::{Store, StoreError};
 
 impl Commands {
     /// Makes or changes a webhook, and gives it as it is then; none when there are as many as there may be.
@@ -12,9 +12,8 @@ impl Commands {
         name: WebhookName,
         setup: Setup,
         secrets: Secrets,
-    ) -> Result<(Put, Option<Webhook>), Failure> {
-        let store = self.store.clone();
-        let put = async move {
+    ) -> Result<(Put, Option<StoredWebhook>), CommandError> {
+        let put = move |store: Store| async move {
             let put = store.put_webhook(&name, &setup, &secrets).await?;
             // That it cannot be read does not mean that nothing was done.
             let found = store.webhooks(Some(&name)).await.map_err(|_| StoreError::OutcomeUnknown)?;
@@ -24,15 +23,14 @@ impl Commands {
     }
 
     /// Removes a webhook and what it had still to tell. Gives whether there was one.
-    pub async fn delete_webhook(&self, name: WebhookName) -> Result<bool, Failure> {
-        let store = self.store.clone();
-        answer(self.store.detached(async move { store.delete_webhook(&name).await }).await)
+    pub async fn delete_webhook(&self, name: WebhookName) -> Result<bool, CommandError> {
+        answer(self.store.detached(move |store| async move { store.delete_webhook(&name).await }).await)
     }
 }
 
-fn answer<T>(result: Result<T, StoreError>) -> Result<T, Failure> {
+fn answer<T>(result: Result<T, StoreError>) -> Result<T, CommandError> {
     result.map_err(|error| {
         tracing::warn!(%error, "a webhook call failed");
-        Failure::from(&error)
+        CommandError::from(&error)
     })
 }

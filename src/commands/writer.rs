@@ -1,7 +1,7 @@
 //! Group commit. The writer takes whatever commands queued while its last transaction ran, and applies them in
 //! one transaction; each caller gets its own answer after the commit. No linger timer: under load batches fill
 //! by themselves, without load nobody waits. Under more load there are two transactions at a time, which have nothing in
-//! common ([`turns`](super::turns)).
+//! common ([`schedule`](super::schedule)).
 //!
 //! Bounded: at most [`QUEUE_MAX`] commands wait; one more is refused as overloaded. Every caller is answered within
 //! [`ANSWER_MAX`], also while the database hangs: that nothing was done, where the command had not been taken, and
@@ -20,12 +20,12 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span};
 
-use super::turns::{Needs, Turns, taken_by};
-use super::{Failure, Moved};
+use super::error::CommandError;
+use super::schedule::{Needs, Schedule, taken_by};
 use crate::domain::hint::Hint;
 use crate::domain::id::{RoomId, UserId};
 use crate::measure::{meters, number, spans};
-use crate::store::commands::{Answer, Command, Crowd, Held, Outcome};
+use crate::store::commands::{Answer, Command, IfHeld, Outcome, UserLimits};
 use crate::store::{Store, StoreError, bounded};
 
 /// Commands in one transaction, at most: about 50 ms of work.
@@ -47,18 +47,21 @@ const ASIDE_MAX: Duration = Duration::from_millis(350);
 /// A batch that failed sooner is tried again: there is time for both.
 const RETRY_WITHIN: Duration = Duration::from_millis(300);
 
-type Reply = oneshot::Sender<Result<Answer, Failure>>;
+/// Told of every room that a commit of this replica moved, before its callers are answered.
+pub type OnCommit = Arc<dyn Fn(Vec<Hint>) + Send + Sync>;
 
-struct Queued {
+type Reply = oneshot::Sender<Result<Answer, CommandError>>;
+
+struct QueuedCommand {
     command: Command,
     since: Instant,
-    ticket: Arc<Ticket>,
+    handover: Arc<Handover>,
     reply: Reply,
     /// The request's.
     span: Span,
 }
 
-impl Needs for Queued {
+impl Needs for QueuedCommand {
     fn room(&self) -> &RoomId {
         &self.command.room_id
     }
@@ -71,14 +74,14 @@ impl Needs for Queued {
 /// Where a command is. Its caller and its lane decide by one atomic step who was first, so that "nothing was done"
 /// is never said of a command that is carried out later.
 #[derive(Default)]
-struct Ticket(AtomicU8);
+struct Handover(AtomicU8);
 
 const WAITING: u8 = 0;
 const ASIDE: u8 = 1;
 const TAKEN: u8 = 2;
 const GIVEN_UP: u8 = 3;
 
-impl Ticket {
+impl Handover {
     /// For the lane, before the command is carried out. False when the caller was told that it will not be.
     fn take(&self) -> bool {
         self.0.swap(TAKEN, Ordering::AcqRel) != GIVEN_UP
@@ -90,56 +93,56 @@ impl Ticket {
     }
 
     /// For the caller, who waits no longer. Tells what is known of the command.
-    fn give_up(&self) -> Failure {
+    fn give_up(&self) -> CommandError {
         match self.0.swap(GIVEN_UP, Ordering::AcqRel) {
-            WAITING => Failure::Unavailable,
-            ASIDE => Failure::Busy,
-            _ => Failure::OutcomeUnknown,
+            WAITING => CommandError::Unavailable,
+            ASIDE => CommandError::Busy,
+            _ => CommandError::OutcomeUnknown,
         }
     }
 }
 
 /// Who waits for a command.
-struct Caller {
+struct Waiter {
     since: Instant,
-    ticket: Arc<Ticket>,
+    handover: Arc<Handover>,
     reply: Reply,
     span: Span,
 }
 
-impl Queued {
-    fn split(self) -> (Command, Caller) {
-        let Self { command, since, ticket, reply, span } = self;
-        (command, Caller { since, ticket, reply, span })
+impl QueuedCommand {
+    fn split(self) -> (Command, Waiter) {
+        let Self { command, since, handover, reply, span } = self;
+        (command, Waiter { since, handover, reply, span })
     }
 }
 
-impl Caller {
-    fn with(self, command: Command) -> Queued {
-        let Self { since, ticket, reply, span } = self;
-        Queued { command, since, ticket, reply, span }
+impl Waiter {
+    fn with(self, command: Command) -> QueuedCommand {
+        let Self { since, handover, reply, span } = self;
+        QueuedCommand { command, since, handover, reply, span }
     }
 }
 
 /// Where commands are handed in. Cheap to clone; the task ends when the last clone is gone.
 #[derive(Clone)]
 pub struct Writer {
-    queue: mpsc::Sender<Queued>,
+    queue: mpsc::Sender<QueuedCommand>,
     /// How many of the queue the main lane has at hand.
     at_hand: Arc<AtomicUsize>,
-    aside: mpsc::Sender<Queued>,
+    aside: mpsc::Sender<QueuedCommand>,
 }
 
 impl Writer {
     /// Starts the two lanes.
-    pub fn start(store: Store, crowd: Crowd, moved: Moved) -> Self {
+    pub fn start(store: Store, limits: UserLimits, moved: OnCommit) -> Self {
         let (queue, commands) = mpsc::channel(QUEUE_MAX - AT_HAND_MAX);
         let (patient_queue, patient_commands) = mpsc::channel(QUEUE_MAX);
-        let patient = Lane { store: store.clone(), crowd, moved: moved.clone(), busy: None };
-        let lane = Lane { store, crowd, moved, busy: Some(patient_queue.clone()) };
+        let patient = Lane { store: store.clone(), limits, moved: moved.clone(), busy: None };
+        let lane = Lane { store, limits, moved, busy: Some(patient_queue.clone()) };
         let main = Main {
             lane: Arc::new(lane),
-            turns: Turns::new(),
+            schedule: Schedule::new(),
             batches: JoinSet::new(),
             at_hand: Arc::default(),
         };
@@ -151,7 +154,7 @@ impl Writer {
 
     /// Says how many commands wait.
     pub(super) fn measure(&self) {
-        let queued = |queue: &mpsc::Sender<Queued>| queue.max_capacity() - queue.capacity();
+        let queued = |queue: &mpsc::Sender<QueuedCommand>| queue.max_capacity() - queue.capacity();
         let main = queued(&self.queue) + self.at_hand.load(Ordering::Relaxed);
         for (lane, waiting) in [("main", main), ("aside", queued(&self.aside))] {
             meters().writer_queue.set(lane, number(waiting));
@@ -159,19 +162,20 @@ impl Writer {
     }
 
     /// Hands a command in and waits for its commit.
-    pub async fn submit(&self, command: Command) -> Result<Answer, Failure> {
+    pub async fn submit(&self, command: Command) -> Result<Answer, CommandError> {
         let (reply, answer) = oneshot::channel();
-        let ticket = Arc::<Ticket>::default();
+        let handover = Arc::<Handover>::default();
         let span = spans::current();
-        let queued = Queued { command, since: Instant::now(), ticket: ticket.clone(), reply, span };
-        self.queue.try_send(queued).map_err(|_| Failure::Overloaded)?;
-        let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| ticket.give_up())?;
-        let answer = answer.unwrap_or(Err(Failure::Unavailable))?;
+        let queued =
+            QueuedCommand { command, since: Instant::now(), handover: handover.clone(), reply, span };
+        self.queue.try_send(queued).map_err(|_| CommandError::Overloaded)?;
+        let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| handover.give_up())?;
+        let answer = answer.unwrap_or(Err(CommandError::Unavailable))?;
         match answer.outcome {
-            Outcome::Foreign => Err(Failure::NoSession),
-            Outcome::RoomsFull => Err(Failure::TooManyRooms),
-            Outcome::SessionsFull => Err(Failure::TooManySessions),
-            Outcome::RoomFull => Err(Failure::RoomFull),
+            Outcome::Foreign => Err(CommandError::NoSession),
+            Outcome::RoomsFull => Err(CommandError::TooManyRooms),
+            Outcome::SessionsFull => Err(CommandError::TooManySessions),
+            Outcome::RoomFull => Err(CommandError::RoomFull),
             Outcome::Ok | Outcome::Absent | Outcome::Busy => Ok(answer),
         }
     }
@@ -180,49 +184,49 @@ impl Writer {
 /// The lane that waits for nobody. Takes commands in, and begins a batch whenever it is one's turn.
 struct Main {
     lane: Arc<Lane>,
-    turns: Turns<Queued, task::Id>,
+    schedule: Schedule<QueuedCommand, task::Id>,
     batches: JoinSet<()>,
     at_hand: Arc<AtomicUsize>,
 }
 
 impl Main {
-    async fn run(mut self, mut commands: mpsc::Receiver<Queued>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<QueuedCommand>) {
         let mut open = true;
         loop {
-            let space = AT_HAND_MAX.saturating_sub(self.turns.waiting().len());
+            let space = AT_HAND_MAX.saturating_sub(self.schedule.waiting().len());
             tokio::select! {
-                count = commands.recv_many(self.turns.waiting(), space), if open && space > 0 => open = count > 0,
+                count = commands.recv_many(self.schedule.waiting(), space), if open && space > 0 => open = count > 0,
                 Some(ended) = self.batches.join_next_with_id() => {
-                    self.turns.done(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+                    self.schedule.done(&ended.map_or_else(|error| error.id(), |(id, ())| id));
                 }
                 else => return,
             }
-            while let Some(batch) = self.turns.next(BATCH_MAX) {
+            while let Some(batch) = self.schedule.next(BATCH_MAX) {
                 self.begin(batch);
             }
-            self.at_hand.store(self.turns.waiting().len(), Ordering::Relaxed);
+            self.at_hand.store(self.schedule.waiting().len(), Ordering::Relaxed);
         }
     }
 
-    fn begin(&mut self, batch: Vec<Queued>) {
+    fn begin(&mut self, batch: Vec<QueuedCommand>) {
         let (lane, taken) = (self.lane.clone(), taken_by(&batch));
         let applied =
-            async move { lane.apply(batch.into_iter().filter(|q| q.ticket.take()).collect()).await };
-        self.turns.begun(self.batches.spawn(applied).id(), taken);
+            async move { lane.apply(batch.into_iter().filter(|q| q.handover.take()).collect()).await };
+        self.schedule.begun(self.batches.spawn(applied).id(), taken);
     }
 }
 
 struct Lane {
     store: Store,
-    crowd: Crowd,
-    moved: Moved,
+    limits: UserLimits,
+    moved: OnCommit,
     /// Where commands for held rooms go; none in the lane that waits for them.
-    busy: Option<mpsc::Sender<Queued>>,
+    busy: Option<mpsc::Sender<QueuedCommand>>,
 }
 
 impl Lane {
     /// The lane of what was set aside.
-    async fn wait(self, mut commands: mpsc::Receiver<Queued>) {
+    async fn wait(self, mut commands: mpsc::Receiver<QueuedCommand>) {
         let mut queued = Vec::with_capacity(BATCH_MAX);
         while commands.recv_many(&mut queued, BATCH_MAX).await > 0 {
             for group in by_room(queued.drain(..)) {
@@ -231,12 +235,12 @@ impl Lane {
         }
     }
 
-    async fn apply(&self, batch: Vec<Queued>) {
+    async fn apply(&self, batch: Vec<QueuedCommand>) {
         if batch.is_empty() {
             return;
         }
-        let held = if self.busy.is_some() { Held::Skip } else { Held::Wait };
-        let (commands, callers): (Vec<_>, Vec<_>) = batch.into_iter().map(Queued::split).unzip();
+        let held = if self.busy.is_some() { IfHeld::Skip } else { IfHeld::Wait };
+        let (commands, callers): (Vec<_>, Vec<_>) = batch.into_iter().map(QueuedCommand::split).unzip();
         let span = spans::batch(callers.iter().map(|caller| &caller.span), commands.len());
         match self.measured(&commands, held).instrument(span).await {
             Ok(answers) => {
@@ -253,7 +257,7 @@ impl Lane {
         }
     }
 
-    async fn measured(&self, commands: &[Command], held: Held) -> Result<Vec<Answer>, StoreError> {
+    async fn measured(&self, commands: &[Command], held: IfHeld) -> Result<Vec<Answer>, StoreError> {
         let (meters, started) = (meters(), Instant::now());
         let result = self.attempt(commands, held).await;
         match &result {
@@ -274,9 +278,9 @@ impl Lane {
 
     /// Once more after a connection that was dead already: commands may be repeated, and after a restart of
     /// Postgres every pooled connection is dead.
-    async fn attempt(&self, commands: &[Command], held: Held) -> Result<Vec<Answer>, StoreError> {
+    async fn attempt(&self, commands: &[Command], held: IfHeld) -> Result<Vec<Answer>, StoreError> {
         let started = Instant::now();
-        let once = || bounded(self.store.apply(commands, held, self.crowd)).instrument(spans::commit());
+        let once = || bounded(self.store.apply(commands, held, self.limits)).instrument(spans::commit());
         match once().await {
             Err(StoreError::OutcomeUnknown | StoreError::Unavailable) if started.elapsed() < RETRY_WITHIN => {
                 once().await
@@ -286,7 +290,7 @@ impl Lane {
     }
 
     /// One command with bad data, or one held user, fails a whole batch: the others are tried by themselves.
-    async fn fail(&self, error: &StoreError, commands: Vec<Command>, callers: Vec<Caller>) {
+    async fn fail(&self, error: &StoreError, commands: Vec<Command>, callers: Vec<Waiter>) {
         let alone = commands.len() == 1;
         let culprit_unknown = matches!(error, StoreError::Refused(_) | StoreError::Busy);
         if !alone || !culprit_unknown {
@@ -301,30 +305,30 @@ impl Lane {
         }
     }
 
-    fn step_aside(&self, queued: Queued) {
+    fn step_aside(&self, queued: QueuedCommand) {
         let Some(lane) = &self.busy else {
-            return drop(queued.reply.send(Err(Failure::Busy)));
+            return drop(queued.reply.send(Err(CommandError::Busy)));
         };
-        queued.ticket.set_aside();
+        queued.handover.set_aside();
         if let Err(mpsc::error::TrySendError::Full(queued) | mpsc::error::TrySendError::Closed(queued)) =
             lane.try_send(queued)
         {
-            let _ = queued.reply.send(Err(Failure::Busy));
+            let _ = queued.reply.send(Err(CommandError::Busy));
         }
     }
 }
 
 /// Of a group that was set aside: what there is still time for.
-fn refuse_old(group: Vec<Queued>) -> Vec<Queued> {
+fn refuse_old(group: Vec<QueuedCommand>) -> Vec<QueuedCommand> {
     let (fresh, old): (Vec<_>, Vec<_>) = group.into_iter().partition(|q| q.since.elapsed() < ASIDE_MAX);
     for queued in old {
-        let _ = queued.reply.send(Err(Failure::Busy));
+        let _ = queued.reply.send(Err(CommandError::Busy));
     }
-    fresh.into_iter().filter(|queued| queued.ticket.take()).collect()
+    fresh.into_iter().filter(|queued| queued.handover.take()).collect()
 }
 
-fn by_room(queued: impl Iterator<Item = Queued>) -> impl Iterator<Item = Vec<Queued>> {
-    let mut groups: HashMap<RoomId, Vec<Queued>> = HashMap::new();
+fn by_room(queued: impl Iterator<Item = QueuedCommand>) -> impl Iterator<Item = Vec<QueuedCommand>> {
+    let mut groups: HashMap<RoomId, Vec<QueuedCommand>> = HashMap::new();
     for queued in queued {
         groups.entry(queued.command.room_id.clone()).or_default().push(queued);
     }

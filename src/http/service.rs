@@ -8,8 +8,8 @@ use crate::commands::Commands;
 use crate::http::request::limits::Limits;
 use crate::hub::Hub;
 use crate::store::Store;
-use crate::webhooks::Sender;
-use crate::webhooks::target::Plain;
+use crate::webhooks::WebhookSender;
+use crate::webhooks::endpoint::Plain;
 
 /// What the handlers work with.
 pub struct Service {
@@ -36,7 +36,7 @@ pub struct Service {
 /// What sends messages to webhooks.
 pub struct Hooks {
     /// Sends.
-    pub sender: Sender,
+    pub sender: WebhookSender,
     /// Whether plain HTTP may leave this machine.
     pub plain: Plain,
 }

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{Frame, Mode, Wire};
-use super::{Hub, INBOX_MAX, Message, Opening, Request, Unreadable, WorkerId};
+use super::handle::Hub;
+use super::messages::{FeedRequest, Opening, Unreadable, WorkerId, WorkerMessage};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::RoomId;
 use crate::measure::meters;
@@ -30,6 +31,10 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Ticks between two wake-ups of a stream that has nothing else to do.
 pub const ROUND: u64 = 15;
+
+/// Messages waiting for a worker, at most. A worker that is so far behind slows the feed down, and the feed then
+/// folds more versions into a frame.
+const INBOX_MAX: usize = 1024;
 
 #[derive(Default)]
 struct Wakers {
@@ -169,7 +174,7 @@ impl Fan {
         room: RoomId,
         mode: Mode,
         last: Option<Cursor>,
-    ) -> Result<(Watch, Option<Wire>), Unreadable> {
+    ) -> Result<(Watcher, Option<Wire>), Unreadable> {
         let ring = self.rings.borrow_mut().entry(room.clone()).or_default().clone();
         let slot = {
             let mut ring = ring.borrow_mut();
@@ -177,8 +182,8 @@ impl Fan {
             ring.wakers.add()
         };
         let (reply, answer) = oneshot::channel();
-        let request = Request::Watch { worker: self.worker, room: room.clone(), mode, last, reply };
-        let mut watch = Watch { fan: self.clone(), room, mode, ring, slot, seen: 0, cursor: None };
+        let request = FeedRequest::Watch { worker: self.worker, room: room.clone(), mode, last, reply };
+        let mut watch = Watcher { fan: self.clone(), room, mode, ring, slot, seen: 0, cursor: None };
         self.hub.requests.send(request).await.map_err(|_| Unreadable)?;
         let Opening { first, cursor, number } = answer.await.map_err(|_| Unreadable)?;
         watch.seen = number;
@@ -187,23 +192,23 @@ impl Fan {
     }
 
     /// A place in the round of wake-ups.
-    pub fn join_round(self: &Rc<Self>) -> Turn {
+    pub fn join_round(self: &Rc<Self>) -> WakeSlot {
         self.hub.shared.watchers.fetch_add(1, Ordering::Relaxed);
         meters().streams.increment(1);
         let index = usize::try_from(self.tick.get() % ROUND).unwrap_or(0);
         let slot = self.rounds.borrow_mut()[index].add();
-        Turn { fan: self.clone(), index, slot }
+        WakeSlot { fan: self.clone(), index, slot }
     }
 
-    fn take(&self, message: Message, touched: &mut Vec<Rc<RefCell<Ring>>>) {
+    fn take(&self, message: WorkerMessage, touched: &mut Vec<Rc<RefCell<Ring>>>) {
         match message {
-            Message::Frame { room, number, frame } => {
+            WorkerMessage::Frame { room, number, frame } => {
                 if let Some(ring) = self.rings.borrow().get(&room) {
                     ring.borrow_mut().push(number, frame);
                     touched.push(ring.clone());
                 }
             }
-            Message::Drain => {
+            WorkerMessage::Drain => {
                 self.draining.set(true);
                 self.rounds.borrow().iter().for_each(Wakers::wake);
             }
@@ -221,7 +226,7 @@ impl Fan {
         let gone = self.gone.take();
         for (room, watchers) in gone {
             self.rings.borrow_mut().retain(|id, ring| *id != room || ring.borrow().watchers > 0);
-            let request = Request::Unwatch { worker: self.worker, room, watchers };
+            let request = FeedRequest::Unwatch { worker: self.worker, room, watchers };
             let _ = self.hub.requests.send(request).await; // no feed, nobody to tell
         }
     }
@@ -236,8 +241,8 @@ impl Drop for Ending {
     }
 }
 
-async fn run(fan: Rc<Fan>, inbox: mpsc::Sender<Message>, mut messages: mpsc::Receiver<Message>) {
-    let _ = fan.hub.requests.send(Request::Attach { worker: fan.worker, inbox }).await; // no feed, no messages
+async fn run(fan: Rc<Fan>, inbox: mpsc::Sender<WorkerMessage>, mut messages: mpsc::Receiver<WorkerMessage>) {
+    let _ = fan.hub.requests.send(FeedRequest::Attach { worker: fan.worker, inbox }).await; // no feed, no messages
     let _ending = Ending(fan.clone());
     let mut ticks = tokio::time::interval(TICK);
     let mut touched = Vec::new();
@@ -258,7 +263,7 @@ async fn run(fan: Rc<Fan>, inbox: mpsc::Sender<Message>, mut messages: mpsc::Rec
 }
 
 /// One room of one stream: a position in the room's ring.
-pub struct Watch {
+pub struct Watcher {
     fan: Rc<Fan>,
     room: RoomId,
     mode: Mode,
@@ -268,7 +273,7 @@ pub struct Watch {
     cursor: Option<Cursor>,
 }
 
-impl Watch {
+impl Watcher {
     /// The next frame, or a wake-up when there is one.
     pub fn next(&mut self, context: &Context<'_>) -> Next {
         let mut ring = self.ring.borrow_mut();
@@ -295,7 +300,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for Watcher {
     fn drop(&mut self) {
         let mut ring = self.ring.borrow_mut();
         ring.watchers -= 1;
@@ -305,20 +310,20 @@ impl Drop for Watch {
 }
 
 /// A stream's place in the round of wake-ups.
-pub struct Turn {
+pub struct WakeSlot {
     fan: Rc<Fan>,
     index: usize,
     slot: usize,
 }
 
-impl Turn {
+impl WakeSlot {
     /// Whom to wake when it comes.
     pub fn wait(&self, context: &Context<'_>) {
         self.fan.rounds.borrow_mut()[self.index].set(self.slot, context.waker());
     }
 }
 
-impl Drop for Turn {
+impl Drop for WakeSlot {
     fn drop(&mut self) {
         self.fan.rounds.borrow_mut()[self.index].remove(self.slot);
         self.fan.hub.shared.watchers.fetch_sub(1, Ordering::Relaxed);

@@ -12,8 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::frame::Frame;
-use super::room::{Known, Room, Waiting};
-use super::{Message, Remembered, Request, Shared, WorkerId};
+use super::messages::{FeedRequest, Remembered, WorkerId, WorkerMessage};
+use super::room::{Known, Waiting, WatchedRoom};
+use super::state::HubState;
 use crate::domain::cursor::Cursor;
 use crate::domain::id::RoomId;
 use crate::domain::roster::Roster;
@@ -38,13 +39,13 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 
 pub(super) struct Feed {
     store: Store,
-    requests: mpsc::Receiver<Request>,
-    shared: Arc<Shared>,
-    workers: HashMap<WorkerId, mpsc::Sender<Message>>,
-    rooms: HashMap<RoomId, Room>,
+    requests: mpsc::Receiver<FeedRequest>,
+    shared: Arc<HubState>,
+    workers: HashMap<WorkerId, mpsc::Sender<WorkerMessage>>,
+    rooms: HashMap<RoomId, WatchedRoom>,
     dirty: HashSet<RoomId>,
     /// Came while a read was under way. At most [`LATER_MAX`]; then the queue waits.
-    later: VecDeque<Request>,
+    later: VecDeque<FeedRequest>,
     poll_at: Instant,
     retry_at: Instant,
 }
@@ -64,7 +65,7 @@ struct Read {
 }
 
 impl Feed {
-    pub(super) fn new(store: Store, requests: mpsc::Receiver<Request>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(store: Store, requests: mpsc::Receiver<FeedRequest>, shared: Arc<HubState>) -> Self {
         let now = Instant::now();
         Self {
             store,
@@ -114,27 +115,29 @@ impl Feed {
         self.dirty.extend(hints.rooms.drain().filter(|room| self.rooms.contains_key(room)));
     }
 
-    async fn handle(&mut self, request: Request) {
+    async fn handle(&mut self, request: FeedRequest) {
         match request {
-            Request::Attach { worker, inbox } => drop(self.workers.insert(worker, inbox)),
-            Request::Watch { worker, room, mode, last, reply } => {
+            FeedRequest::Attach { worker, inbox } => drop(self.workers.insert(worker, inbox)),
+            FeedRequest::Watch { worker, room, mode, last, reply } => {
                 let now = Instant::now();
                 let waiting = Waiting { mode, last, since: now, reply };
                 let settings = self.shared.settings.of(&room);
-                let watched =
-                    self.rooms.entry(room.clone()).or_insert_with(|| Room::new(room.clone(), settings, now));
+                let watched = self
+                    .rooms
+                    .entry(room.clone())
+                    .or_insert_with(|| WatchedRoom::new(room.clone(), settings, now));
                 watched.wait(worker, waiting);
                 self.dirty.insert(room);
             }
-            Request::Unwatch { worker, room, watchers } => {
+            FeedRequest::Unwatch { worker, room, watchers } => {
                 if self.rooms.get_mut(&room).is_some_and(|watched| !watched.forget(worker, watchers)) {
                     self.rooms.remove(&room);
                     self.dirty.remove(&room);
                 }
             }
-            Request::Remembered { room, reply } => remember(&self.rooms, &room, reply),
-            Request::Positions { most, reply } => drop(reply.send(positions(&self.rooms, most))),
-            Request::Drain => drain(&self.workers).await,
+            FeedRequest::Remembered { room, reply } => remember(&self.rooms, &room, reply),
+            FeedRequest::Positions { most, reply } => drop(reply.send(positions(&self.rooms, most))),
+            FeedRequest::Drain => drain(&self.workers).await,
         }
         self.shared.rooms.store(self.rooms.len(), Ordering::Relaxed);
     }
@@ -181,9 +184,9 @@ impl Feed {
                 Some(request) = self.requests.recv(), if self.later.len() < LATER_MAX => request,
             };
             match request {
-                Request::Remembered { room, reply } => remember(&self.rooms, &room, reply),
-                Request::Positions { most, reply } => drop(reply.send(positions(&self.rooms, most))),
-                Request::Drain => drain(&self.workers).await,
+                FeedRequest::Remembered { room, reply } => remember(&self.rooms, &room, reply),
+                FeedRequest::Positions { most, reply } => drop(reply.send(positions(&self.rooms, most))),
+                FeedRequest::Drain => drain(&self.workers).await,
                 request => self.later.push_back(request),
             }
         }
@@ -244,7 +247,11 @@ impl Feed {
 }
 
 /// Rooms not known yet are read whole; then all are followed, together with what returning watchers missed.
-async fn read(store: &Store, rooms: &HashMap<RoomId, Room>, due: &[RoomId]) -> Result<Read, StoreError> {
+async fn read(
+    store: &Store,
+    rooms: &HashMap<RoomId, WatchedRoom>,
+    due: &[RoomId],
+) -> Result<Read, StoreError> {
     let unknown = due.iter().filter(|id| rooms[*id].known.is_none()).cloned().collect();
     let first = load(store, unknown).await?;
     let loaded = first.iter().map(|(id, (cursor, _))| (id, cursor));
@@ -276,14 +283,14 @@ async fn load(store: &Store, rooms: Vec<RoomId>) -> Result<Whole, StoreError> {
     Ok(rooms.into_iter().zip(rosters).collect())
 }
 
-fn remember(rooms: &HashMap<RoomId, Room>, room: &RoomId, reply: oneshot::Sender<Remembered>) {
+fn remember(rooms: &HashMap<RoomId, WatchedRoom>, room: &RoomId, reply: oneshot::Sender<Remembered>) {
     if let Some(Known { cursor, roster }) = rooms.get(room).and_then(|room| room.known.as_ref()) {
         let _ = reply.send(Remembered { cursor: cursor.clone(), roster: roster.clone() }); // they may be gone
     }
 }
 
 /// Beginning anywhere, so that in the course of time all rooms are among them.
-fn positions(rooms: &HashMap<RoomId, Room>, most: usize) -> Vec<(RoomId, Cursor)> {
+fn positions(rooms: &HashMap<RoomId, WatchedRoom>, most: usize) -> Vec<(RoomId, Cursor)> {
     let skipped = if rooms.len() > most { rand::random_range(0..rooms.len()) } else { 0 };
     let known = rooms.iter().skip(skipped).chain(rooms.iter().take(skipped));
     known
@@ -292,16 +299,17 @@ fn positions(rooms: &HashMap<RoomId, Room>, most: usize) -> Vec<(RoomId, Cursor)
         .collect()
 }
 
-async fn drain(workers: &HashMap<WorkerId, mpsc::Sender<Message>>) {
+async fn drain(workers: &HashMap<WorkerId, mpsc::Sender<WorkerMessage>>) {
     for worker in workers.values() {
-        let _ = worker.send(Message::Drain).await; // a worker that is gone has no streams
+        let _ = worker.send(WorkerMessage::Drain).await; // a worker that is gone has no streams
     }
 }
 
-async fn send(workers: &HashMap<WorkerId, mpsc::Sender<Message>>, room: &Room, frame: Frame) {
+async fn send(workers: &HashMap<WorkerId, mpsc::Sender<WorkerMessage>>, room: &WatchedRoom, frame: Frame) {
     let frame = Arc::new(frame);
     for inbox in room.watchers.keys().filter_map(|worker| workers.get(worker)) {
-        let message = Message::Frame { room: room.id.clone(), number: room.number, frame: frame.clone() };
+        let message =
+            WorkerMessage::Frame { room: room.id.clone(), number: room.number, frame: frame.clone() };
         let _ = inbox.send(message).await; // a worker that is gone has no watchers
     }
 }

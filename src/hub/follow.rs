@@ -6,7 +6,7 @@
 //! user never goes back in time.
 //!
 //! Bounded: a user that ten thousand follow is kept and looked up once; a look-up is of at most [`LOOK_MAX`] users, a
-//! turn of [`TURN_MAX`]. A follower is a count of changes seen, not a queue: who is slow sees the newest, and no more.
+//! turn of [`SCAN_MAX`]. A follower is a count of changes seen, not a queue: who is slow sees the newest, and no more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -17,7 +17,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::{Counted, Unreadable};
+use super::messages::Unreadable;
+use super::state::Counted;
 use crate::domain::hint::Hint;
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::member::Viewer;
@@ -28,13 +29,13 @@ use crate::store::{Store, StoreError, bounded};
 const TICK: Duration = Duration::from_millis(250);
 
 /// Between turns: no change is found later than this, of as many users as a turn has.
-const TURN_EVERY: Duration = Duration::from_secs(2);
+const SCAN_EVERY: Duration = Duration::from_secs(2);
 
 /// Users in one look-up, at most: some 20 ms of the database's work.
 const LOOK_MAX: usize = 1000;
 
 /// Users looked up in one turn, at most.
-const TURN_MAX: usize = 5000;
+const SCAN_MAX: usize = 5000;
 
 /// Hinted rooms kept apart, at most; of the others, turns find who changed.
 const HINTS_MAX: usize = 10_000;
@@ -78,14 +79,14 @@ fn shown(place: &Whereabouts) -> (Option<&str>, Option<&str>, Option<bool>) {
     (place.room_id.as_deref(), place.status.as_deref(), place.invisible)
 }
 
-struct Request {
+struct FollowRequest {
     users: Vec<UserId>,
     since: Instant,
     reply: oneshot::Sender<Vec<Arc<Followed>>>,
 }
 
 #[derive(Default)]
-struct Signals {
+struct FollowSignals {
     wake: Notify,
     stale: AtomicBool,
     /// Room and the lowest version that was hinted since the last look.
@@ -94,7 +95,7 @@ struct Signals {
     used: AtomicBool,
 }
 
-impl Signals {
+impl FollowSignals {
     fn hint<'a>(&self, hints: impl Iterator<Item = (&'a RoomId, i64)>) {
         let mut hinted = self.hinted.lock().unwrap_or_else(PoisonError::into_inner);
         for (room, version) in hints {
@@ -109,8 +110,8 @@ impl Signals {
 /// The followers' end of the task. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Follow {
-    requests: mpsc::Sender<Request>,
-    signals: Arc<Signals>,
+    requests: mpsc::Sender<FollowRequest>,
+    signals: Arc<FollowSignals>,
     rounds: Arc<watch::Sender<bool>>,
 }
 
@@ -118,7 +119,7 @@ impl Follow {
     /// Starts the task. It ends when the last handle is gone.
     pub(super) fn start(store: Store) -> Self {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        let (signals, rounds) = (Arc::<Signals>::default(), Arc::new(watch::Sender::new(false)));
+        let (signals, rounds) = (Arc::<FollowSignals>::default(), Arc::new(watch::Sender::new(false)));
         let now = Instant::now();
         let task = Task {
             store,
@@ -128,9 +129,9 @@ impl Follow {
             users: BTreeMap::new(),
             due: BTreeSet::new(),
             rooms: HashMap::new(),
-            turned: None,
+            scanned_to: None,
             tick_at: now,
-            turn_at: now,
+            scan_at: now,
         };
         tokio::spawn(task.run());
         Self { requests, signals, rounds }
@@ -161,7 +162,7 @@ impl Follow {
     pub(super) async fn follow(&self, users: Vec<UserId>, counted: Counted) -> Result<Following, Unreadable> {
         let rounds = self.rounds.subscribe(); // before the look-up: what changes after it is heard
         let (reply, answer) = oneshot::channel();
-        let request = Request { users, since: Instant::now(), reply };
+        let request = FollowRequest { users, since: Instant::now(), reply };
         self.requests.send(request).await.map_err(|_| Unreadable)?;
         let users = answer.await.map_err(|_| Unreadable)?;
         Ok(Following { seen: vec![0; users.len()], users, rounds, _counted: counted })
@@ -208,8 +209,8 @@ impl Following {
 
 struct Task {
     store: Store,
-    requests: mpsc::Receiver<Request>,
-    signals: Arc<Signals>,
+    requests: mpsc::Receiver<FollowRequest>,
+    signals: Arc<FollowSignals>,
     rounds: Arc<watch::Sender<bool>>,
     users: BTreeMap<UserId, Arc<Followed>>,
     /// To be looked up; a part of `users`.
@@ -217,15 +218,15 @@ struct Task {
     /// Up to where the log of a room was read. At most [`HINTS_MAX`]; then it begins anew.
     rooms: HashMap<RoomId, i64>,
     /// Up to whom the last turn came.
-    turned: Option<UserId>,
+    scanned_to: Option<UserId>,
     tick_at: Instant,
-    turn_at: Instant,
+    scan_at: Instant,
 }
 
 impl Task {
     async fn run(mut self) {
         let signals = self.signals.clone();
-        let mut waiting: Vec<Request> = Vec::new();
+        let mut waiting: Vec<FollowRequest> = Vec::new();
         loop {
             // Arm, then read, then wait: a hint that comes while reading wakes the next round.
             let woken = signals.wake.notified();
@@ -234,8 +235,8 @@ impl Task {
             {
                 waiting.push(request);
             }
-            if self.turn_at <= Instant::now() {
-                self.begin_turn();
+            if self.scan_at <= Instant::now() {
+                self.begin_scan();
             }
             let hinted = self.tick_at <= Instant::now() && self.hinted();
             if !waiting.is_empty() || !self.due.is_empty() || hinted {
@@ -244,7 +245,7 @@ impl Task {
                 }
                 continue;
             }
-            let at = if self.hinted() { self.tick_at.min(self.turn_at) } else { self.turn_at };
+            let at = if self.hinted() { self.tick_at.min(self.scan_at) } else { self.scan_at };
             tokio::select! {
                 () = woken => {}
                 () = tokio::time::sleep_until(at), if !self.users.is_empty() => {}
@@ -261,20 +262,20 @@ impl Task {
     }
 
     /// Forgets whom nobody follows any more, and has the next ones looked up.
-    fn begin_turn(&mut self) {
-        self.turn_at = Instant::now() + TURN_EVERY;
+    fn begin_scan(&mut self) {
+        self.scan_at = Instant::now() + SCAN_EVERY;
         self.users.retain(|_, user| Arc::strong_count(user) > 1);
         self.due.retain(|user| self.users.contains_key(user));
         self.signals.used.store(!self.users.is_empty(), Ordering::Relaxed);
-        let from = self.turned.take().map_or(Unbounded, Excluded);
+        let from = self.scanned_to.take().map_or(Unbounded, Excluded);
         let next: Vec<UserId> =
-            self.users.range((from, Unbounded)).take(TURN_MAX).map(|(id, _)| id.clone()).collect();
-        self.turned = next.last().filter(|_| next.len() == TURN_MAX).cloned();
+            self.users.range((from, Unbounded)).take(SCAN_MAX).map(|(id, _)| id.clone()).collect();
+        self.scanned_to = next.last().filter(|_| next.len() == SCAN_MAX).cloned();
         self.due.extend(next);
     }
 
     /// Who changed in hinted rooms is due; then as many are looked up as go into one, new watchlists first.
-    async fn round(&mut self, waiting: &mut Vec<Request>, hinted: bool) -> Result<(), StoreError> {
+    async fn round(&mut self, waiting: &mut Vec<FollowRequest>, hinted: bool) -> Result<(), StoreError> {
         if hinted {
             self.tick_at = Instant::now() + TICK;
             self.read_log().await?;
@@ -296,7 +297,7 @@ impl Task {
         if self.look(looked).await? {
             self.rounds.send_modify(|_| {}); // the same value: it only wakes
         }
-        for Request { users, reply, .. } in waiting.drain(..opened) {
+        for FollowRequest { users, reply, .. } in waiting.drain(..opened) {
             let _ = reply.send(users.iter().map(|user| self.users[user].clone()).collect()); // they may be gone
         }
         Ok(())
@@ -344,7 +345,7 @@ impl Task {
     }
 
     /// Who waits too long is refused; who is followed is looked up when the database is back.
-    async fn failed(&mut self, error: &StoreError, waiting: &mut Vec<Request>) {
+    async fn failed(&mut self, error: &StoreError, waiting: &mut Vec<FollowRequest>) {
         if !self.signals.stale.swap(true, Ordering::Relaxed) {
             tracing::warn!(%error, "followed users cannot be looked up; watchlists stay open and are marked stale");
         }

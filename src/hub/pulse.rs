@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::WorkerId;
+use super::messages::WorkerId;
 
 /// The workers that have begun and not ended, each with its last tick.
 #[derive(Default)]

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::frame::{self, Frame, LISTED_MAX, Mode, Modes, Seen, Wire};
-use super::{Opening, WorkerId};
+use super::messages::{Opening, WorkerId};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::Diff;
 use crate::domain::id::RoomId;
@@ -40,7 +40,7 @@ fn list_max(settings: &RoomSettings) -> usize {
     settings.list_max.map_or(LISTED_MAX, |max| max.min(LISTED_MAX))
 }
 
-pub(super) struct Room {
+pub(super) struct WatchedRoom {
     pub(super) id: RoomId,
     pub(super) known: Option<Known>,
     pub(super) waiting: Vec<Waiting>,
@@ -52,7 +52,7 @@ pub(super) struct Room {
     modes: Modes,
 }
 
-impl Room {
+impl WatchedRoom {
     pub(super) fn new(id: RoomId, settings: RoomSettings, now: Instant) -> Self {
         let (watchers, modes) = (HashMap::new(), Modes::default());
         Self { id, known: None, waiting: Vec::new(), watchers, due_at: now, number: 0, settings, modes }
@@ -119,7 +119,7 @@ impl Room {
         frame
     }
 
-    /// Answers everybody who waits. `replays` holds what came after each cursor of [`Room::replays`].
+    /// Answers everybody who waits. `replays` holds what came after each cursor of [`WatchedRoom::replays`].
     pub(super) fn answer_waiting(&mut self, replays: &HashMap<i64, &Tail>) {
         let Some(known) = &self.known else { return };
         let seen = known.seen(&self.settings);

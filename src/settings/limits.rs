@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::store::commands::Crowd;
+use crate::store::commands::UserLimits;
 
 /// How much one caller may ask for. The server key is not limited; 0 switches a limit off.
 #[derive(Args, Debug, Clone)]
@@ -49,8 +49,8 @@ pub struct LimitSettings {
 
 impl LimitSettings {
     /// What the database decides of them.
-    pub fn crowd(&self) -> Crowd {
+    pub fn user_limits(&self) -> UserLimits {
         let limit = |max: u16| Some(i32::from(max)).filter(|max| *max > 0);
-        Crowd { rooms_max: limit(self.rooms_per_user), sessions_max: limit(self.sessions_per_user) }
+        UserLimits { rooms_max: limit(self.rooms_per_user), sessions_max: limit(self.sessions_per_user) }
     }
 }

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{SettingError, long_enough};
 use crate::auth::Sources;
-use crate::auth::remote::Pace;
+use crate::auth::remote::FetchPace;
 
 /// What checks tokens.
 #[derive(Args, Debug, Clone)]
@@ -65,7 +65,7 @@ impl TokenKeys {
             public_key_file: self.jwt_public_key_file.clone(),
             jwks_file: self.jwks_file.clone(),
             jwks_url: self.jwks_url.clone(),
-            jwks_pace: Pace::default(),
+            jwks_pace: FetchPace::default(),
             issuer: self.jwt_issuer.clone(),
             audience: self.jwt_audience.clone(),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Switch;
-use crate::webhooks::target::Plain;
+use crate::webhooks::endpoint::Plain;
 
 /// What webhooks may do.
 #[derive(Args, Debug, Clone)]

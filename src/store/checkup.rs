@@ -74,7 +74,7 @@ pub enum Schema {
 
 /// What the server is like.
 #[derive(Debug, FromRow)]
-pub struct Server {
+pub struct ServerFacts {
     /// 150018 for 15.18.
     pub version: i32,
     /// Whether it is a standby.
@@ -89,7 +89,7 @@ pub struct Server {
 
 /// The sweep.
 #[derive(Debug, FromRow)]
-pub struct Sweep {
+pub struct SweepState {
     /// Milliseconds since the last one, by any replica.
     pub age_ms: i64,
     /// Whether departures are being spread after an outage.
@@ -213,7 +213,7 @@ impl Checkup {
     }
 
     /// What the server is like.
-    pub async fn server(&mut self) -> Result<Server, sqlx::Error> {
+    pub async fn server(&mut self) -> Result<ServerFacts, sqlx::Error> {
         self.one(SERVER).await
     }
 
@@ -228,7 +228,7 @@ impl Checkup {
     }
 
     /// How the sweep does.
-    pub async fn sweep(&mut self) -> Result<Sweep, sqlx::Error> {
+    pub async fn sweep(&mut self) -> Result<SweepState, sqlx::Error> {
         self.one(SWEEP).await
     }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
 
-use super::{Store, StoreError};
-use crate::domain::cursor::{Cursor, Epoch};
+use super::{Store, StoreError, decode};
+use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::{Member, Status};
 
@@ -55,13 +55,13 @@ pub struct Command {
     /// Lease of a hidden session.
     #[serde(serialize_with = "interval")]
     pub lease_hidden: Duration,
-    /// A join that [`Crowd`] limits.
+    /// A join that [`UserLimits`] limits.
     pub limited: bool,
 }
 
 /// How much one user may have; none is no limit.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Crowd {
+pub struct UserLimits {
     /// Rooms.
     pub rooms_max: Option<i32>,
     /// Sessions.
@@ -113,9 +113,24 @@ pub enum Outcome {
     RoomFull,
 }
 
+impl Outcome {
+    fn parse(text: &str) -> Result<Self, StoreError> {
+        match text {
+            "ok" => Ok(Self::Ok),
+            "absent" => Ok(Self::Absent),
+            "foreign" => Ok(Self::Foreign),
+            "busy" => Ok(Self::Busy),
+            "rooms_full" => Ok(Self::RoomsFull),
+            "sessions_full" => Ok(Self::SessionsFull),
+            "room_full" => Ok(Self::RoomFull),
+            other => Err(StoreError::unknown("outcome", other)),
+        }
+    }
+}
+
 /// What to do about a room that somebody holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Held {
+pub enum IfHeld {
     /// Wait, up to the lock timeout.
     Wait,
     /// Leave its commands out.
@@ -163,7 +178,7 @@ struct Numbered<'a> {
     command: &'a Command,
 }
 
-type Row = (i32, String, String, i64, bool, Option<Json<Member>>, Option<bool>, Option<i64>);
+type AnswerRow = (i32, String, String, i64, bool, Option<Json<Member>>, Option<bool>, Option<i64>);
 
 impl Store {
     /// Applies commands in one transaction, in their order, and answers each in that order. Commands for a room
@@ -171,46 +186,45 @@ impl Store {
     pub async fn apply(
         &self,
         commands: &[Command],
-        held: Held,
-        crowd: Crowd,
+        if_held: IfHeld,
+        limits: UserLimits,
     ) -> Result<Vec<Answer>, StoreError> {
         let numbered: Vec<_> =
             commands.iter().enumerate().map(|(ord, command)| Numbered { ord, command }).collect();
-        let mut lease = self.connection().await?;
-        let mut rows: Vec<Row> = lease
-            .ask(
+        let mut rows: Vec<AnswerRow> = self
+            .query(
                 "select ord, outcome, epoch, version, created, member, visible, \
                         (extract(epoch from lease) * 1000)::bigint \
-                 from headcount.apply_with_leases($1, $2, $3, $4)",
+                 from headcount.rules, headcount.apply($1, $2, $3, $4)",
             )
             .bind(Json(numbered))
-            .bind(held == Held::Wait)
-            .bind(crowd.rooms_max)
-            .bind(crowd.sessions_max)
-            .fetch_all(lease.connection())
+            .bind(if_held == IfHeld::Wait)
+            .bind(limits.rooms_max)
+            .bind(limits.sessions_max)
+            .rows()
             .await?;
-        lease.done().await?;
         rows.sort_unstable_by_key(|row| row.0);
         rows.into_iter().map(answer).collect()
     }
 }
 
-fn answer((_, outcome, epoch, version, created, member, visible, lease): Row) -> Result<Answer, StoreError> {
-    let outcome = match outcome.as_str() {
-        "ok" => Outcome::Ok,
-        "absent" => Outcome::Absent,
-        "busy" => Outcome::Busy,
-        "rooms_full" => Outcome::RoomsFull,
-        "sessions_full" => Outcome::SessionsFull,
-        "room_full" => Outcome::RoomFull,
-        _ => Outcome::Foreign,
-    };
-    let epoch = parse_epoch(&epoch)?;
-    let (cursor, member) = (Cursor { epoch, version }, member.map(|Json(m)| m));
+fn answer(
+    (_, outcome, epoch, version, created, member, visible, lease): AnswerRow,
+) -> Result<Answer, StoreError> {
+    let outcome = Outcome::parse(&outcome)?;
+    let cursor = Cursor { epoch: decode::epoch(&epoch)?, version };
+    let member = member.map(|Json(m)| m);
     let session = visible.zip(lease).map(|(visible, lease)| Leased::of(visible, lease));
     Ok(Answer { outcome, cursor, created, member, session })
 }
 
-pub(super) fn parse_epoch(text: &str) -> Result<Epoch, StoreError> {
-    Epoch::parse(text).map_err(|error| StoreError::Bug(sqlx::Error::Decode(error.into())))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_that_nobody_knows_is_a_bug_and_no_refusal() {
+        assert_eq!(Outcome::parse("foreign").unwrap(), Outcome::Foreign);
+        assert!(matches!(Outcome::parse("postponed"), Err(StoreError::Bug(_))));
+    }
 }

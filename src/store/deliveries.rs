@@ -9,18 +9,18 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::commands::parse_epoch;
+use super::decode::{self, EventKind};
 use super::{Store, StoreError};
-use crate::domain::event::Reason;
-use crate::domain::id::{RoomId, UserId};
-use crate::domain::notice::{Due, EVENTS_MAX, Entry, Later, LoggedChange, Moved, Notice, Place};
+use crate::domain::id::RoomId;
+use crate::domain::notice::{Advance, Due, EVENTS_MAX, Entry, Later, LoggedChange, Notice, RoomPosition};
+use crate::domain::webhook::Topic;
 
 /// After so many events of a room it is not looked any further whether somebody came back.
 const LOOK_AHEAD: i64 = 20_000;
 
 /// What a look found.
 #[derive(Debug, sqlx::FromRow)]
-pub struct Tick {
+pub struct WebhookTick {
     /// Whether there is an enabled webhook at all.
     pub enabled: bool,
     /// Whether there is more to look at.
@@ -40,11 +40,12 @@ pub struct Claim {
 
 /// A webhook that is ours for another lease.
 #[derive(sqlx::FromRow)]
-pub struct Held {
+pub struct ClaimedWebhook {
     /// Where it leads.
     pub url: String,
     /// What it is told.
-    pub types: Vec<String>,
+    #[sqlx(try_from = "Vec<String>")]
+    pub types: Topics,
     /// A leave waits so many milliseconds.
     pub leave_delay_ms: i64,
     /// What signs.
@@ -56,6 +57,20 @@ pub struct Held {
     /// What is to be sent, if that is decided.
     #[sqlx(flatten)]
     pub batch: Pending,
+}
+
+/// What a webhook is told.
+#[derive(Clone, Debug)]
+pub struct Topics(pub Vec<Topic>);
+
+impl TryFrom<Vec<String>> for Topics {
+    type Error = StoreError;
+
+    /// A topic that this build does not know is not left out: whoever knows it claims the webhook next.
+    fn try_from(texts: Vec<String>) -> Result<Self, StoreError> {
+        let topic = |text: &String| Topic::parse(text).ok_or_else(|| StoreError::unknown("topic", text));
+        texts.iter().map(topic).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// What is to be sent; all or none are there.
@@ -71,7 +86,7 @@ pub struct Pending {
 
 /// A room's cursor, moved.
 #[derive(Serialize)]
-struct Progress<'a> {
+struct MovedCursor<'a> {
     room_id: &'a RoomId,
     epoch: &'a str,
     from: i64,
@@ -119,7 +134,7 @@ const DUE: &str = "select r.room_id, r.epoch, r.version as \"from\", r.head, r.c
      order by r.due_at, r.room_id, e.version";
 
 #[derive(sqlx::FromRow)]
-struct Row {
+struct DueRow {
     room_id: String,
     epoch: String,
     from: i64,
@@ -140,42 +155,34 @@ struct Row {
 
 impl Store {
     /// Gives what happened to the webhooks that want it, and claims those that nobody delivers.
-    pub async fn tick_webhooks(&self, claim: Uuid) -> Result<Tick, StoreError> {
-        let mut lease = self.connection().await?;
-        let tick = lease.ask("select * from headcount.webhook_tick($1, $2)").bind(claim);
-        let row = tick.bind(self.replica().to_owned()).fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(row)
+    pub async fn tick_webhooks(&self, claim: Uuid) -> Result<WebhookTick, StoreError> {
+        self.query("select t.* from headcount.rules, headcount.webhook_tick($1, $2) t")
+            .bind(claim)
+            .bind(self.replica())
+            .row()
+            .await
     }
 
     /// Holds a claim for another lease; none when it is lost, or the webhook is disabled.
-    pub async fn hold_webhook(&self, claim: &Claim) -> Result<Option<Held>, StoreError> {
-        let mut lease = self.connection().await?;
-        let hold = lease.ask("select * from headcount.webhook_hold($1, $2)").bind(claim.name.clone());
-        let row = hold.bind(claim.id).fetch_optional(lease.connection()).await?;
-        lease.done().await?;
-        Ok(row)
+    pub async fn hold_webhook(&self, claim: &Claim) -> Result<Option<ClaimedWebhook>, StoreError> {
+        self.query("select * from headcount.webhook_hold($1, $2)")
+            .bind(&claim.name)
+            .bind(claim.id)
+            .row_if_any()
+            .await
     }
 
     /// What is due, at most about a batch of it. Looks further only where a leave may be taken back.
     pub async fn due_notices(&self, claim: &Claim, delay: Duration) -> Result<Vec<Due>, StoreError> {
         let look_ahead = if delay.is_zero() { 0 } else { LOOK_AHEAD };
         let limit = i64::try_from(EVENTS_MAX).expect("a small number");
-        let mut lease = self.connection().await?;
-        let due = lease.ask(DUE).bind(claim.name.clone()).bind(limit).bind(look_ahead);
-        let rows: Vec<Row> = due.fetch_all(lease.connection()).await?;
-        lease.done().await?;
+        let rows: Vec<DueRow> = self.query(DUE).bind(&claim.name).bind(limit).bind(look_ahead).rows().await?;
         collect(rows)
     }
 
     /// How many members a room had at a version.
     pub async fn members_at(&self, room: &RoomId, version: i64) -> Result<i32, StoreError> {
-        let mut lease = self.connection().await?;
-        let members = lease.ask("select headcount.webhook_members($1, $2)");
-        let members = members.bind(room.as_str().to_owned()).bind(version);
-        let (count,) = members.fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(count)
+        self.query("select headcount.webhook_members($1, $2)").bind(room.as_str()).bind(version).value().await
     }
 
     /// Decides what is sent next, and moves the cursors past it. Gives whether the claim held.
@@ -183,54 +190,50 @@ impl Store {
         &self,
         claim: &Claim,
         notices: &[Notice],
-        moved: &[(&Due, Moved)],
+        moved: &[(&Due, Advance)],
         now: OffsetDateTime,
     ) -> Result<bool, StoreError> {
-        let progress: Vec<Progress<'_>> =
+        let progress: Vec<MovedCursor<'_>> =
             moved.iter().map(|(due, moved)| progress(due, moved, now)).collect();
-        let mut lease = self.connection().await?;
-        let make = lease
-            .ask("select headcount.webhook_make($1, $2, $3, $4, $5)")
-            .bind(claim.name.clone())
+        self.query("select headcount.webhook_make($1, $2, $3, $4, $5) from headcount.rules")
+            .bind(&claim.name)
             .bind(claim.id)
             .bind(Uuid::new_v4())
             .bind(Json(serde_json::value::to_raw_value(notices).map_err(encoding)?))
-            .bind(Json(serde_json::value::to_raw_value(&progress).map_err(encoding)?));
-        let (held,) = make.fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(held)
+            .bind(Json(serde_json::value::to_raw_value(&progress).map_err(encoding)?))
+            .value()
+            .await
     }
 
     /// The receiver has it.
     pub async fn accept_batch(&self, claim: &Claim, batch: Uuid) -> Result<(), StoreError> {
-        let mut lease = self.connection().await?;
-        let accept = lease.tell("select headcount.webhook_accept($1, $2)").bind(claim.name.clone());
-        accept.bind(batch).execute(lease.connection()).await?;
-        lease.done().await
+        self.query("select headcount.webhook_accept($1, $2)").bind(&claim.name).bind(batch).run().await
     }
 
     /// The receiver does not have it; it is tried again after a while, by anybody.
     pub async fn fail_batch(&self, claim: &Claim, error: &str, retry: Duration) -> Result<(), StoreError> {
-        let mut lease = self.connection().await?;
-        let fail = lease.tell("select headcount.webhook_fail($1, $2, $3, $4)").bind(claim.name.clone());
-        fail.bind(claim.id).bind(error.to_owned()).bind(retry).execute(lease.connection()).await?;
-        lease.done().await
+        self.query("select headcount.webhook_fail($1, $2, $3, $4)")
+            .bind(&claim.name)
+            .bind(claim.id)
+            .bind(error)
+            .bind(retry)
+            .run()
+            .await
     }
 
     /// The receiver wants no more: the webhook is disabled, and what it had still to tell is forgotten.
     pub async fn disable_gone(&self, claim: &Claim, error: &str) -> Result<(), StoreError> {
-        let mut lease = self.connection().await?;
-        let gone = lease.tell("select headcount.webhook_gone($1, $2, $3)").bind(claim.name.clone());
-        gone.bind(claim.id).bind(error.to_owned()).execute(lease.connection()).await?;
-        lease.done().await
+        self.query("select headcount.webhook_gone($1, $2, $3) from headcount.rules")
+            .bind(&claim.name)
+            .bind(claim.id)
+            .bind(error)
+            .run()
+            .await
     }
 
     /// There is nothing to do now.
     pub async fn release_webhook(&self, claim: &Claim) -> Result<(), StoreError> {
-        let mut lease = self.connection().await?;
-        let release = lease.tell("select headcount.webhook_release($1, $2)").bind(claim.name.clone());
-        release.bind(claim.id).execute(lease.connection()).await?;
-        lease.done().await
+        self.query("select headcount.webhook_release($1, $2)").bind(&claim.name).bind(claim.id).run().await
     }
 }
 
@@ -238,29 +241,29 @@ fn encoding(error: serde_json::Error) -> StoreError {
     StoreError::Bug(sqlx::Error::Encode(error.into()))
 }
 
-fn progress<'a>(due: &'a Due, moved: &'a Moved, now: OffsetDateTime) -> Progress<'a> {
-    Progress {
+fn progress<'a>(due: &'a Due, moved: &'a Advance, now: OffsetDateTime) -> MovedCursor<'a> {
+    MovedCursor {
         room_id: &due.room,
         epoch: due.epoch.as_str(),
-        from: due.place.version,
-        version: moved.place.version,
-        count: moved.place.count,
-        returns: &moved.place.returns,
-        occupies: moved.place.occupies,
+        from: due.position.version,
+        version: moved.position.version,
+        count: moved.position.count,
+        returns: &moved.position.returns,
+        occupies: moved.position.occupies,
         due_at: moved.held_until.unwrap_or(now), // behind the others that wait
         since: moved.since,
     }
 }
 
-fn collect(rows: Vec<Row>) -> Result<Vec<Due>, StoreError> {
+fn collect(rows: Vec<DueRow>) -> Result<Vec<Due>, StoreError> {
     let mut found: Vec<Due> = Vec::new();
     for mut row in rows {
         let known = |due: &Due| due.room.as_str() == row.room_id;
         if !found.last().is_some_and(known) {
             found.push(Due {
-                room: RoomId::parse(&row.room_id).map_err(decoding)?,
-                epoch: parse_epoch(&row.epoch)?,
-                place: Place {
+                room: decode::room(&row.room_id)?,
+                epoch: decode::epoch(&row.epoch)?,
+                position: RoomPosition {
                     version: row.from,
                     count: row.count,
                     returns: std::mem::take(&mut row.returns),
@@ -278,25 +281,32 @@ fn collect(rows: Vec<Row>) -> Result<Vec<Due>, StoreError> {
     Ok(found)
 }
 
-fn decoding(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Bug(sqlx::Error::Decode(error.into()))
-}
-
 /// None where the log holds nothing any more.
-fn entry(row: Row) -> Result<Option<Entry>, StoreError> {
+fn entry(row: DueRow) -> Result<Option<Entry>, StoreError> {
     let (Some(version), Some(kind), Some(user), Some(at)) = (row.version, row.kind, row.user_id, row.at)
     else {
         return Ok(None);
     };
     let member = row.member.map(|Json(member)| Arc::from(member));
-    let change = match (kind.as_str(), row.reason.as_deref()) {
-        ("joined", _) => LoggedChange::Joined(member),
-        ("updated", _) => LoggedChange::Updated(member),
-        (_, Some("expired")) => LoggedChange::Left(Reason::Expired),
-        (_, Some("kicked")) => LoggedChange::Left(Reason::Kicked),
-        _ => LoggedChange::Left(Reason::Left),
+    let change = match decode::event_kind(&kind, row.reason.as_deref())? {
+        EventKind::Joined => LoggedChange::Joined(member),
+        EventKind::Updated => LoggedChange::Updated(member),
+        EventKind::Left(reason) => LoggedChange::Left(reason),
     };
     let next = row.next_version.zip(row.next_at).map(|(version, at)| Later { version, at });
-    let user = UserId::parse(&user).map_err(decoding)?;
+    let user = decode::user(&user)?;
     Ok(Some(Entry { version, user, change, at, next, following_at: row.following_at }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_nobody_knows_is_a_bug_and_not_left_out() {
+        let topics =
+            |texts: &[&str]| Topics::try_from(texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+        assert_eq!(topics(&["member.joined"]).unwrap().0, [Topic::MemberJoined]);
+        assert!(matches!(topics(&["member.joined", "member.waved"]), Err(StoreError::Bug(_))));
+    }
 }

@@ -1,6 +1,6 @@
 //! How a database call can fail, as far as a caller can act on it.
 
-use sqlx::error::DatabaseError;
+use sqlx::error::{BoxDynError, DatabaseError};
 
 /// A failed call.
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +17,22 @@ pub enum StoreError {
     /// Postgres refused the data of one of the commands. Nothing was done.
     #[error("the database refused the data: {0}")]
     Refused(sqlx::Error),
-    /// A statement of ours is wrong. Nothing was done.
+    /// A statement of ours is wrong, and nothing was done; or its answer is not understood, and it was done.
     #[error("database error: {0}")]
     Bug(sqlx::Error),
 }
 
 impl StoreError {
+    /// The answer holds what it must not.
+    pub(super) fn decoding(error: impl Into<BoxDynError>) -> Self {
+        Self::Bug(sqlx::Error::Decode(error.into()))
+    }
+
+    /// The answer says something that this build does not know.
+    pub(super) fn unknown(what: &str, text: &str) -> Self {
+        Self::decoding(format!("unknown {what} {text:?}"))
+    }
+
     /// What metrics call it.
     pub fn name(&self) -> &'static str {
         match self {

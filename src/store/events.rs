@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
 
-use super::commands::parse_epoch;
+use super::decode::{self, EventKind};
 use super::{Store, StoreError};
 use crate::domain::cursor::Cursor;
-use crate::domain::event::{Change, Event, Reason};
+use crate::domain::event::{Change, Event};
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::member::Member;
 
@@ -32,7 +32,7 @@ pub struct Tail {
 const TAILS: &str = "select n, epoch, head, version, kind, user_id, member, reason, age \
      from headcount.tails($1, $2, $3, $4, $5)";
 
-type Row = (
+type TailRow = (
     i64,
     String,
     i64,
@@ -65,20 +65,13 @@ impl Store {
     ) -> Result<Vec<(usize, i64, Vec<UserId>)>, StoreError> {
         let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();
         let versions: Vec<i64> = positions.iter().map(|(_, version)| *version).collect();
-        let mut lease = self.connection().await?;
-        let rows: Vec<(i64, i64, Vec<String>)> = lease
-            .ask(MOVERS)
-            .bind(rooms)
-            .bind(versions)
-            .bind(EVENTS_MAX)
-            .fetch_all(lease.connection())
-            .await?;
-        lease.done().await?;
+        let rows: Vec<(i64, i64, Vec<String>)> =
+            self.query(MOVERS).bind(rooms).bind(versions).bind(EVENTS_MAX).rows().await?;
         let mover = |(n, version, users): (i64, i64, Vec<String>)| {
-            let users = users.iter().filter_map(|user| UserId::parse(user).ok()).collect();
-            (usize::try_from(n - 1).expect("ordinality counts from 1"), version, users)
+            let users = users.iter().map(|user| decode::user(user)).collect::<Result<_, _>>()?;
+            Ok((decode::index(n), version, users))
         };
-        Ok(rows.into_iter().map(mover).collect())
+        rows.into_iter().map(mover).collect()
     }
 
     /// For each position whose room has moved since: its index, and what came after it. All as of one moment.
@@ -101,28 +94,26 @@ impl Store {
         let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();
         let epochs: Vec<&str> = positions.iter().map(|(_, cursor)| cursor.epoch.as_str()).collect();
         let versions: Vec<i64> = positions.iter().map(|(_, cursor)| cursor.version).collect();
-        let mut lease = self.connection().await?;
-        let rows: Vec<Row> = lease
-            .ask(TAILS)
+        let rows: Vec<TailRow> = self
+            .query(TAILS)
             .bind(rooms)
             .bind(epochs)
             .bind(&versions)
             .bind(EVENTS_MAX)
             .bind(recent)
-            .fetch_all(lease.connection())
+            .rows()
             .await?;
-        lease.done().await?;
         collect(rows, &versions)
     }
 }
 
-fn collect(rows: Vec<Row>, versions: &[i64]) -> Result<Vec<(usize, Tail)>, StoreError> {
+fn collect(rows: Vec<TailRow>, versions: &[i64]) -> Result<Vec<(usize, Tail)>, StoreError> {
     let mut tails: Vec<(usize, Tail)> = Vec::new();
     let mut reached = 0;
     for (n, epoch, head, version, kind, user, member, reason, age) in rows {
-        let index = usize::try_from(n - 1).expect("ordinality counts from 1");
+        let index = decode::index(n);
         if tails.last().is_none_or(|(last, _)| *last != index) {
-            let head = Cursor { epoch: parse_epoch(&epoch)?, version: head };
+            let head = Cursor { epoch: decode::epoch(&epoch)?, version: head };
             let age = Duration::try_from_secs_f64(age.unwrap_or_default()).unwrap_or_default(); // a clock that was set
             tails.push((index, Tail { head, events: Vec::new(), age, complete: false }));
             reached = versions[index];
@@ -137,24 +128,43 @@ fn collect(rows: Vec<Row>, versions: &[i64]) -> Result<Vec<(usize, Tail)>, Store
         }
         reached = version;
         tail.complete = reached == tail.head.version;
-        if let Some(change) = change(&kind, member.as_ref().map(|Json(raw)| raw.get()), reason.as_deref()) {
-            let user = UserId::parse(&user).map_err(|e| StoreError::Bug(sqlx::Error::Decode(e.into())))?;
-            tail.events.push(Event { version, user, change });
+        let member = member.as_ref().map(|Json(raw)| raw.get());
+        if let Some(change) = change(decode::event_kind(&kind, reason.as_deref())?, member)? {
+            tail.events.push(Event { version, user: decode::user(&user)?, change });
         }
     }
     Ok(tails)
 }
 
 /// None for an event whose member was erased: the erasure's own `left` is further on in the log.
-fn change(kind: &str, member: Option<&str>, reason: Option<&str>) -> Option<Change> {
-    let member = || serde_json::from_str::<Member>(member?).ok();
-    match kind {
-        "joined" => member().map(Change::Joined),
-        "updated" => member().map(Change::Updated),
-        _ => Some(Change::Left(match reason {
-            Some("expired") => Reason::Expired,
-            Some("kicked") => Reason::Kicked,
-            _ => Reason::Left,
-        })),
+fn change(kind: EventKind, member: Option<&str>) -> Result<Option<Change>, StoreError> {
+    let member = || member.map(serde_json::from_str::<Member>).transpose().map_err(StoreError::decoding);
+    Ok(match kind {
+        EventKind::Joined => member()?.map(Change::Joined),
+        EventKind::Updated => member()?.map(Change::Updated),
+        EventKind::Left(reason) => Some(Change::Left(reason)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(kind: &str, reason: Option<&str>, member: Option<&str>) -> TailRow {
+        let member = member.map(|text| Json(RawValue::from_string(text.to_owned()).unwrap()));
+        let (kind, reason) = (Some(kind.to_owned()), reason.map(str::to_owned));
+        (1, "00000001abcd".to_owned(), 1, Some(1), kind, Some("ann".to_owned()), member, reason, Some(0.0))
+    }
+
+    #[test]
+    fn an_erased_member_is_left_out_and_one_that_is_not_understood_is_a_bug() {
+        let read = |row| collect(vec![row], &[0]);
+        assert!(read(row("joined", None, None)).unwrap()[0].1.events.is_empty());
+        assert_eq!(read(row("left", Some("kicked"), None)).unwrap()[0].1.events.len(), 1);
+        for strange in
+            [row("joined", None, Some("{}")), row("left", Some("bored"), None), row("moved", None, None)]
+        {
+            assert!(matches!(read(strange), Err(StoreError::Bug(_))));
+        }
     }
 }

@@ -68,9 +68,7 @@ impl Store {
         let visible: Vec<Option<bool>> = beats.iter().map(|b| b.visible).collect();
         let active: Vec<bool> = beats.iter().map(|b| b.active).collect();
         let seqs: Vec<Option<i64>> = beats.iter().map(|b| b.seq).collect();
-        let mut lease = self.heartbeat_connection().await?;
-        let alive = lease
-            .ask(BEAT)
+        self.heartbeat_query(BEAT)
             .bind(sessions)
             .bind(users)
             .bind(visible)
@@ -79,10 +77,8 @@ impl Store {
             .bind(pace.lease)
             .bind(pace.lease_hidden)
             .bind(idle_after)
-            .fetch_all(lease.connection())
-            .await?;
-        lease.done().await?;
-        Ok(alive)
+            .rows()
+            .await
     }
 
     /// Which of these sessions were kicked out of which rooms, and did not join those again. A user's own, if one is named.
@@ -92,28 +88,16 @@ impl Store {
         user: Option<&UserId>,
     ) -> Result<Vec<(Uuid, String)>, StoreError> {
         let sessions: Vec<Uuid> = sessions.iter().map(|s| s.0).collect();
-        let mut lease = self.connection().await?;
-        let rows = lease
-            .ask(KICKED)
-            .bind(sessions)
-            .bind(user.map(UserId::as_str))
-            .fetch_all(lease.connection())
-            .await?;
-        lease.done().await?;
-        Ok(rows)
+        self.query(KICKED).bind(sessions).bind(user.map(UserId::as_str)).rows().await
     }
 
     /// Makes rosters agree with how long these sessions have been inactive.
     pub async fn refresh_idle(&self, sessions: &[SessionId], idle_after: Duration) -> Result<(), StoreError> {
         let sessions: Vec<Uuid> = sessions.iter().map(|s| s.0).collect();
-        let mut lease = self.connection().await?;
-        lease
-            .tell("select headcount.refresh_idle($1, $2)")
+        self.query("select headcount.refresh_idle($1, $2) from headcount.rules")
             .bind(sessions)
             .bind(idle_after)
-            .execute(lease.connection())
-            .await?;
-        lease.done().await?;
-        Ok(())
+            .run()
+            .await
     }
 }

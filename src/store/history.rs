@@ -7,8 +7,7 @@ use serde_json::value::RawValue;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::commands::parse_epoch;
-use super::{Store, StoreError};
+use super::{Store, StoreError, decode};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, UserId};
 
@@ -100,7 +99,7 @@ pub struct Attendees {
 
 /// How many members a room had.
 #[derive(Debug)]
-pub struct Occupancy {
+pub struct OccupancyBuckets {
     /// The most at once.
     pub peak: i64,
     /// When it first had so many.
@@ -150,17 +149,8 @@ impl Store {
         let (Some(version), Some(count)) = (bounds.version, bounds.member_count) else {
             return Ok(Past::Gone(bounds.complete_from));
         };
-        let mut lease = self.connection().await?;
-        let members = lease
-            .ask(MEMBERS)
-            .bind(room.as_str())
-            .bind(at)
-            .bind(after)
-            .bind(limit)
-            .fetch_all(lease.connection())
-            .await?;
-        lease.done().await?;
-        let cursor = Cursor { epoch: parse_epoch(&bounds.epoch)?, version };
+        let members = self.query(MEMBERS).bind(room.as_str()).bind(at).bind(after).bind(limit).rows().await?;
+        let cursor = Cursor { epoch: decode::epoch(&bounds.epoch)?, version };
         Ok(Past::Known(PastRoster { cursor, count, members }))
     }
 
@@ -190,9 +180,7 @@ impl Store {
         range: TimeRange,
         attendees: &Attendees,
     ) -> Result<Vec<Attended>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows = lease
-            .ask(ATTENDANCE)
+        self.query(ATTENDANCE)
             .bind(room.as_str())
             .bind(range.from)
             .bind(range.to)
@@ -201,10 +189,8 @@ impl Store {
             .bind(&attendees.after.0)
             .bind(&attendees.after.1)
             .bind(attendees.limit)
-            .fetch_all(lease.connection())
-            .await?;
-        lease.done().await?;
-        Ok(rows)
+            .rows()
+            .await
     }
 
     /// How many members a room had, at most and in each bucket, within a range of which some is known.
@@ -213,26 +199,21 @@ impl Store {
         room: &RoomId,
         range: TimeRange,
         bucket: Duration,
-    ) -> Result<Occupancy, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows: Vec<(i64, OffsetDateTime, OffsetDateTime, i64)> = lease
-            .ask(OCCUPANCY)
+    ) -> Result<OccupancyBuckets, StoreError> {
+        let rows: Vec<(i64, OffsetDateTime, OffsetDateTime, i64)> = self
+            .query(OCCUPANCY)
             .bind(room.as_str())
             .bind(range.from)
             .bind(range.to)
             .bind(bucket)
-            .fetch_all(lease.connection())
+            .rows()
             .await?;
-        lease.done().await?;
         let (peak, peak_at, ..) = *rows.first().ok_or(StoreError::Unavailable)?;
         let buckets = rows.into_iter().map(|(_, _, at, count)| (at, count)).collect();
-        Ok(Occupancy { peak, peak_at, buckets })
+        Ok(OccupancyBuckets { peak, peak_at, buckets })
     }
 
     async fn bounds(&self, room: &RoomId, at: Option<OffsetDateTime>) -> Result<Bounds, StoreError> {
-        let mut lease = self.connection().await?;
-        let bounds = lease.ask(BOUNDS).bind(room.as_str()).bind(at).fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(bounds)
+        self.query(BOUNDS).bind(room.as_str()).bind(at).row().await
     }
 }

@@ -2,6 +2,7 @@
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
+use super::checkout::ACQUIRE_MAX;
 use super::{Store, StoreError};
 
 /// The one channel.
@@ -10,10 +11,7 @@ pub const CHANNEL: &str = "headcount";
 impl Store {
     /// Sends a nonce through a pooled connection. A listener that does not hear it is deaf.
     pub async fn send_nonce(&self, nonce: &str) -> Result<(), StoreError> {
-        let mut lease = self.connection().await?;
-        lease.tell("select pg_notify($1, $2)").bind(CHANNEL).bind(nonce).execute(lease.connection()).await?;
-        lease.done().await?;
-        Ok(())
+        self.query("select pg_notify($1, $2)").bind(CHANNEL).bind(nonce).run().await
     }
 }
 
@@ -21,10 +19,8 @@ impl Store {
 /// alike: something may have been missed.
 pub async fn listen(options: PgConnectOptions, replica: &str) -> Result<PgListener, StoreError> {
     let options = options.application_name(&format!("headcount-listener {replica}"));
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(super::ACQUIRE_MAX)
-        .connect_lazy_with(options);
+    let pool =
+        PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_MAX).connect_lazy_with(options);
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.ignore_pool_close_event(true);
     listener.eager_reconnect(false);

@@ -37,7 +37,7 @@ pub struct Peer {
 
 /// A room.
 #[derive(Debug, sqlx::FromRow)]
-pub struct Crowd {
+pub struct RoomSize {
     /// The room.
     pub room_id: String,
     /// Its members.
@@ -46,7 +46,7 @@ pub struct Crowd {
 
 /// Events within one second.
 #[derive(Debug, sqlx::FromRow)]
-pub struct Second {
+pub struct EventRate {
     /// Its beginning.
     pub at: OffsetDateTime,
     /// Events `joined`.
@@ -81,7 +81,7 @@ pub(super) const PEERS: &str = "select split_part(application_name, ' ', 2) as n
      where datname = current_database() and application_name like any (array['headcount %', 'headcount-listener %']) \
      group by 1 order by 1";
 
-const CROWDS: &str = "select room_id, member_count from headcount.rooms where member_count > 0 \
+const LARGEST_ROOMS: &str = "select room_id, member_count from headcount.rooms where member_count > 0 \
      order by member_count desc, room_id limit $1";
 
 // Whole seconds only: the one that runs is not over.
@@ -105,41 +105,26 @@ const SEARCH: &str = "select user_id, name from headcount.users \
 impl Store {
     /// How much there is.
     pub async fn totals(&self) -> Result<Totals, StoreError> {
-        let mut lease = self.connection().await?;
-        let row = lease.ask(TOTALS).fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(row)
+        self.query(TOTALS).row().await
     }
 
     /// The replicas with a connection to this database.
     pub async fn peers(&self) -> Result<Vec<Peer>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows = lease.ask(PEERS).fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows)
+        self.query(PEERS).rows().await
     }
 
     /// The fullest rooms.
-    pub async fn crowds(&self, limit: i64) -> Result<Vec<Crowd>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows = lease.ask(CROWDS).bind(limit).fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows)
+    pub async fn largest_rooms(&self, limit: i64) -> Result<Vec<RoomSize>, StoreError> {
+        self.query(LARGEST_ROOMS).bind(limit).rows().await
     }
 
     /// Events of the last whole seconds.
-    pub async fn seconds(&self, seconds: i32) -> Result<Vec<Second>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows = lease.ask(SECONDS).bind(seconds).fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows)
+    pub async fn seconds(&self, seconds: i32) -> Result<Vec<EventRate>, StoreError> {
+        self.query(SECONDS).bind(seconds).rows().await
     }
 
     /// Users whose id or name contains a text, the one with that id first.
     pub async fn search_users(&self, text: &str, limit: i64) -> Result<Vec<Match>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows = lease.ask(SEARCH).bind(text).bind(limit).fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows)
+        self.query(SEARCH).bind(text).bind(limit).rows().await
     }
 }

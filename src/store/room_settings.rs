@@ -13,15 +13,13 @@ const PUT: &str = "select headcount.put_room_settings($1, $2, $3, $4, $5, $6)";
 
 const REMOVE: &str = "select headcount.remove_room_settings($1)";
 
-type Row = (String, Option<i64>, Option<i64>, Option<i32>, Option<i32>, Option<i32>);
+type PatternRow = (String, Option<i64>, Option<i64>, Option<i32>, Option<i32>, Option<i32>);
 
 impl Store {
     /// What is set, in the order of patterns.
     pub async fn room_settings_list(&self) -> Result<Vec<(String, RoomSettings)>, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows: Vec<Row> = lease.ask(READ).fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows.into_iter().map(entry).collect())
+        let rows: Vec<PatternRow> = self.query(READ).rows().await?;
+        rows.into_iter().map(entry).collect()
     }
 
     /// The same, to look rooms up in.
@@ -38,38 +36,33 @@ impl Store {
         let spacing = settings.spacing.map(|spacing| i32::try_from(spacing.as_millis()).unwrap_or(i32::MAX));
         let list_max = settings.list_max.map(|max| i32::try_from(max).unwrap_or(i32::MAX));
         let members_max = settings.members_max.map(|max| i32::try_from(max).unwrap_or(i32::MAX));
-        let mut lease = self.connection().await?;
-        let (put,) = lease
-            .ask(PUT)
-            .bind(pattern.to_owned())
+        self.query(PUT)
+            .bind(pattern)
             .bind(settings.lease)
             .bind(settings.lease_hidden)
             .bind(spacing)
             .bind(list_max)
             .bind(members_max)
-            .fetch_one(lease.connection())
-            .await?;
-        lease.done().await?;
-        Ok(put)
+            .value()
+            .await
     }
 
     /// Removes what is set for a pattern. Gives whether there was anything.
     pub async fn remove_room_settings(&self, pattern: &str) -> Result<bool, StoreError> {
-        let mut lease = self.connection().await?;
-        let (removed,) = lease.ask(REMOVE).bind(pattern.to_owned()).fetch_one(lease.connection()).await?;
-        lease.done().await?;
-        Ok(removed)
+        self.query(REMOVE).bind(pattern).value().await
     }
 }
 
-fn entry((pattern, lease, lease_hidden, spacing, list_max, members_max): Row) -> (String, RoomSettings) {
+fn entry(
+    (pattern, lease, lease_hidden, spacing, list_max, members_max): PatternRow,
+) -> Result<(String, RoomSettings), StoreError> {
     let millis = |ms: i64| Duration::from_millis(ms.unsigned_abs());
     let settings = RoomSettings {
         lease: lease.map(millis),
         lease_hidden: lease_hidden.map(millis),
         spacing: spacing.map(|ms| millis(ms.into())),
-        list_max: list_max.and_then(|max| usize::try_from(max).ok()),
+        list_max: list_max.map(usize::try_from).transpose().map_err(StoreError::decoding)?,
         members_max: members_max.map(i32::unsigned_abs),
     };
-    (pattern, settings)
+    Ok((pattern, settings))
 }

@@ -24,16 +24,6 @@ impl Store {
     ) -> Result<Vec<(String, i32)>, StoreError> {
         let low: Vec<&str> = ranges.iter().map(|range| range.from.as_str()).collect();
         let high: Vec<&str> = ranges.iter().map(|range| range.until.as_str()).collect();
-        let mut lease = self.connection().await?;
-        let rows = lease
-            .ask(OCCUPIED)
-            .bind(after)
-            .bind(low)
-            .bind(high)
-            .bind(limit)
-            .fetch_all(lease.connection())
-            .await?;
-        lease.done().await?;
-        Ok(rows)
+        self.query(OCCUPIED).bind(after).bind(low).bind(high).bind(limit).rows().await
     }
 }

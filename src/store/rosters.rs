@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::commands::parse_epoch;
-use super::{Store, StoreError};
+use super::{Store, StoreError, decode};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::member::{Member, Viewer};
@@ -14,7 +13,7 @@ use crate::domain::roster::Roster;
 
 /// A page of a roster.
 #[derive(Debug)]
-pub struct Page {
+pub struct RosterSlice {
     /// The room's position when this was read.
     pub cursor: Cursor,
     /// All members of the room that the viewer may see.
@@ -25,7 +24,7 @@ pub struct Page {
     pub members: Vec<Member>,
 }
 
-const PAGE: &str = "select coalesce(headcount.lineage() || substr(r.epoch, 9), headcount.epoch()), \
+const PAGE: &str = "select coalesce(headcount.epoch_in(headcount.lineage(), r.epoch), headcount.epoch()), \
             coalesce(r.version, 0), coalesce(r.member_count, 0)::bigint, x.unseen, m.member \
      from (select $1 as room_id) w \
      left join headcount.rooms r on r.room_id = w.room_id \
@@ -46,7 +45,7 @@ const PAGE: &str = "select coalesce(headcount.lineage() || substr(r.epoch, 9), h
          order by seen.user_id limit $3 \
      ) m on true";
 
-const WHOLE: &str = "select w.n, coalesce(l.lineage || substr(r.epoch, 9), l.epoch), coalesce(r.version, 0), m.member \
+const WHOLE: &str = "select w.n, coalesce(headcount.epoch_in(l.lineage, r.epoch), l.epoch), coalesce(r.version, 0), m.member \
      from unnest($1::text[]) with ordinality w (room_id, n) \
      cross join (select headcount.lineage() as lineage, headcount.epoch() as epoch offset 0) l \
      left join headcount.rooms r on r.room_id = w.room_id \
@@ -65,36 +64,32 @@ impl Store {
         after: &str,
         limit: i64,
         viewer: &Viewer,
-    ) -> Result<Page, StoreError> {
-        let mut lease = self.connection().await?;
-        let rows: Vec<PageRow> = lease
-            .ask(PAGE)
+    ) -> Result<RosterSlice, StoreError> {
+        let rows: Vec<PageRow> = self
+            .query(PAGE)
             .bind(room.as_str())
             .bind(after)
             .bind(limit)
             .bind(viewer.is_server())
             .bind(viewer.user())
-            .fetch_all(lease.connection())
+            .rows()
             .await?;
-        lease.done().await?;
         let (epoch, version, visible, unseen, _) = rows.first().ok_or(StoreError::Unavailable)?;
-        let cursor = Cursor { epoch: parse_epoch(epoch)?, version: *version };
+        let cursor = Cursor { epoch: decode::epoch(epoch)?, version: *version };
         let (count, unseen) = (visible + unseen, *unseen);
         let members = rows.into_iter().filter_map(|row| row.4).map(|Json(member)| member).collect();
-        Ok(Page { cursor, count, unseen, members })
+        Ok(RosterSlice { cursor, count, unseen, members })
     }
 
     /// Whole rosters, each with its position, in the order asked for.
     pub async fn rosters(&self, rooms: &[RoomId]) -> Result<Vec<(Cursor, Roster)>, StoreError> {
         let names: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
-        let mut lease = self.connection().await?;
         let rows: Vec<(i64, String, i64, Option<Json<Member>>)> =
-            lease.ask(WHOLE).bind(names).fetch_all(lease.connection()).await?;
-        lease.done().await?;
+            self.query(WHOLE).bind(names).rows().await?;
         let mut found: HashMap<i64, (Cursor, Vec<Member>)> = HashMap::with_capacity(rooms.len());
         for (n, epoch, version, member) in rows {
             if let std::collections::hash_map::Entry::Vacant(entry) = found.entry(n) {
-                entry.insert((Cursor { epoch: parse_epoch(&epoch)?, version }, Vec::new()));
+                entry.insert((Cursor { epoch: decode::epoch(&epoch)?, version }, Vec::new()));
             }
             found.entry(n).and_modify(|(_, members)| members.extend(member.map(|Json(m)| m)));
         }
@@ -114,16 +109,9 @@ impl Store {
         viewer: &Viewer,
     ) -> Result<Vec<(usize, Whereabouts)>, StoreError> {
         let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
-        let mut lease = self.connection().await?;
-        let rows: Vec<Whereabouts> = lease
-            .ask(WHEREABOUTS)
-            .bind(ids)
-            .bind(viewer.is_server())
-            .bind(viewer.user())
-            .fetch_all(lease.connection())
-            .await?;
-        lease.done().await?;
-        Ok(rows.into_iter().map(|row| (usize::try_from(row.n).unwrap_or(0), row)).collect())
+        let rows: Vec<Whereabouts> =
+            self.query(WHEREABOUTS).bind(ids).bind(viewer.is_server()).bind(viewer.user()).rows().await?;
+        Ok(rows.into_iter().map(|row| (decode::index(row.n) + 1, row)).collect())
     }
 }
 

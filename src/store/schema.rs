@@ -9,6 +9,8 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
+use super::rules::{self, Rules};
+
 /// A migration waits this long for a table. Twice what replicas wait: of the two, they give up, and ask again.
 const LOCK_MAX: Duration = Duration::from_millis(500);
 
@@ -21,15 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Any number: replicas that start together wait here for one another, however long the migrations take.
 const LOCK: i64 = 0x6865_6164_636f_756e;
 
-/// Brings the schema up to date. Where it is up to date already, nothing is asked for but to read which migrations ran:
-/// the role of a service may do no more. So it is where a newer build has made it newer: that one's migrations leave what
-/// this build calls as it was, and an older replica may start anew.
+/// Brings the schema up to date: its state by migrations, its functions by [`rules`]. If both are current or newer, this
+/// only reads `headcount.migrations` and `headcount.rules`, all that the role of a service may do. Newer schemas stay
+/// compatible, so an older replica can start.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
+    migrate_to(options, &Rules::of_this_build()).await
+}
+
+/// The same, with functions of another build.
+pub async fn migrate_to(options: &PgConnectOptions, rules: &Rules) -> Result<(), MigrateError> {
     let mut migrator = sqlx::migrate!();
     migrator.dangerous_set_table_name("headcount.migrations"); // "dangerous" when changed later; it was never another
     let give_up = Instant::now() + PATIENCE;
     loop {
-        match attempt(&mut migrator, options).await {
+        match attempt(&mut migrator, rules, options).await {
             Err(error) if is_held(&error) && Instant::now() < give_up => {
                 tracing::warn!(%error, "somebody holds a table that a migration needs; it is tried again");
                 tokio::time::sleep(AGAIN_AFTER).await;
@@ -39,23 +46,35 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
     }
 }
 
-async fn attempt(migrator: &mut Migrator, options: &PgConnectOptions) -> Result<(), MigrateError> {
+async fn attempt(
+    migrator: &mut Migrator,
+    rules: &Rules,
+    options: &PgConnectOptions,
+) -> Result<(), MigrateError> {
     let mut connection = PgConnection::connect_with(options).await?;
     let limit = format!("set lock_timeout = {}", LOCK_MAX.as_millis());
     connection.execute(AssertSqlSafe(limit.as_str())).await?;
-    if is_current(migrator, &mut connection).await {
+    let migrated = is_current(migrator, &mut connection).await;
+    if migrated && rules::are_current(rules, &mut connection).await {
         return Ok(());
     }
     let turn = format!("set lock_timeout = 0; select pg_advisory_lock({LOCK}); {limit}");
     connection.execute(AssertSqlSafe(turn)).await?;
+    if !migrated {
+        run(migrator, &mut connection).await?;
+    }
+    rules::load(rules, &mut connection).await.map_err(MigrateError::Execute)
+}
+
+async fn run(migrator: &mut Migrator, connection: &mut PgConnection) -> Result<(), MigrateError> {
     // Only when it is missing: `create schema if not exists` wants the right to create one even when it exists.
     let there: bool = sqlx::query_scalar("select to_regnamespace('headcount') is not null")
-        .fetch_one(&mut connection)
+        .fetch_one(&mut *connection)
         .await?;
     if !there {
         migrator.create_schema("headcount");
     }
-    migrator.run(&mut connection).await
+    migrator.run(connection).await
 }
 
 /// Whether all migrations of this build ran, as they are here.

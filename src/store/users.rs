@@ -16,9 +16,9 @@ pub struct Profile {
     pub show_last_seen: Option<String>,
 }
 
-const PUT: &str = "select * from headcount.put_users(array( \
+const PUT: &str = "select p.* from headcount.rules, headcount.put_users(array( \
      select (user_id, name, coalesce(avatar_url, ''), show_last_seen)::headcount.profile \
-     from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as given (user_id, name, avatar_url, show_last_seen)))";
+     from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as given (user_id, name, avatar_url, show_last_seen))) p";
 
 const GET: &str = "select user_id, name, avatar_url, show_last_seen from headcount.users where user_id = $1";
 
@@ -29,30 +29,16 @@ impl Store {
         let names: Vec<&str> = profiles.iter().map(|p| p.name.as_str()).collect();
         let avatars: Vec<Option<&str>> = profiles.iter().map(|p| p.avatar_url.as_deref()).collect();
         let shows: Vec<Option<&str>> = profiles.iter().map(|p| p.show_last_seen.as_deref()).collect();
-        let mut lease = self.connection().await?;
-        let put = lease.ask(PUT).bind(ids).bind(names).bind(avatars).bind(shows);
-        let rows = put.fetch_all(lease.connection()).await?;
-        lease.done().await?;
-        Ok(rows)
+        self.query(PUT).bind(ids).bind(names).bind(avatars).bind(shows).rows().await
     }
 
     /// A profile, if there is one.
     pub async fn user(&self, id: &UserId) -> Result<Option<Profile>, StoreError> {
-        let mut lease = self.connection().await?;
-        let row = lease.ask(GET).bind(id.as_str()).fetch_optional(lease.connection()).await?;
-        lease.done().await?;
-        Ok(row)
+        self.query(GET).bind(id.as_str()).row_if_any().await
     }
 
     /// Ends a user's presence and removes what is stored of them. Gives whether there was anything.
     pub async fn erase_user(&self, id: &UserId) -> Result<bool, StoreError> {
-        let mut lease = self.connection().await?;
-        let (found,) = lease
-            .ask("select headcount.erase_user($1)")
-            .bind(id.as_str())
-            .fetch_one(lease.connection())
-            .await?;
-        lease.done().await?;
-        Ok(found)
+        self.query("select headcount.erase_user($1) from headcount.rules").bind(id.as_str()).value().await
     }
 }

@@ -22,14 +22,14 @@ pub struct Idle {
     /// A session not active for this long is idle.
     pub idle_after: Duration,
     /// Sessions to look at.
-    pub waiting: Waiting,
+    pub waiting: IdleQueue,
 }
 
 /// Sessions to look at. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Waiting(Arc<Mutex<BTreeSet<SessionId>>>);
+pub struct IdleQueue(Arc<Mutex<BTreeSet<SessionId>>>);
 
-impl Waiting {
+impl IdleQueue {
     /// Adds sessions.
     pub fn add(&self, sessions: Vec<SessionId>) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -97,9 +97,8 @@ impl Listener {
                     }
                     nonce = format!("{NONCE}{}", Uuid::new_v4());
                     sent_at = Instant::now();
-                    let store = self.store.clone();
                     let sent = nonce.clone();
-                    match self.store.detached(async move { store.send_nonce(&sent).await }).await {
+                    match self.store.detached(move |store| async move { store.send_nonce(&sent).await }).await {
                         Ok(()) => due = Instant::now() + NONCE_MAX,
                         Err(_) => { // the database is away for others too: that says nothing about this connection
                             nonce.clear();

@@ -1,11 +1,29 @@
 //! What runs beside the HTTP server, whether or not anybody asks. Periodic tasks share one shape: a name, a
 //! period, and `run_once`, which looks at the database and reports what it did. A failed run is not retried within
 //! the task: the next period is the retry.
+//!
+//! All loops that run beside requests, and where each is started:
+//!
+//! | loop | file | started by |
+//! |---|---|---|
+//! | sweep, trim, idleness, gauges, fold of metrics, settings of rooms, webhooks | here, each a [`Periodic`] | `app` |
+//! | listener | here | `app` |
+//! | token keys, certificate, callers that are gone | `app`, each a [`Periodic`]: they need `http` and `auth`, which this layer does not know | `app` |
+//! | token keys from a URL | `auth/remote.rs` | `app` |
+//! | watchdog of systemd | `systemd.rs` | `app` |
+//! | two lanes of the writer | `commands/writer.rs` | `Commands::start` |
+//! | batches of heartbeats | `commands/heartbeat_batcher.rs` | `Commands::start` |
+//! | feed of watched rooms | `hub/feed.rs` | `Hub::start` |
+//! | followed users | `hub/follow.rs` | `Hub::start` |
+//! | fan of a worker thread | `hub/fan.rs` | the HTTP server, one a thread |
+//!
+//! What `app` starts is stopped by it, after the last request. The loops of `commands` and `hub` serve requests: they end
+//! by themselves when the last handle is dropped, so that nothing that was handed in is lost.
 
-pub mod figures;
+pub mod gauges;
 pub mod idle;
 pub mod listener;
-pub mod settings;
+pub mod room_settings;
 pub mod sweeper;
 pub mod trimmer;
 pub mod webhooks;

@@ -13,7 +13,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 const CALLS_MAX: usize = 100;
 
 /// Partitions made or dropped in one run, at most: nobody writes while one is dropped.
-const TURNS_MAX: usize = 10;
+const ROTATIONS_MAX: usize = 10;
 
 /// Trims.
 pub struct Trimmer {
@@ -34,8 +34,8 @@ impl Periodic for Trimmer {
 
     async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
         let mut done = Vec::new();
-        while done.len() < TURNS_MAX
-            && let Some(turn) = bounded(self.store.turn_days(self.retention, self.keep)).await?
+        while done.len() < ROTATIONS_MAX
+            && let Some(turn) = bounded(self.store.rotate_days(self.retention, self.keep)).await?
         {
             done.push(turn);
         }

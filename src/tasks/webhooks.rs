@@ -12,13 +12,13 @@ use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
 use super::Periodic;
-use crate::domain::notice::{Batch, Due, Moved, Wish};
-use crate::domain::webhook::{Topic, retry_after};
+use crate::domain::notice::{Advance, Batch, Due, Subscription};
+use crate::domain::webhook::retry_after;
 use crate::measure::meters;
-use crate::store::deliveries::{Claim, Held};
+use crate::store::deliveries::{Claim, ClaimedWebhook};
 use crate::store::{Store, StoreError, bounded};
-use crate::webhooks::target::Plain;
-use crate::webhooks::{Failure, Message, Sender, Target};
+use crate::webhooks::endpoint::Plain;
+use crate::webhooks::{DeliveryError, Endpoint, OutboundMessage, WebhookSender};
 
 /// Between looks, while there is a webhook.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -36,9 +36,9 @@ const HOLD_EVERY: Duration = Duration::from_millis(1500);
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Tells webhooks.
-pub struct Webhooks {
+pub struct DeliverWebhooks {
     store: Store,
-    sender: Sender,
+    sender: WebhookSender,
     plain: Plain,
     delivering: JoinSet<()>,
     rest: u32,
@@ -46,9 +46,9 @@ pub struct Webhooks {
     named: BTreeSet<String>,
 }
 
-impl Webhooks {
+impl DeliverWebhooks {
     /// Tells nothing yet.
-    pub fn new(store: Store, sender: Sender, plain: Plain) -> Self {
+    pub fn new(store: Store, sender: WebhookSender, plain: Plain) -> Self {
         let (delivering, named) = (JoinSet::new(), BTreeSet::new());
         Self { store, sender, plain, delivering, rest: 0, counted: None, named }
     }
@@ -74,7 +74,7 @@ impl Webhooks {
     }
 }
 
-impl Periodic for Webhooks {
+impl Periodic for DeliverWebhooks {
     const NAME: &'static str = "webhooks";
 
     fn period(&self) -> Duration {
@@ -117,7 +117,7 @@ impl Periodic for Webhooks {
 /// A webhook that is ours.
 struct Delivery {
     store: Store,
-    sender: Sender,
+    sender: WebhookSender,
     plain: Plain,
     claim: Claim,
 }
@@ -151,7 +151,7 @@ impl Delivery {
         match (batch.batch_id, batch.made_at, &batch.events) {
             (Some(id), Some(made_at), Some(events)) => {
                 let data = format!(r#"{{"events":{}}}"#, events.get());
-                let message = Message::new(id, held.now, "presence.batch", made_at, &data);
+                let message = OutboundMessage::new(id, held.now, "presence.batch", made_at, &data);
                 self.deliver(&held, id, message).await
             }
             _ => self.decide(&held).await,
@@ -159,7 +159,7 @@ impl Delivery {
     }
 
     /// Decides what to send next, and nothing more: it is kept before it is sent.
-    async fn decide(&self, held: &Held) -> Result<Step, StoreError> {
+    async fn decide(&self, held: &ClaimedWebhook) -> Result<Step, StoreError> {
         let delay = Duration::from_millis(u64::try_from(held.leave_delay_ms).unwrap_or(0));
         let mut due = bounded(self.store.due_notices(&self.claim, delay)).await?;
         if due.is_empty() {
@@ -172,9 +172,9 @@ impl Delivery {
                 tracing::warn!(webhook = self.claim.name, room = %room.room, "events are missing in the log");
             }
         }
-        let topics = held.types.iter().filter_map(|text| Topic::parse(text)).collect();
-        let mut batch = Batch::new(Wish { topics, delay }, held.now);
-        let mut moved: Vec<(&Due, Moved)> = Vec::new();
+        let topics = held.types.0.clone();
+        let mut batch = Batch::new(Subscription { topics, delay }, held.now);
+        let mut moved: Vec<(&Due, Advance)> = Vec::new();
         for room in &due {
             if !batch.has_room() {
                 break;
@@ -185,14 +185,19 @@ impl Delivery {
         Ok(if bounded(made).await? { Step::More } else { Step::Done })
     }
 
-    async fn deliver(&self, held: &Held, batch: Uuid, message: Message) -> Result<Step, StoreError> {
+    async fn deliver(
+        &self,
+        held: &ClaimedWebhook,
+        batch: Uuid,
+        message: OutboundMessage,
+    ) -> Result<Step, StoreError> {
         let from = Instant::now();
-        let outcome = match Target::parse(&held.url, &held.secrets, self.plain) {
+        let outcome = match Endpoint::parse(&held.url, &held.secrets, self.plain) {
             Ok(target) => self.send(&target, message).await,
-            Err(error) => Err(Failure::Connection(error.to_string())),
+            Err(error) => Err(DeliveryError::Connection(error.to_string())),
         };
         let name = &self.claim.name;
-        let told = outcome.as_ref().map_or_else(Failure::as_str, |()| "accepted");
+        let told = outcome.as_ref().map_or_else(DeliveryError::as_str, |()| "accepted");
         meters().webhook_deliveries.with(&[("webhook", name), ("outcome", told)]).increment(1);
         meters().webhook_duration.with(&[("webhook", name)]).record(from.elapsed());
         match outcome {
@@ -203,9 +208,9 @@ impl Delivery {
                 bounded(self.store.accept_batch(&self.claim, batch)).await?;
                 return Ok(Step::More);
             }
-            Err(Failure::Gone) => {
+            Err(DeliveryError::Gone) => {
                 tracing::warn!(webhook = name, "the receiver answers 410 Gone: disabled");
-                bounded(self.store.disable_gone(&self.claim, &Failure::Gone.to_string())).await?;
+                bounded(self.store.disable_gone(&self.claim, &DeliveryError::Gone.to_string())).await?;
             }
             Err(failure) => {
                 let attempts = u32::try_from(held.attempts).unwrap_or(0) + 1;
@@ -221,7 +226,7 @@ impl Delivery {
     }
 
     /// Sends, and holds the claim meanwhile. A claim that is lost meanwhile changes nothing: the receiver may have it already.
-    async fn send(&self, target: &Target, message: Message) -> Result<(), Failure> {
+    async fn send(&self, target: &Endpoint, message: OutboundMessage) -> Result<(), DeliveryError> {
         let sending = self.sender.send(target, message);
         tokio::pin!(sending);
         let mut hold = interval(HOLD_EVERY);

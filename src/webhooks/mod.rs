@@ -4,8 +4,9 @@
 //! Bounded: an attempt takes at most [`ATTEMPT_MAX`]; of the answer nothing but its status is believed, and at most
 //! [`ANSWER_MAX`] bytes are read. Redirections are not followed: they might lead into a network of ours.
 
+pub mod endpoint;
+pub mod message;
 pub mod sign;
-pub mod target;
 
 use std::time::Duration;
 
@@ -19,15 +20,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
-use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
-use uuid::Uuid;
 
-use crate::domain::timestamp;
-
+pub use endpoint::Endpoint;
+pub use message::OutboundMessage;
 pub use sign::Secret;
-pub use target::Target;
 
 /// An attempt takes no longer.
 pub const ATTEMPT_MAX: Duration = Duration::from_secs(10);
@@ -42,32 +40,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// message is on its way.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
-/// What is sent.
-#[derive(Clone)]
-pub struct Message {
-    /// The same at every attempt.
-    pub id: String,
-    /// Of this attempt, in seconds since 1970.
-    pub sent_at: i64,
-    /// JSON.
-    pub body: Bytes,
-}
-
-impl Message {
-    /// In its envelope: a type, the time that goes with the content, and the content, which is JSON.
-    pub fn new(id: Uuid, now: OffsetDateTime, kind: &str, at: OffsetDateTime, data: &str) -> Self {
-        let mut moment = Vec::new();
-        timestamp::serialize(&at, &mut serde_json::Serializer::new(&mut moment))
-            .expect("a moment can be written into memory");
-        let moment = String::from_utf8_lossy(&moment);
-        let body = format!(r#"{{"type":"{kind}","timestamp":{moment},"data":{data}}}"#).into();
-        Self { id: format!("msg_{}", id.simple()), sent_at: now.unix_timestamp(), body }
-    }
-}
-
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum DeliveryError {
     /// 410: it will never want anything again.
     #[error("it answers 410 Gone")]
     Gone,
@@ -82,7 +57,7 @@ pub enum Failure {
     Connection(String),
 }
 
-impl Failure {
+impl DeliveryError {
     /// What metrics call it.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -96,12 +71,12 @@ impl Failure {
 
 /// Sends. Cheap to clone.
 #[derive(Clone)]
-pub struct Sender {
+pub struct WebhookSender {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
 }
 
-impl Sender {
+impl WebhookSender {
     /// Connections live on the current Tokio runtime, whichever thread sends.
     pub fn new() -> Self {
         let client = Client::builder(TokioExecutor::new())
@@ -112,12 +87,16 @@ impl Sender {
     }
 
     /// One attempt. 2xx is a success, and says that the receiver has it.
-    pub async fn send(&self, target: &Target, message: Message) -> Result<StatusCode, Failure> {
+    pub async fn send(
+        &self,
+        target: &Endpoint,
+        message: OutboundMessage,
+    ) -> Result<StatusCode, DeliveryError> {
         let request = request(target, message)?;
         let client = self.client.clone();
         let attempt = self.runtime.spawn(timeout(ATTEMPT_MAX, async move {
             let answer =
-                client.request(request).await.map_err(|error| Failure::Connection(causes(&error)))?;
+                client.request(request).await.map_err(|error| DeliveryError::Connection(causes(&error)))?;
             let status = answer.status();
             // To its end where that is near, so that the connection can be used again.
             let _ = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
@@ -126,18 +105,18 @@ impl Sender {
         let abort = Abort(attempt.abort_handle());
         let status = attempt
             .await
-            .map_err(|_| Failure::Connection("given up".into()))?
-            .unwrap_or(Err(Failure::Late))?;
+            .map_err(|_| DeliveryError::Connection("given up".into()))?
+            .unwrap_or(Err(DeliveryError::Late))?;
         drop(abort);
         match status {
             status if status.is_success() => Ok(status),
-            StatusCode::GONE => Err(Failure::Gone),
-            status => Err(Failure::Refused(status)),
+            StatusCode::GONE => Err(DeliveryError::Gone),
+            status => Err(DeliveryError::Refused(status)),
         }
     }
 }
 
-impl Default for Sender {
+impl Default for WebhookSender {
     fn default() -> Self {
         Self::new()
     }
@@ -152,7 +131,7 @@ impl Drop for Abort {
     }
 }
 
-fn request(target: &Target, message: Message) -> Result<Request<Full<Bytes>>, Failure> {
+fn request(target: &Endpoint, message: OutboundMessage) -> Result<Request<Full<Bytes>>, DeliveryError> {
     let signature = sign::signatures(target.secrets(), &message);
     Request::post(target.url().clone())
         .header(CONTENT_TYPE, "application/json")
@@ -161,7 +140,7 @@ fn request(target: &Target, message: Message) -> Result<Request<Full<Bytes>>, Fa
         .header("webhook-timestamp", message.sent_at)
         .header("webhook-signature", signature)
         .body(Full::new(message.body))
-        .map_err(|error| Failure::Connection(error.to_string()))
+        .map_err(|error| DeliveryError::Connection(error.to_string()))
 }
 
 /// The system's roots vouch for receivers. Where there are none, those by plain HTTP are reached all the same.

@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 
-use super::Message;
+use super::message::OutboundMessage;
 
 /// What a secret begins with, in the form in which operators and receivers keep it.
 const PREFIX: &str = "whsec_";
@@ -42,7 +42,7 @@ impl Secret {
         format!("{PREFIX}{}", BASE64_STANDARD.encode(bytes)).into()
     }
 
-    fn sign(&self, message: &Message) -> String {
+    fn sign(&self, message: &OutboundMessage) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("a key of any length");
         mac.update(format!("{}.{}.", message.id, message.sent_at).as_bytes());
         mac.update(&message.body);
@@ -51,7 +51,7 @@ impl Secret {
 }
 
 /// One signature for each secret, separated by spaces.
-pub(super) fn signatures(secrets: &[Secret], message: &Message) -> String {
+pub(super) fn signatures(secrets: &[Secret], message: &OutboundMessage) -> String {
     secrets.iter().map(|secret| secret.sign(message)).collect::<Vec<_>>().join(" ")
 }
 
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn the_signature_is_that_of_the_specification() {
         let secret = Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap();
-        let message = Message {
+        let message = OutboundMessage {
             id: "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk".into(),
             sent_at: 1_649_367_553,
             body: r#"{"email":"test@example.com","username":"test_user"}"#.into(),

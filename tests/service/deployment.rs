@@ -93,7 +93,7 @@ impl Deployment {
         let parts = Parts {
             socket: std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
             database: self.database.service.clone(),
-            way: headcount::store::Way::Direct,
+            pool_mode: headcount::store::PoolMode::Direct,
             listen_database: None,
             keys,
             certificate: None,

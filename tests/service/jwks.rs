@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
-use headcount::auth::remote::Pace;
+use headcount::auth::remote::FetchPace;
 use headcount::auth::{Rights, Sources, TokenError, Verifier};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -87,7 +87,7 @@ impl Issuer {
 
     fn verifier(&self, apart: Duration) -> Verifier {
         let jwks_url = Some(format!("http://{}/keys", self.address).parse().unwrap());
-        let jwks_pace = Pace { apart, ..Pace::default() };
+        let jwks_pace = FetchPace { apart, ..FetchPace::default() };
         Verifier::new(Sources { jwks_url, jwks_pace, ..Sources::default() }).unwrap()
     }
 
@@ -153,13 +153,13 @@ async fn many_tokens_of_unknown_keys_make_one_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn between_two_requests_are_ten_seconds_whatever_tokens_name() {
     let issuer = Issuer::start(rsa()).await;
-    let verifier = issuer.watched(Pace::default().apart).await;
+    let verifier = issuer.watched(FetchPace::default().apart).await;
     let from = Instant::now();
     for n in 0..200 {
         let token = sign("p256", Some(&format!("unknown {n}")), &claims());
         assert_eq!(verifier.check(&token).await.unwrap_err(), TokenError::Invalid);
     }
-    assert!(from.elapsed() < Pace::default().apart, "none of them waited for a request");
+    assert!(from.elapsed() < FetchPace::default().apart, "none of them waited for a request");
     assert_eq!(issuer.asked(), 1);
 }
 

@@ -246,3 +246,13 @@ async fn rows_are_trimmed_one_by_one_only_where_a_day_is_too_coarse() {
          where complete_from between clock_timestamp() - interval '61 min' and clock_timestamp() - interval '59 min'";
     assert_eq!(count(&mut connection, since).await, 1);
 }
+
+#[tokio::test]
+async fn an_empty_log_is_by_day_from_the_start() {
+    let database = support::database().await;
+    let parts =
+        "select string_agg(part::text || ' ' || is_day, ', ' order by is_day) from headcount.log_days()";
+    let parts: String = sqlx::query_scalar(parts).fetch_one(&mut database.connect().await).await.unwrap();
+    assert!(parts.starts_with("headcount.events_default false, "), "{parts}");
+    assert_eq!(parts.matches("true").count(), 5, "{parts}");
+}

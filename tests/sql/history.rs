@@ -14,7 +14,7 @@ const OLD: &str = "update headcount.log_state set complete_from = '2026-03-01T00
          ('old', 14, 'left', 'bob', null, 'left', '2026-03-01T13:00Z'), \
          ('old', 15, 'left', 'cid', null, 'expired', '2026-03-02T14:30Z'); \
      insert into headcount.users (user_id, name) values ('ann', 'Ann'), ('bob', 'Robert'), ('cid', 'Cid 3'); \
-     insert into headcount.presence (session_id, user_id) values ('00000000-0000-0000-0000-000000000009', 'ann'); \
+     insert into headcount.presence (session_id, user_id, lease) values ('00000000-0000-0000-0000-000000000009', 'ann', '45 s'); \
      insert into headcount.memberships (room_id, user_id, session_id, joined_at, changed_at) values \
          ('old', 'ann', '00000000-0000-0000-0000-000000000009', '2026-02-01T00:00Z', '2026-02-01T00:00Z'); \
      insert into headcount.rooms (room_id, epoch, version, member_count) select 'old', headcount.epoch(), 15, 1";

@@ -9,7 +9,6 @@ mod calls;
 mod concurrency;
 mod days;
 mod history;
-mod log_upgrade;
 mod newcomers;
 mod order;
 mod plans;

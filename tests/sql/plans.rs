@@ -9,8 +9,8 @@ use crate::support;
 /// Twenty thousand members in ten thousand rooms, put there directly because it is quicker.
 const MANY: &str = "insert into headcount.users (user_id, name) \
          select 'user-' || n, 'User' from generate_series(1, 20000) n; \
-     insert into headcount.presence (session_id, user_id) \
-         select lpad(to_hex(n), 32, '0')::uuid, 'user-' || n from generate_series(1, 20000) n; \
+     insert into headcount.presence (session_id, user_id, lease) \
+         select lpad(to_hex(n), 32, '0')::uuid, 'user-' || n, headcount.default_lease() from generate_series(1, 20000) n; \
      insert into headcount.rooms (room_id, epoch, version, member_count) \
          select 'room-' || n, headcount.epoch(), 2, 2 from generate_series(0, 9999) n; \
      insert into headcount.memberships (room_id, user_id, session_id, joined_at, changed_at) \

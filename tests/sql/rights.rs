@@ -8,10 +8,12 @@ use crate::support::{self, SERVICE_ROLE};
 /// What `headcount serve` calls.
 const CALLED: &[&str] = &[
     "apply",
-    "apply_with_leases",
+    "as_member",
     "attendance",
     "epoch",
+    "epoch_in",
     "erase_user",
+    "generation_of",
     "heartbeat",
     "history_bounds",
     "kicked",
@@ -129,7 +131,7 @@ async fn what_runs_with_the_owners_rights_looks_names_up_nowhere_else() {
     assert_eq!(count(&mut database.connect().await, open).await, 0);
     let all =
         "select count(*) from pg_proc p where p.pronamespace = 'headcount'::regnamespace and p.prosecdef";
-    assert_eq!(count(&mut database.connect().await, all).await, 39);
+    assert_eq!(count(&mut database.connect().await, all).await, 38);
 }
 
 #[tokio::test]

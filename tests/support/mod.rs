@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, process, thread};
 
 use headcount::store::embedded::{Durability, EmbeddedOptions, EmbeddedPostgres};
+use headcount::store::rules::Rules;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
@@ -112,11 +113,15 @@ async fn create_service_role(connection: &mut PgConnection) {
     }
 }
 
-/// Of the migrations, by FNV-1a: another text is another template.
+/// Of migrations and rules, by FNV-1a: another text is another template.
 fn fingerprint() -> u32 {
     let migrator = sqlx::migrate!();
+    let rules = Rules::of_this_build();
+    let loaded = format!("{} {}", rules.revision, rules.checksum());
     let bytes = migrator.migrations.iter().flat_map(|migration| migration.checksum.iter());
-    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    bytes
+        .chain(loaded.as_bytes())
+        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 fn server() -> PgConnectOptions {

@@ -12,8 +12,8 @@ use super::finding::{Finding, Findings};
 use super::server;
 use crate::cli::failure::Failure;
 use crate::settings::Switch;
-use crate::store::checkup::{Checkup, Schema, Sweep, Unreachable, hears};
-use crate::store::{self, Way};
+use crate::store::checkup::{Checkup, Schema, SweepState, Unreachable, hears};
+use crate::store::{self, PoolMode};
 
 /// Seconds by which clocks may differ before it shows, and before good tokens are refused (`auth::verifier` allows 5).
 const SKEW_WARN: Duration = Duration::from_secs(1);
@@ -200,7 +200,7 @@ async fn listen(wanted: &DoctorArgs, options: &PgConnectOptions, checkup: &mut C
         ("HEADCOUNT_DATABASE_URL", "HEADCOUNT_DATABASE_URL, and HEADCOUNT_LISTEN_DATABASE_URL is not set")
     };
     let listening = direct.as_ref().unwrap_or(options);
-    if store::way(listening).await == Some(Way::Pooled) {
+    if store::pool_mode(listening).await == Some(PoolMode::Pooled) {
         let says = format!("a pooler in transaction mode is behind {way}: nobody can listen through it");
         return Finding::fail("listen", says, DIRECT);
     }
@@ -243,8 +243,8 @@ pub(super) fn judge_clock(check: &'static str, whose: &str, ahead: time::Duratio
     }
 }
 
-fn sweep(wanted: &DoctorArgs, sweep: Result<Sweep, sqlx::Error>, replicas: usize) -> Finding {
-    let Sweep { age_ms, recovering, sessions } = match sweep {
+fn sweep(wanted: &DoctorArgs, sweep: Result<SweepState, sqlx::Error>, replicas: usize) -> Finding {
+    let SweepState { age_ms, recovering, sessions } = match sweep {
         Ok(sweep) => sweep,
         Err(error) => return Finding::of_query("sweep", &error),
     };

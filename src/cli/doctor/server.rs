@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::arguments::DoctorArgs;
 use super::finding::Finding;
-use crate::store::checkup::{Checkup, Idler, Server};
+use crate::store::checkup::{Checkup, Idler, ServerFacts};
 
 /// The oldest Postgres that the tests run on.
 const VERSION_MIN: i32 = 15;
@@ -55,14 +55,14 @@ fn named(version: i32) -> String {
     format!("Postgres {}.{}", version / 10_000, version % 10_000)
 }
 
-fn version(server: &Server) -> Option<Finding> {
+fn version(server: &ServerFacts) -> Option<Finding> {
     (server.version / 10_000 < VERSION_MIN).then(|| {
         let says = format!("{} is older than what headcount is tested with", named(server.version));
         Finding::warn("postgres", says, format!("Upgrade it to {VERSION_MIN} or newer."))
     })
 }
 
-fn writable(server: &Server, settings: &Settings) -> Option<Finding> {
+fn writable(server: &ServerFacts, settings: &Settings) -> Option<Finding> {
     if server.standby {
         let mend = "Name the primary in HEADCOUNT_DATABASE_URL, or the address that your failover keeps pointing at it.";
         return Some(Finding::fail("postgres", "this is a standby: nothing can be written", mend));
@@ -131,7 +131,12 @@ fn rules(settings: &Settings) -> Vec<Finding> {
 }
 
 /// Whether as many replicas as there are, and one more while they are replaced, get their connections.
-fn room_for(wanted: &DoctorArgs, server: &Server, settings: &Settings, replicas: usize) -> Option<Finding> {
+fn room_for(
+    wanted: &DoctorArgs,
+    server: &ServerFacts,
+    settings: &Settings,
+    replicas: usize,
+) -> Option<Finding> {
     let each = i64::from(wanted.tuning.database_connections + CONNECTIONS_BESIDE);
     let replicas = i64::try_from(replicas).unwrap_or(i64::MAX).max(1);
     let needed = each.saturating_mul(replicas.saturating_add(1));

@@ -21,8 +21,8 @@ enum What {
 type Logged = (u8, What, i64);
 
 /// A room at the end of whose log nobody writes any more, with those of its events that a look finds.
-fn due(log: &[Logged], place: &Place, window: usize) -> Due {
-    let from = usize::try_from(place.version).unwrap();
+fn due(log: &[Logged], position: &RoomPosition, window: usize) -> Due {
+    let from = usize::try_from(position.version).unwrap();
     let entry = |n: usize| {
         let (user, what, ms) = log[n];
         let next = (n + 1..log.len()).find(|later| log[*later].0 == user);
@@ -44,29 +44,30 @@ fn due(log: &[Logged], place: &Place, window: usize) -> Due {
     Due {
         room: RoomId::parse("room").unwrap(),
         epoch: Epoch::parse("a").unwrap(),
-        place: place.clone(),
+        position: position.clone(),
         head: i64::try_from(log.len()).unwrap(),
         entries: (from..log.len().min(from + window)).map(entry).collect(),
         count_after_gap: None,
     }
 }
 
-fn start() -> Place {
-    Place { version: 0, count: 0, returns: Vec::new(), occupies: None }
+fn start() -> RoomPosition {
+    RoomPosition { version: 0, count: 0, returns: Vec::new(), occupies: None }
 }
 
 /// Everything that is told in the end, by looks at a few events each.
 fn tell(log: &[Logged], delay_ms: u64, window: usize) -> Vec<Notice> {
-    let (mut place, mut told) = (start(), Vec::new());
-    while usize::try_from(place.version).unwrap() < log.len() {
-        let wish = Wish { topics: Topic::ALL.to_vec(), delay: Duration::from_millis(delay_ms) };
-        let mut batch = Batch::new(wish, at(1_000_000_000));
-        let moved = batch.add(&due(log, &place, window));
-        assert!(moved.place.version > place.version && moved.held_until.is_none());
-        place = moved.place;
+    let (mut position, mut told) = (start(), Vec::new());
+    while usize::try_from(position.version).unwrap() < log.len() {
+        let subscription =
+            Subscription { topics: Topic::ALL.to_vec(), delay: Duration::from_millis(delay_ms) };
+        let mut batch = Batch::new(subscription, at(1_000_000_000));
+        let advance = batch.add(&due(log, &position, window));
+        assert!(advance.position.version > position.version && advance.held_until.is_none());
+        position = advance.position;
         told.extend(batch.notices);
     }
-    assert!(place.returns.is_empty() && place.occupies.is_none(), "{place:?}");
+    assert!(position.returns.is_empty() && position.occupies.is_none(), "{position:?}");
     told
 }
 
@@ -167,10 +168,10 @@ proptest! {
 fn a_leave_waits_for_its_delay_and_holds_back_what_comes_after_it() {
     let log = [(1, What::Join, 0), (2, What::Join, 0), (1, What::Leave, 1000), (2, What::Update, 1100)];
     let look = |now: i64| {
-        let wish = Wish { topics: Topic::ALL.to_vec(), delay: Duration::from_secs(10) };
-        let mut batch = Batch::new(wish, at(now));
-        let moved = batch.add(&due(&log, &start(), 500));
-        (moved.place.version, moved.held_until, batch.notices.len())
+        let subscription = Subscription { topics: Topic::ALL.to_vec(), delay: Duration::from_secs(10) };
+        let mut batch = Batch::new(subscription, at(now));
+        let advance = batch.add(&due(&log, &start(), 500));
+        (advance.position.version, advance.held_until, batch.notices.len())
     };
     assert_eq!(look(11_499), (2, Some(at(11_500)), 3));
     assert_eq!(look(11_500), (4, None, 5));
@@ -181,11 +182,11 @@ fn a_leave_waits_for_its_delay_and_holds_back_what_comes_after_it() {
 fn a_batch_ends_where_it_is_full_and_goes_on_from_there() {
     let log: Vec<Logged> =
         (0..1200).map(|n| (1, if n % 2 == 0 { What::Join } else { What::Leave }, n)).collect();
-    let (mut place, mut sizes) = (start(), Vec::new());
-    while place.version < 1200 {
-        let wish = Wish { topics: Topic::ALL.to_vec(), delay: Duration::ZERO };
-        let mut batch = Batch::new(wish, at(0));
-        place = batch.add(&due(&log, &place, EVENTS_MAX)).place;
+    let (mut position, mut sizes) = (start(), Vec::new());
+    while position.version < 1200 {
+        let subscription = Subscription { topics: Topic::ALL.to_vec(), delay: Duration::ZERO };
+        let mut batch = Batch::new(subscription, at(0));
+        position = batch.add(&due(&log, &position, EVENTS_MAX)).position;
         sizes.push(batch.notices.len());
     }
     assert_eq!(sizes, [500, 500, 500, 500, 400]);
@@ -198,7 +199,7 @@ fn a_batch_ends_where_it_is_full_and_goes_on_from_there() {
             ..due.entries[0].clone()
         })
         .collect();
-    let mut batch = Batch::new(Wish { topics: Topic::ALL.to_vec(), delay: Duration::ZERO }, at(0));
+    let mut batch = Batch::new(Subscription { topics: Topic::ALL.to_vec(), delay: Duration::ZERO }, at(0));
     batch.add(&due);
     let bytes = serde_json::to_vec(&batch.notices).unwrap().len();
     assert!((BYTES_MAX - 4096..BYTES_MAX + 4096).contains(&bytes), "{bytes}");
@@ -211,15 +212,16 @@ fn what_is_missing_is_announced_once_and_the_count_goes_on_from_what_is() {
     due.entries.drain(..2);
     due.entries.remove(2); // another one, later on
     due.count_after_gap = Some(2);
-    let mut batch = Batch::new(Wish { topics: vec![Topic::MemberJoined], delay: Duration::ZERO }, at(7));
-    let moved = batch.add(&due);
-    assert_eq!(moved.place.version, 4, "up to the next gap");
+    let mut batch =
+        Batch::new(Subscription { topics: vec![Topic::MemberJoined], delay: Duration::ZERO }, at(7));
+    let advance = batch.add(&due);
+    assert_eq!(advance.position.version, 4, "up to the next gap");
     assert_eq!(topics(&batch.notices), ["log.gap", "member.joined", "member.joined"]);
     let gap = &batch.notices[0];
     assert_eq!((gap.id.as_str(), gap.missing, gap.at), ("room:a.2:gap", Some(2), at(7)));
     assert_eq!(batch.notices[1].count, Some(3));
     due.entries.clear();
-    let mut batch = Batch::new(Wish { topics: vec![], delay: Duration::ZERO }, at(7));
-    assert_eq!(batch.add(&due).place.version, 6, "nothing is left at all");
+    let mut batch = Batch::new(Subscription { topics: vec![], delay: Duration::ZERO }, at(7));
+    assert_eq!(batch.add(&due).position.version, 6, "nothing is left at all");
     assert_eq!(batch.notices[0].missing, Some(6));
 }

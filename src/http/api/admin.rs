@@ -172,13 +172,12 @@ pub async fn overview(
         let limits = format!("seconds is 1 to {SECONDS_MAX}, rooms 1 to {ROOMS_MAX}");
         return Err(Problem::with(Code::InvalidQuery, limits));
     }
-    let store = service.store.clone();
     let (totals, crowds, log, peers) = service
         .store
-        .detached(async move {
+        .detached(move |store| async move {
             Ok((
                 store.totals().await?,
-                store.crowds(rooms).await?,
+                store.largest_rooms(rooms).await?,
                 store.seconds(seconds).await?,
                 store.peers().await?,
             ))
@@ -241,8 +240,10 @@ pub async fn search_users(
             "search is 1 to 128 characters without control characters",
         ));
     }
-    let store = service.store.clone();
-    let matches = service.store.detached(async move { store.search_users(&text, FOUND_MAX).await }).await?;
+    let matches = service
+        .store
+        .detached(move |store| async move { store.search_users(&text, FOUND_MAX).await })
+        .await?;
     let ids = matches.iter().map(|found| UserId::parse(&found.user_id)).collect::<Result<Vec<_>, _>>()?;
     let found = find(&service, &caller, ids).await?;
     let users = matches.into_iter().zip(found).map(|(m, presence)| FoundUser { name: m.name, presence });

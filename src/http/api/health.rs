@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::http::request::audience::Audience;
 use crate::http::service::Service;
 use crate::hub::Hearing;
-use crate::store::upkeep::Schema;
+use crate::store::schema_version::SchemaVersion;
 
 /// Whether the replica can serve.
 #[derive(Serialize, ToSchema)]
@@ -71,17 +71,16 @@ pub async fn livez() -> &'static str {
 )]
 #[get("/readyz")]
 pub async fn readyz(service: web::Data<Service>, audience: web::Data<Audience>) -> HttpResponse {
-    let store = service.store.clone();
-    let schema = service.store.detached(async move { store.schema().await }).await;
+    let schema = service.store.detached(|store| async move { store.schema().await }).await;
     let missing = [
         (service.draining(), Missing::Draining),
         (schema.is_err(), Missing::Database),
-        (matches!(schema, Ok(Schema::Older)), Missing::Migrations),
+        (matches!(schema, Ok(SchemaVersion::Older)), Missing::Migrations),
     ];
     let degraded = [
         (service.hub.hearing() == Hearing::Away, Degraded::Listener),
         (service.hub.stale(), Degraded::Stale),
-        (matches!(schema, Ok(Schema::Newer)), Degraded::Migrations),
+        (matches!(schema, Ok(SchemaVersion::Newer)), Degraded::Migrations),
     ];
     let mut readiness = Readiness { ready: true, missing: named(missing), degraded: named(degraded) };
     readiness.ready = readiness.missing.is_empty();

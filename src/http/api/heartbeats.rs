@@ -167,8 +167,9 @@ async fn kicked(
     if gone.is_empty() {
         return rooms;
     }
-    let (store, user) = (service.store.clone(), caller.subject().cloned());
-    let read = service.store.detached(async move { store.kicked(&gone, user.as_ref()).await }).await;
+    let user = caller.subject().cloned();
+    let read =
+        service.store.detached(move |store| async move { store.kicked(&gone, user.as_ref()).await }).await;
     for (session, room) in read.unwrap_or_default() {
         rooms.entry(SessionId(session)).or_default().push(room);
     }

@@ -105,8 +105,9 @@ pub async fn find(
     caller: &Caller,
     ids: Vec<UserId>,
 ) -> Result<Vec<UserPresence>, Problem> {
-    let (store, asked, viewer) = (service.store.clone(), ids.clone(), caller.viewer());
-    let found = service.store.detached(async move { store.whereabouts(&asked, &viewer).await }).await?;
+    let (asked, viewer) = (ids.clone(), caller.viewer());
+    let found =
+        service.store.detached(move |store| async move { store.whereabouts(&asked, &viewer).await }).await?;
     let of_one = found.chunk_by(|(one, _), (other, _)| one == other);
     Ok(of_one
         .zip(ids)

@@ -120,8 +120,7 @@ pub async fn list_settings(
     caller: Caller,
 ) -> Result<web::Json<AllSettings>, Problem> {
     caller.must_be_server()?;
-    let store = service.store.clone();
-    let found = service.store.detached(async move { store.room_settings_list().await }).await?;
+    let found = service.store.detached(|store| async move { store.room_settings_list().await }).await?;
     let entry = |(pattern, settings)| PatternSettings { pattern, settings: SettingsBody::of(settings) };
     Ok(web::Json(AllSettings { rooms: found.into_iter().map(entry).collect() }))
 }
@@ -149,8 +148,9 @@ pub async fn put_settings(
 ) -> Result<web::Json<PatternSettings>, Problem> {
     caller.must_be_server()?;
     let (pattern, settings) = (pattern(path.into_inner())?, body.check()?);
-    let (store, key) = (service.store.clone(), pattern.clone());
-    let put = service.store.detached(async move { store.put_room_settings(&key, &settings).await });
+    let key = pattern.clone();
+    let put =
+        service.store.detached(move |store| async move { store.put_room_settings(&key, &settings).await });
     if !put.await.map_err(|error| Problem::of_write(&error))? {
         return Err(Code::TooManySettings.into());
     }
@@ -179,8 +179,8 @@ pub async fn remove_settings(
 ) -> Result<HttpResponse, Problem> {
     caller.must_be_server()?;
     let pattern = pattern(path.into_inner())?;
-    let store = service.store.clone();
-    let removed = service.store.detached(async move { store.remove_room_settings(&pattern).await });
+    let removed =
+        service.store.detached(move |store| async move { store.remove_room_settings(&pattern).await });
     removed.await.map_err(|error| Problem::of_write(&error))?;
     service.hub.settings().nudge();
     Ok(HttpResponse::NoContent().finish())

@@ -75,9 +75,11 @@ pub async fn rooms(
     if !(1..=1000).contains(&limit) {
         return Err(Problem::with(Code::InvalidQuery, "limit is 1 to 1000"));
     }
-    let (store, ranges) = (service.store.clone(), caller.may_list(&prefix)?);
-    let found =
-        service.store.detached(async move { store.occupied_rooms(&after, &ranges, limit).await }).await?;
+    let ranges = caller.may_list(&prefix)?;
+    let found = service
+        .store
+        .detached(move |store| async move { store.occupied_rooms(&after, &ranges, limit).await })
+        .await?;
     let full = i64::try_from(found.len()).is_ok_and(|n| n == limit);
     let next = found.last().filter(|_| full).map(|(room, _)| room.clone());
     let rooms = found.into_iter().map(|(room, count)| OccupiedRoom::new(room, count)).collect();

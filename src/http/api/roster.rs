@@ -17,7 +17,7 @@ use crate::http::request::responses::problems;
 use crate::http::service::Service;
 use crate::hub::Remembered;
 use crate::store::StoreError;
-use crate::store::rosters::Page;
+use crate::store::rosters::RosterSlice;
 
 /// Members on a page, at most.
 const PAGE_MAX: i64 = 1000;
@@ -138,14 +138,15 @@ async fn page(
     after: &str,
     limit: i64,
     viewer: Viewer,
-) -> Result<Page, StoreError> {
-    let (store, room, after) = (service.store.clone(), room.clone(), after.to_owned());
-    let reading = async move { store.roster_page(&room, &after, limit, &viewer).await };
-    let reading = service.store.detached(reading);
+) -> Result<RosterSlice, StoreError> {
+    let (room, after) = (room.clone(), after.to_owned());
+    let reading = service
+        .store
+        .detached(move |store| async move { store.roster_page(&room, &after, limit, &viewer).await });
     tokio::time::timeout(READ_MAX, reading).await.unwrap_or(Err(StoreError::OutcomeUnknown))
 }
 
-fn answer(room: RoomId, page: Page, limit: i64) -> RosterPage {
+fn answer(room: RoomId, page: RosterSlice, limit: i64) -> RosterPage {
     let full = i64::try_from(page.members.len()).is_ok_and(|n| n == limit);
     let next = page.members.last().filter(|_| full).map(|m| m.id.to_string());
     RosterPage {
@@ -164,5 +165,5 @@ async fn remembered(service: &Service, room: RoomId, after: &str, limit: i64) ->
     let limit_usize = usize::try_from(limit).ok()?;
     let members: Vec<Member> = roster.members_after(Some(after)).take(limit_usize).cloned().collect();
     let count = i64::try_from(roster.len()).ok()?;
-    Some(RosterPage { stale: true, ..answer(room, Page { cursor, count, unseen: 0, members }, limit) })
+    Some(RosterPage { stale: true, ..answer(room, RosterSlice { cursor, count, unseen: 0, members }, limit) })
 }

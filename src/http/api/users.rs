@@ -164,9 +164,9 @@ pub async fn get_user(
     caller: Caller,
     id: web::Path<String>,
 ) -> Result<web::Json<User>, Problem> {
-    let (store, id) = (service.store.clone(), UserId::parse(&id)?);
+    let id = UserId::parse(&id)?;
     let own = caller.must_be_self_or_server(&id).is_ok();
-    let found = service.store.detached(async move { store.user(&id).await }).await?;
+    let found = service.store.detached(move |store| async move { store.user(&id).await }).await?;
     let mut user = User::from(found.ok_or(Code::UserNotFound)?)?;
     user.show_last_seen = user.show_last_seen.filter(|_| own);
     Ok(web::Json(user))

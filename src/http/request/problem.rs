@@ -12,7 +12,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::auth::TokenError;
-use crate::commands::Failure;
+use crate::commands::CommandError;
 use crate::domain::id::IdError;
 use crate::hub::Unreadable;
 use crate::store::StoreError;
@@ -158,8 +158,8 @@ impl Problem {
     /// A write of one statement that failed.
     pub fn of_write(error: &StoreError) -> Self {
         tracing::warn!(%error, "a write failed");
-        match Failure::from(error) {
-            Failure::Busy => Code::Unavailable.into(),
+        match CommandError::from(error) {
+            CommandError::Busy => Code::Unavailable.into(),
             failure => failure.into(),
         }
     }
@@ -232,19 +232,19 @@ impl From<TokenError> for Problem {
     }
 }
 
-impl From<Failure> for Problem {
-    fn from(failure: Failure) -> Self {
+impl From<CommandError> for Problem {
+    fn from(failure: CommandError) -> Self {
         match failure {
-            Failure::Overloaded => Code::Overloaded,
-            Failure::Unavailable => Code::Unavailable,
-            Failure::OutcomeUnknown => Code::OutcomeUnknown,
-            Failure::Busy => Code::RoomBusy,
-            Failure::TooManyRooms => Code::TooManyRooms,
-            Failure::TooManySessions => Code::TooManySessions,
-            Failure::RoomFull => Code::RoomFull,
-            Failure::NoSession => Code::SessionNotFound,
-            Failure::Refused => Code::InvalidState,
-            Failure::Internal => Code::Internal,
+            CommandError::Overloaded => Code::Overloaded,
+            CommandError::Unavailable => Code::Unavailable,
+            CommandError::OutcomeUnknown => Code::OutcomeUnknown,
+            CommandError::Busy => Code::RoomBusy,
+            CommandError::TooManyRooms => Code::TooManyRooms,
+            CommandError::TooManySessions => Code::TooManySessions,
+            CommandError::RoomFull => Code::RoomFull,
+            CommandError::NoSession => Code::SessionNotFound,
+            CommandError::Refused => Code::InvalidState,
+            CommandError::Internal => Code::Internal,
         }
         .into()
     }
@@ -253,8 +253,8 @@ impl From<Failure> for Problem {
 /// For reads: whatever went wrong, nothing was changed.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let problem = match Failure::from(&error) {
-            Failure::OutcomeUnknown | Failure::Busy => Code::Unavailable.into(),
+        let problem = match CommandError::from(&error) {
+            CommandError::OutcomeUnknown | CommandError::Busy => Code::Unavailable.into(),
             failure => Self::from(failure),
         };
         Self { cause: Some(error.to_string()), ..problem }
@@ -264,6 +264,6 @@ impl From<StoreError> for Problem {
 /// The room cannot be read now.
 impl From<Unreadable> for Problem {
     fn from(_: Unreadable) -> Self {
-        Failure::Unavailable.into()
+        CommandError::Unavailable.into()
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use crate::http::request::limits::StreamPermit;
 use crate::hub::frame::{ByeReason, Wire, bye, sync};
-use crate::hub::{Fan, Next, ROUND, Turn, Watch};
+use crate::hub::{Fan, Next, ROUND, WakeSlot, Watcher};
 use crate::measure::meters;
 
 /// What every event stream is.
@@ -65,8 +65,8 @@ impl Ends {
 /// An open stream.
 pub struct EventStream {
     fan: Rc<Fan>,
-    turn: Turn,
-    watches: Vec<Watch>,
+    turn: WakeSlot,
+    watches: Vec<Watcher>,
     ready: VecDeque<Bytes>,
     next_sync: u64,
     ends: Ends,
@@ -78,7 +78,12 @@ impl EventStream {
     /// A stream of these rooms. It begins with `retry:`, then what each room must be told first; when that is
     /// nothing, or of several rooms, with a `sync`, so that the watcher knows it is up to date; and when the database
     /// is away, so that it knows that it may not be.
-    pub fn new(fan: Rc<Fan>, watched: Vec<(Watch, Option<Wire>)>, ends: Ends, permit: StreamPermit) -> Self {
+    pub fn new(
+        fan: Rc<Fan>,
+        watched: Vec<(Watcher, Option<Wire>)>,
+        ends: Ends,
+        permit: StreamPermit,
+    ) -> Self {
         let turn = fan.join_round();
         let next_sync = fan.tick() + ROUND;
         let (watches, firsts): (Vec<_>, Vec<_>) = watched.into_iter().unzip();

@@ -2,8 +2,9 @@
 //! Reads the password file; creates no user.
 
 use std::{
-    fs::{self, Metadata},
-    os::unix::fs::MetadataExt,
+    fs::{self, DirBuilder, Metadata},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -70,6 +71,12 @@ impl Account {
         let closed = |dir: &&Path| fs::metadata(dir).is_ok_and(|dir| !self.can_enter(&dir));
         path.ancestors().filter(closed).last().map(Path::to_owned)
     }
+}
+
+/// A new directory for Postgres's user alone.
+pub(super) fn private(dir: &Path, account: Option<&Account>) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(dir)?;
+    account.map_or(Ok(()), |account| chown(dir, Some(account.uid), Some(account.gid)))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    account::Account,
+    account::{Account, private},
     error::{Doing, EmbeddedError, LogTail},
     sockets::SocketDir,
 };
@@ -145,12 +145,6 @@ async fn lock(root: &Path, patience: Instant) -> Result<File, EmbeddedError> {
             Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(50)).await,
         }
     }
-}
-
-/// A new directory for Postgres's user alone.
-pub(super) fn private(dir: &Path, account: Option<&Account>) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(dir)?;
-    account.map_or(Ok(()), |account| chown(dir, Some(account.uid), Some(account.gid)))
 }
 
 #[cfg(test)]

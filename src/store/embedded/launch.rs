@@ -8,11 +8,11 @@ use tokio::{
 };
 
 use super::{
-    Durability, EmbeddedOptions,
     binaries::Binaries,
     error::{Doing, EmbeddedError},
     home::Home,
     lock_file::{LockFile, MARK},
+    options::{Durability, EmbeddedOptions},
     server::Server,
 };
 

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{account::Account, home::private};
+use super::account::{Account, private};
 
 /// An address of a Unix socket has 107 bytes on Linux and 103 elsewhere.
 const SOCKET_PATH_MAX: usize = 100;

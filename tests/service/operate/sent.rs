@@ -16,8 +16,7 @@ use uuid::Uuid;
 const SETTINGS: &str = "set session statement_timeout = '1800ms'; set session lock_timeout = '250ms'; \
      set session idle_in_transaction_session_timeout = '5s'; set session timezone = 'UTC'";
 
-const APPLY: &str =
-    "select ord, outcome, epoch, version, created, member from headcount.apply($1, $2, $3, $4)";
+const APPLY: &str = "select ord, outcome, epoch, version, created, member from headcount.rules, headcount.apply($1, $2, $3, $4)";
 
 const BEAT: &str = "with relaxed as materialized (select set_config('synchronous_commit', 'off', true)) \
      select h.session_id, h.user_id, h.visible, h.idle_due \
@@ -25,11 +24,11 @@ const BEAT: &str = "with relaxed as materialized (select set_config('synchronous
 
 const KICKED: &str = "select k.session_id, k.room_id from headcount.kicked($1, $2) k";
 
-const IDLE: &str = "select headcount.refresh_idle($1, $2)";
+const IDLE: &str = "select headcount.refresh_idle($1, $2) from headcount.rules";
 
-const SWEEP: &str = "select * from headcount.sweep($1, $2, $3, $4)";
+const SWEEP: &str = "select s.* from headcount.rules, headcount.sweep($1, $2, $3, $4) s";
 
-const TRIM: &str = "select headcount.trim($1)";
+const TRIM: &str = "select headcount.trim($1) from headcount.rules";
 
 const TAILS: &str = "select w.n, coalesce(l.lineage || substr(r.epoch, 9), l.epoch), coalesce(r.version, 0), \
             e.version, e.kind, e.user_id, e.member, e.reason \

@@ -1,10 +1,10 @@
-//! Upgrades beside people: migrations while replicas of the release before serve, and old replicas on a newer schema.
+//! Upgrades beside people: rules are replaced while replicas of the build before serve, and old replicas on a newer schema.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use sqlx::migrate::Migrator;
+use headcount::store::rules::Rules;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor};
 use tokio::task::JoinSet;
@@ -15,58 +15,47 @@ use crate::deployment::{Deployment, PATIENCE, start_with, tuning};
 use crate::operate::load::Load;
 use crate::operate::restart::Supervisor;
 use crate::operate::sent::{OldReplica, Told};
-use crate::support::SERVICE_ROLE;
 use crate::support::law::assert_lawful;
-
-/// The newest migration of the first release.
-const FIRST_RELEASE: i64 = 6;
 
 /// Callers of old replicas, and rooms.
 const CALLERS: usize = 6;
 const ROOMS: usize = 2;
 
-/// Members who were there before, so that there is something to migrate.
-const CROWD: usize = 300;
+/// Upgrades in a row.
+const UPGRADES: i32 = 10;
 
-fn migrator() -> Migrator {
-    let mut migrator = sqlx::migrate!();
-    migrator.dangerous_set_table_name("headcount.migrations");
-    migrator
+/// Those of a build that is so many revisions newer. A function that `apply` calls has another name in each: a call that
+/// was half way through the old ones would not find it.
+fn rules(newer: i32) -> Rules {
+    let Rules { revision, files, triggers } = Rules::of_this_build();
+    let name = format!("apply_wave_{newer}");
+    let renamed = |file: &&str| &*file.replace("headcount.apply_wave(", &format!("headcount.{name}(")).leak();
+    let mut files: Vec<&'static str> = files.iter().map(renamed).collect();
+    let drop_others = format!(
+        "do $$ declare v_old regprocedure; begin for v_old in select p.oid from pg_proc p \
+         where p.pronamespace = 'headcount'::regnamespace and p.proname ~ '^apply_wave' and p.proname <> '{name}' \
+         loop execute 'drop function ' || v_old; end loop; end $$"
+    );
+    files.push(drop_others.leak());
+    // As long as the gate is closed, so that calls come meanwhile.
+    let triggers = format!("{triggers} select pg_sleep(0.05)").leak();
+    Rules { revision: revision + newer, files, triggers }
 }
 
-/// An empty database of the schema as of a migration.
-async fn schema_at(deployment: &Deployment, version: i64) {
-    let mut owner = deployment.database.connect().await;
-    owner.execute("drop schema headcount cascade; create schema headcount").await.unwrap();
-    migrator().run_to(version, &mut owner).await.unwrap();
-    if version >= FIRST_RELEASE {
-        headcount::store::grant(&deployment.database.options, SERVICE_ROLE).await.unwrap();
-    }
+/// When the rules were loaded.
+async fn loaded_at(deployment: &Deployment) -> String {
+    let mut connection = deployment.database.connect().await;
+    sqlx::query_scalar("select loaded_at::text from headcount.rules")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_migration_since_the_first_release_runs_beside_old_replicas_and_their_callers_notice_nothing() {
-    let versions: Vec<i64> = migrator().iter().map(|migration| migration.version).collect();
-    let newest = *versions.last().unwrap();
-    let mut olds: Vec<i64> = versions.into_iter().filter(|v| (FIRST_RELEASE..newest).contains(v)).collect();
-    if olds.is_empty() {
-        olds.push(FIRST_RELEASE - 1); // there was only one release so far: its last migration stands for the next one's
-    }
+async fn rules_are_replaced_beside_old_replicas_and_their_callers_notice_nothing() {
     let deployment = start_with(0, tuning()).await;
-    for old in olds {
-        schema_at(&deployment, old).await;
-        let database = &deployment.database;
-        let replicas = if old < FIRST_RELEASE { &database.options } else { &database.service };
-        upgrade_beside(old, replicas.clone(), &deployment).await;
-    }
-}
-
-async fn upgrade_beside(old: i64, replicas: PgConnectOptions, deployment: &Deployment) {
+    let replicas = deployment.database.service.clone();
     let told: &'static Told = Box::leak(Box::default());
-    let mut before = OldReplica::connect(&replicas, told).await;
-    for n in 0..CROWD {
-        before.apply("join", "crowd", &format!("crowd{n}"), Uuid::new_v4()).await;
-    }
     let mut at_work = JoinSet::new();
     for n in 0..CALLERS {
         at_work.spawn(come_and_go(replicas.clone(), told, n));
@@ -75,11 +64,18 @@ async fn upgrade_beside(old: i64, replicas: PgConnectOptions, deployment: &Deplo
     at_work.spawn(watch(replicas.clone(), told));
     answered(told, 300).await;
     let since = Instant::now();
-    headcount::store::migrate(&deployment.database.options).await.unwrap();
+    for newer in 1..=UPGRADES {
+        // Two replicas of the new build start at once.
+        let (mine, theirs) = (rules(newer), rules(newer));
+        let options = &deployment.database.options;
+        let (one, other) = tokio::join!(
+            headcount::store::migrate_to(options, &mine),
+            headcount::store::migrate_to(options, &theirs)
+        );
+        one.and(other).unwrap();
+        answered(told, 50).await;
+    }
     let took = since.elapsed();
-    answered(told, 300).await; // before the role is granted what is new: old replicas need nothing new
-    headcount::store::grant(&deployment.database.options, SERVICE_ROLE).await.unwrap();
-    answered(told, 300).await;
     told.stop.store(true, Ordering::Relaxed);
     let mut expected = BTreeMap::new();
     while let Some(ended) = at_work.join_next().await {
@@ -89,7 +85,39 @@ async fn upgrade_beside(old: i64, replicas: PgConnectOptions, deployment: &Deplo
     assert_eq!(logged(&mut connection).await, expected);
     assert_lawful(&mut connection).await;
     let (answered, busy) = (told.answered.load(Ordering::Relaxed), told.busy.load(Ordering::Relaxed));
-    eprintln!("from {old}: migrated in {took:?}; {answered} answers, {busy} times `later`");
+    eprintln!("{UPGRADES} upgrades in {took:?}; {answered} answers, {busy} times `later`");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_are_loaded_once_and_an_older_build_leaves_newer_ones_alone() {
+    let deployment = start_with(0, tuning()).await;
+    let options = &deployment.database.options;
+    headcount::store::migrate_to(options, &rules(1)).await.unwrap();
+    let loaded = loaded_at(&deployment).await;
+    for same_or_older in [rules(1), rules(0), Rules::of_this_build()] {
+        headcount::store::migrate_to(options, &same_or_older).await.unwrap();
+        assert_eq!(loaded_at(&deployment).await, loaded);
+    }
+    // A replica may look whether they are current, and load nothing.
+    let service = &deployment.database.service;
+    headcount::store::migrate_to(service, &rules(1)).await.unwrap();
+    let refused = headcount::store::migrate_to(service, &rules(2)).await.unwrap_err();
+    assert!(headcount::store::is_forbidden(&refused), "{refused}");
+    // While one is written its revision stays.
+    let mut edited = rules(1);
+    edited.files.push("-- edited");
+    headcount::store::migrate_to(options, &edited).await.unwrap();
+    assert_ne!(loaded_at(&deployment).await, loaded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_granted_rights_keeps_them_when_a_function_is_made_anew() {
+    let deployment = start_with(0, tuning()).await;
+    let mut newer = rules(1);
+    newer.files.insert(0, "drop function headcount.trim(interval, integer)"); // and with it what was granted
+    headcount::store::migrate_to(&deployment.database.options, &newer).await.unwrap();
+    let mut service = PgConnection::connect_with(&deployment.database.service).await.unwrap();
+    service.execute("select headcount.trim()").await.unwrap();
 }
 
 async fn answered(told: &Told, more: usize) {
@@ -147,7 +175,7 @@ async fn watch(database: PgConnectOptions, told: &Told) -> Expected {
 /// What the log says of each of them.
 async fn logged(database: &mut PgConnection) -> BTreeMap<String, Vec<String>> {
     let rows: Vec<(String, String)> = sqlx::query_as(
-        "select user_id, concat_ws(' ', kind, reason) from headcount.events where room_id <> 'crowd' \
+        "select user_id, concat_ws(' ', kind, reason) from headcount.events \
          order by room_id, version",
     )
     .fetch_all(database)
@@ -182,12 +210,11 @@ async fn a_replica_that_is_older_than_the_schema_serves_and_starts_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_migration_that_must_wait_gives_up_its_place_in_the_queue_and_comes_again() {
+async fn rules_that_must_wait_for_a_call_give_up_their_place_in_the_queue_and_come_again() {
     let deployment = start_with(0, tuning()).await;
-    schema_at(&deployment, FIRST_RELEASE - 1).await;
     let mut somebody = deployment.database.connect().await;
     let mut holding = somebody.begin().await.unwrap();
-    holding.execute("alter function headcount.trim cost 200").await.unwrap(); // which the next migration alters too
+    holding.execute("select headcount.join('room', 'ann', gen_random_uuid())").await.unwrap();
     let mut looking = deployment.database.connect().await;
     let somebody_in_the_way = async {
         let mut seen = BTreeSet::new();
@@ -200,7 +227,8 @@ async fn a_migration_that_must_wait_gives_up_its_place_in_the_queue_and_comes_ag
         }
         holding.rollback().await.unwrap();
     };
-    let migrating = headcount::store::migrate(&deployment.database.options);
+    let newer = rules(1);
+    let migrating = headcount::store::migrate_to(&deployment.database.options, &newer);
     let both = async { tokio::join!(migrating, somebody_in_the_way).0 };
     timeout(PATIENCE, both).await.expect("it is tried again, on another connection").unwrap();
 }
@@ -208,11 +236,11 @@ async fn a_migration_that_must_wait_gives_up_its_place_in_the_queue_and_comes_ag
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_of_an_unreleased_build_is_refused_with_the_way_out() {
     let deployment = start_with(0, tuning()).await;
-    deployment.execute("update headcount.migrations set checksum = '\\x00' where version = 3").await;
+    deployment.execute("update headcount.migrations set checksum = '\\x00' where version = 1").await;
     let url = sqlx::ConnectOptions::to_url_lossy(&deployment.database.options).to_string();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_headcount"));
     let output = command.args(["migrate", "--database-url", &url]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && told.contains("migration 3"), "{told}");
+    assert!(!output.status.success() && told.contains("migration 1"), "{told}");
     assert!(told.contains("drop schema headcount cascade"), "{told}");
 }

@@ -170,9 +170,13 @@ pub async fn members(
     let room = RoomId::parse(&room)?;
     caller.may(Right::Admin, &room)?;
     let (at, limit, after) = query.into_inner().check()?;
-    let (store, asked) = (service.store.clone(), room.clone());
-    let looking = async move { store.past_members(&asked, at, &after, limit).await };
-    let roster = told(service.store.detached(looking).await)?;
+    let asked = room.clone();
+    let roster = told(
+        service
+            .store
+            .detached(move |store| async move { store.past_members(&asked, at, &after, limit).await })
+            .await,
+    )?;
     let full = is_full(roster.members.len(), limit);
     let next = roster.members.last().filter(|_| full).map(|member| member.user_id.clone());
     let members = roster.members.into_iter().map(MemberThen::from).collect();
@@ -208,12 +212,15 @@ pub async fn attendance(
     caller.may(Right::Admin, &room)?;
     let (asked, attendees) = query.into_inner().check()?;
     let (range, from) = known(&service, &room, asked).await?;
-    let (store, of, limit) = (service.store.clone(), room.clone(), attendees.limit);
-    let looking = async move { store.attendance(&of, range, &attendees).await };
-    let found = service.store.detached(looking).await.map_err(|error| match error {
-        StoreError::Refused(_) => Problem::with(Code::InvalidQuery, "tz is the name of no time zone"),
-        error => error.into(),
-    })?;
+    let (of, limit) = (room.clone(), attendees.limit);
+    let found = service
+        .store
+        .detached(move |store| async move { store.attendance(&of, range, &attendees).await })
+        .await
+        .map_err(|error| match error {
+            StoreError::Refused(_) => Problem::with(Code::InvalidQuery, "tz is the name of no time zone"),
+            error => error.into(),
+        })?;
     let full = is_full(found.len(), limit);
     let next = found.last().filter(|_| full).map(|row| format!("{}.{}", row.day, row.user_id));
     let rows = found
@@ -248,9 +255,9 @@ pub async fn occupancy(
         return Err(Problem::with(Code::InvalidQuery, detail));
     }
     // From where it was asked for, so that buckets begin where the caller has them begin.
-    let (store, of, range) = (service.store.clone(), room.clone(), TimeRange { from, ..known });
-    let looking = async move { store.occupancy(&of, range, bucket).await };
-    let found = service.store.detached(looking).await?;
+    let (of, range) = (room.clone(), TimeRange { from, ..known });
+    let found =
+        service.store.detached(move |store| async move { store.occupancy(&of, range, bucket).await }).await?;
     let peak = CountAt { at: found.peak_at, count: found.peak };
     let buckets = found.buckets.into_iter().map(|(at, count)| CountAt { at, count }).collect();
     Ok(web::Json(Occupancy { room, from, to: known.to, complete_from: known.from, peak, buckets }))
@@ -261,8 +268,8 @@ async fn known(
     room: &RoomId,
     asked: AskedRange,
 ) -> Result<(TimeRange, OffsetDateTime), Problem> {
-    let (store, room) = (service.store.clone(), room.clone());
-    told(service.store.detached(async move { store.known_range(&room, asked).await }).await)
+    let room = room.clone();
+    told(service.store.detached(move |store| async move { store.known_range(&room, asked).await }).await)
 }
 
 fn told<T>(found: Result<Past<T>, StoreError>) -> Result<T, Problem> {

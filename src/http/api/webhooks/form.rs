@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 use crate::domain::webhook::{Topic, can_match};
 use crate::http::request::problem::{Code, Problem};
 use crate::http::service::Service;
-use crate::store::webhooks::{Setup, Webhook as Stored};
-use crate::webhooks::Target;
-use crate::webhooks::target::check_url;
+use crate::store::webhooks::{Setup, StoredWebhook as Stored};
+use crate::webhooks::Endpoint;
+use crate::webhooks::endpoint::check_url;
 
 /// Patterns of rooms, at most.
 const PATTERNS_MAX: usize = 32;
@@ -199,7 +199,7 @@ impl WebhookBody {
         let invalid = |detail: String| Problem::with(Code::InvalidWebhook, detail);
         check_url(&self.url, service.webhooks.plain).map_err(|error| invalid(error.to_string()))?;
         if let Some(secrets) = &self.secrets {
-            Target::parse(&self.url, secrets, service.webhooks.plain)
+            Endpoint::parse(&self.url, secrets, service.webhooks.plain)
                 .map_err(|error| invalid(error.to_string()))?;
         }
         let mut types = self.types.unwrap_or_else(|| Topic::ALL.to_vec());

@@ -13,7 +13,7 @@ use crate::http::request::problem::{Code, Problem};
 use crate::http::request::responses::problems;
 use crate::http::service::Service;
 use crate::store::webhooks::{Put, Secrets};
-use crate::webhooks::{Message, Secret, Target};
+use crate::webhooks::{Endpoint, OutboundMessage, Secret};
 use form::{Webhook, WebhookBody, WebhookTest, Webhooks};
 
 fn name(text: &str) -> Result<WebhookName, Problem> {
@@ -38,8 +38,7 @@ pub async fn list_webhooks(
 ) -> Result<web::Json<Webhooks>, Problem> {
     audience.must_be_operators()?;
     caller.must_be_server()?;
-    let store = service.store.clone();
-    let found = service.store.detached(async move { store.webhooks(None).await }).await?;
+    let found = service.store.detached(|store| async move { store.webhooks(None).await }).await?;
     Ok(web::Json(Webhooks::of(found)))
 }
 
@@ -65,8 +64,8 @@ pub async fn get_webhook(
 ) -> Result<web::Json<Webhook>, Problem> {
     audience.must_be_operators()?;
     caller.must_be_server()?;
-    let (store, name) = (service.store.clone(), name(&path)?);
-    let found = service.store.detached(async move { store.webhooks(Some(&name)).await }).await?;
+    let name = name(&path)?;
+    let found = service.store.detached(move |store| async move { store.webhooks(Some(&name)).await }).await?;
     let stored = found.into_iter().next().ok_or(Code::WebhookNotFound)?;
     Ok(web::Json(Webhook::of(stored, None)))
 }
@@ -165,16 +164,17 @@ pub async fn test_webhook(
     read(payload.into_inner(), BODY_MAX).await?; // left unread, it costs the client its connection
     audience.must_be_operators()?;
     caller.must_be_server()?;
-    let (store, name) = (service.store.clone(), name(&path)?);
-    let found =
-        async move { Ok((store.webhook_target(&name).await?, store.webhooks(Some(&name)).await?.pop())) };
-    let (Some(stored_target), Some(stored)) = service.store.detached(found).await? else {
+    let name = name(&path)?;
+    let found = service.store.detached(move |store| async move {
+        Ok((store.webhook_target(&name).await?, store.webhooks(Some(&name)).await?.pop()))
+    });
+    let (Some(stored_target), Some(stored)) = found.await? else {
         return Err(Code::WebhookNotFound.into());
     };
     let data = format!(r#"{{"webhook":"{}"}}"#, stored.name);
-    let message = Message::new(Uuid::new_v4(), stored.now, "webhook.test", stored.now, &data);
+    let message = OutboundMessage::new(Uuid::new_v4(), stored.now, "webhook.test", stored.now, &data);
     let from = std::time::Instant::now();
-    let error = match Target::parse(&stored_target.url, &stored_target.secrets, service.webhooks.plain) {
+    let error = match Endpoint::parse(&stored_target.url, &stored_target.secrets, service.webhooks.plain) {
         Ok(target) => {
             service.webhooks.sender.send(&target, message).await.err().map(|error| error.to_string())
         }

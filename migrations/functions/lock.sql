@@ -1,0 +1,213 @@
+-- Locks, always in this order: users by key, rooms by key, presence by key, memberships by key.
+
+-- locks: rooms in key order, creating those that are new.
+-- One pass for both: two passes would be two orders, and a room could be forgotten between them. `where false`
+-- locks what is there and leaves it as it is.
+create or replace function headcount.create_rooms(p_rooms text[]) returns void language plpgsql as $$
+begin
+    insert into headcount.rooms as r (room_id, epoch)
+    select wanted.room_id, e.epoch
+    from (select distinct unnest(p_rooms) collate "C" as room_id) wanted, headcount.epoch() as e (epoch)
+    order by wanted.room_id
+    on conflict (room_id) do update set epoch = r.epoch where false;
+end
+$$;
+
+-- The same, but does not wait for somebody who is creating one of them and has not committed. Gives whether it
+-- has them. All or none, because only a sub-transaction can stop waiting, and one for each would be dear.
+create or replace function headcount.try_create_rooms(p_rooms text[]) returns boolean language plpgsql
+set lock_timeout = '10 ms'
+as $$
+begin
+    perform headcount.create_rooms(p_rooms);
+    return true;
+exception when lock_not_available then
+    return false;
+end
+$$;
+
+-- locks: rooms in key order, creating those in p_create. Gives their versions under the lock.
+-- Without p_wait a room that somebody holds is left out.
+create or replace function headcount.lock_rooms(p_rooms text[], p_create text[] default '{}', p_wait boolean default true)
+returns headcount.room_version[] language plpgsql as $$
+declare
+    v_given  text[] := array(select distinct unnest(p_rooms));
+    v_locked headcount.room_version[];
+    v_new    text[];
+begin
+    if p_wait then
+        v_new := array(
+            select unnest(p_create)
+            union
+            select r.room_id from headcount.rooms r where r.room_id = any (v_given)
+        );
+        perform headcount.create_rooms(v_new);
+    else
+        v_locked := array(
+            select (r.room_id, r.version)::headcount.room_version
+            from (select unnest(v_given) collate "C" as room_id order by room_id) given
+            cross join lateral (
+                select r.room_id, r.version from headcount.rooms r
+                where r.room_id = given.room_id
+                for update skip locked
+            ) r
+        );
+        if cardinality(v_locked) = cardinality(v_given) then
+            return v_locked; -- nearly always
+        end if;
+        v_new := array(
+            select unnest(p_create)
+            except
+            select r.room_id from headcount.rooms r where r.room_id = any (p_create)
+        );
+        if v_new = '{}' or not headcount.try_create_rooms(v_new) then
+            return v_locked;
+        end if;
+    end if;
+    return v_locked || array(
+        select (r.room_id, r.version)::headcount.room_version from headcount.rooms r where r.room_id = any (v_new)
+    );
+end
+$$;
+
+-- locks: users by key, creating those of the profiles, one each, that are new.
+-- One pass for both, as in create_rooms. A user whom nobody knows is locked too, by creating and removing them:
+-- whoever else wants to create them waits for this transaction, so a leave never passes by its own join.
+create or replace function headcount.create_users(p_users text[], p_profiles headcount.profile[])
+returns void language plpgsql as $$
+declare
+    v_created text[];
+begin
+    with created as (
+        insert into headcount.users as u (user_id, name, avatar_url)
+        select distinct on (wanted.user_id) wanted.user_id, wanted.name, wanted.avatar_url
+        from (
+            select p.user_id collate "C", coalesce(p.name, p.user_id), nullif(p.avatar_url, ''), 1
+            from unnest(p_profiles) p
+            union all
+            select given.user_id, '', null, 2
+            from unnest(p_users) given (user_id)
+        ) wanted (user_id, name, avatar_url, choice)
+        order by wanted.user_id, wanted.choice
+        on conflict (user_id) do update set name = u.name where false
+        returning u.user_id
+    )
+    select array_agg(c.user_id) into v_created from created c;
+    delete from headcount.users u
+    where u.user_id = any (array(select unnest(v_created) except select p.user_id from unnest(p_profiles) p));
+end
+$$;
+
+-- The same, but does not wait long: another batch holds a user for milliseconds, a person with psql for minutes.
+-- Gives whether it has them, all or none, as in try_create_rooms.
+create or replace function headcount.try_create_users(p_users text[], p_profiles headcount.profile[])
+returns boolean language plpgsql
+set lock_timeout = '50 ms'
+as $$
+begin
+    perform headcount.create_users(p_users, array(
+        select p from unnest(p_profiles) p where p.user_id = any (p_users)
+    ));
+    return true;
+exception when lock_not_available then
+    return false;
+end
+$$;
+
+-- locks: users by key, creating those of the profiles, one each, that are new.
+-- While a user is locked nobody can join as them, so the set of their rooms cannot grow.
+-- Without p_wait users whom somebody holds are left out. Gives those. p_users are each there once.
+create or replace function headcount.lock_users(
+    p_users text[], p_profiles headcount.profile[] default '{}', p_wait boolean default true
+)
+returns text[] language plpgsql as $$
+declare
+    v_locked text[];
+    v_held   text[];
+    v_new    text[];
+begin
+    if p_wait then
+        perform headcount.create_users(p_users, p_profiles);
+        return '{}';
+    end if;
+    v_locked := array(
+        select u.user_id
+        from (select distinct unnest(p_users) collate "C" as user_id order by user_id) given
+        cross join lateral (
+            select u.user_id from headcount.users u where u.user_id = given.user_id for no key update skip locked
+        ) u
+    );
+    if cardinality(v_locked) = cardinality(p_users) then
+        return '{}'; -- nearly always
+    end if;
+    v_held := array(
+        select u.user_id from headcount.users u where u.user_id = any (p_users)
+        except
+        select unnest(v_locked)
+    );
+    v_new := array(select unnest(p_users) except select unnest(v_locked) except select unnest(v_held));
+    if v_held <> '{}' and headcount.try_create_users(v_held, p_profiles) then
+        v_held := '{}';
+    end if;
+    if v_new <> '{}' and not headcount.try_create_users(v_new, p_profiles) then
+        v_held := v_held || v_new;
+    end if;
+    return v_held;
+end
+$$;
+
+create or replace function headcount.rooms_of(p_users text[]) returns text[] language plpgsql stable as $$
+begin
+    return array(select m.room_id from headcount.memberships m where m.user_id = any (p_users));
+end
+$$;
+
+-- locks: the users of a batch, in key order, creating those that join and are new. Gives the first verdicts: `busy`
+-- where somebody holds the user.
+create or replace function headcount.lock_users_of(p_commands headcount.command[], p_wait boolean)
+returns headcount.verdict[] language plpgsql as $$
+declare
+    v_held text[] := headcount.lock_users(
+        array(select distinct c.user_id from unnest(p_commands) c),
+        headcount.merge_profiles(array(
+            select (c.user_id, c.name, c.avatar_url, null)::headcount.profile
+            from unnest(p_commands) c
+            where c.op = 'join'
+            order by c.ord
+        )),
+        p_wait
+    );
+begin
+    return array(
+        select (
+            case when c.user_id = any (v_held) then 'busy' end, null, null, null, null, null, null, null, null, null, null
+        )::headcount.verdict
+        from unnest(p_commands) with ordinality c
+        order by c.ordinality
+    );
+end
+$$;
+
+-- The rooms that a batch needs, each once: those of its commands, and all rooms of users whose profile changes.
+create or replace function headcount.rooms_needed(
+    p_commands headcount.command[], p_verdicts headcount.verdict[], p_changed text[]
+)
+returns text[] language plpgsql stable as $$
+begin
+    return array(
+        select c.room_id from unnest(p_commands, p_verdicts) c where c.outcome is null
+        union
+        select m.room_id from headcount.memberships m where m.user_id = any (p_changed)
+    );
+end
+$$;
+
+-- Those of them that are created where they do not exist.
+create or replace function headcount.rooms_joined(p_commands headcount.command[], p_verdicts headcount.verdict[])
+returns text[] language plpgsql stable as $$
+begin
+    return array(
+        select distinct c.room_id from unnest(p_commands, p_verdicts) c where c.outcome is null and c.op = 'join'
+    );
+end
+$$;

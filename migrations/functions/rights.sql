@@ -1,0 +1,61 @@
+-- Who may do what with this schema, besides its owner. Nobody may anything unless they are granted it; then they may
+-- read tables and views, and change things only through the functions that hold the rules.
+--
+-- Those functions run as their owner (security definer), and look names up nowhere but in pg_catalog, so that nobody
+-- can slip them an object of their own. Whoever is granted one may say anything by it, about any user: roles of
+-- services and of applications, not of users.
+
+create or replace function headcount.grant_to_service(p_role text) returns void language plpgsql as $$
+begin
+    execute format('grant usage on schema headcount to %I', p_role);
+    execute format(
+        'grant select on headcount.users, headcount.presence, headcount.memberships, headcount.rooms, headcount.events, '
+        'headcount.sweep_state, headcount.migrations, headcount.rules, headcount.rosters, headcount.sightings, headcount.unseen, '
+        'headcount.webhooks, headcount.webhook_deliveries, headcount.webhook_rooms, headcount.webhook_batches, '
+        'headcount.room_settings to %I',
+        p_role
+    );
+    execute format(
+        'grant execute on function headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
+        'headcount.apply, headcount.epoch_in, headcount.generation_of, headcount.as_member, headcount.kicked, headcount.put_users, headcount.erase_user, '
+        'headcount.heartbeat, headcount.refresh_idle, headcount.sweep, headcount.trim, '
+        'headcount.webhook_tick, headcount.webhook_hold, headcount.webhook_make, headcount.webhook_accept, '
+        'headcount.webhook_fail, headcount.webhook_release, headcount.webhook_gone, headcount.webhook_put, '
+        'headcount.webhook_delete, headcount.webhook_target, headcount.webhook_retention, headcount.webhook_members, '
+        'headcount.put_room_settings, headcount.remove_room_settings, headcount.turn_days, headcount.tails, '
+        'headcount.history_bounds, headcount.members_at, headcount.attendance, headcount.occupancy, '
+        'headcount.peak_occupancy to %I',
+        p_role
+    );
+end
+$$;
+comment on function headcount.grant_to_service is
+    'What `headcount serve` needs, and nothing else. Repeat it after an upgrade.';
+
+-- An application may change profiles by plain SQL, because nobody is passed by.
+create or replace function headcount.grant_to_application(p_role text) returns void language plpgsql as $$
+begin
+    execute format('grant usage on schema headcount to %I', p_role);
+    execute format(
+        'grant select on headcount.rosters, headcount.online, headcount.events, headcount.users, headcount.stays, '
+        'headcount.whereabouts to %I',
+        p_role
+    );
+    execute format(
+        'grant insert (user_id, name, avatar_url, show_last_seen), update (name, avatar_url, show_last_seen) '
+        'on headcount.users to %I',
+        p_role
+    );
+    execute format(
+        'grant execute on function headcount.join, headcount.leave, headcount.update, headcount.kick, '
+        'headcount.put_users, headcount.erase_user, headcount.members_at, headcount.attendance, headcount.occupancy, '
+        'headcount.peak_occupancy to %I',
+        p_role
+    );
+end
+$$;
+comment on function headcount.grant_to_application is
+    'What an application needs that calls the functions in its own transactions and joins the views.';
+
+-- Postgres lets everybody call a new function.
+revoke execute on all functions in schema headcount from public;

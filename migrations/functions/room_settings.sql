@@ -1,0 +1,68 @@
+-- Settings of rooms by pattern. A pattern is a room, or the beginning of rooms with `*` after it, as in tokens. For
+-- each setting the most precise pattern counts that says something about it: the room itself, then the longest
+-- beginning. What no pattern says is as the deployment has it.
+
+-- Inlined.
+create or replace function headcount.matches(p_pattern text, p_room text) returns boolean language sql immutable as $$
+    select case when p_pattern like '%*' then starts_with(p_room, left(p_pattern, -1)) else p_pattern = p_room end
+$$;
+comment on function headcount.matches is 'Whether a pattern, a room or the beginning of rooms with * after it, means this room.';
+
+-- At most 100, because every join looks through them. The payload is no room's: older replicas skip it.
+create or replace function headcount.announce_settings() returns trigger language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (select count(*) from headcount.room_settings) > 100 then
+        raise 'at most 100 patterns' using errcode = 'check_violation', hint = 'Remove one first.';
+    end if;
+    perform pg_notify('headcount', '!settings');
+    return null;
+end
+$$;
+
+-- The settings of a room: always one row. What is null is as the deployment has it.
+create or replace function headcount.settings_of(p_room text)
+returns table (lease interval, lease_hidden interval, members_max integer) language sql stable as $$
+    select
+        (array_agg(s.lease order by s.pattern <> p_room, length(s.pattern) desc) filter (where s.lease is not null))[1],
+        (array_agg(s.lease_hidden order by s.pattern <> p_room, length(s.pattern) desc)
+            filter (where s.lease_hidden is not null))[1],
+        (array_agg(s.members_max order by s.pattern <> p_room, length(s.pattern) desc)
+            filter (where s.members_max is not null))[1]
+    from headcount.room_settings s
+    where headcount.matches(s.pattern, p_room)
+$$;
+
+-- Replaces what is said about a pattern. Gives false when there are as many patterns as there may be.
+create or replace function headcount.put_room_settings(
+    p_pattern text, p_lease interval default null, p_lease_hidden interval default null,
+    p_coalesce_ms integer default null, p_list_max integer default null, p_members_max integer default null
+)
+returns boolean language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Against each other, or two would both find room for one more.
+    lock table headcount.room_settings in share row exclusive mode;
+    if (select count(*) from headcount.room_settings s where s.pattern <> p_pattern) >= 100 then
+        return false;
+    end if;
+    insert into headcount.room_settings as s (pattern, lease, lease_hidden, coalesce_ms, list_max, members_max)
+    values (p_pattern, p_lease, p_lease_hidden, p_coalesce_ms, p_list_max, p_members_max)
+    on conflict (pattern) do update
+    set lease = excluded.lease, lease_hidden = excluded.lease_hidden, coalesce_ms = excluded.coalesce_ms,
+        list_max = excluded.list_max, members_max = excluded.members_max;
+    return true;
+end
+$$;
+
+-- Gives whether there was anything.
+create or replace function headcount.remove_room_settings(p_pattern text) returns boolean language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from headcount.room_settings s where s.pattern = p_pattern;
+    return found;
+end
+$$;

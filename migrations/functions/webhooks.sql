@@ -1,0 +1,404 @@
+-- Webhooks: what happens in rooms, told to receivers of the operator's by HTTP, at least once and in order in each room.
+--
+-- Where a webhook goes on. The log has a version in each room and no order over all rooms, and none can be had cheaply:
+-- a sequence is no cursor, and reading up to the oldest transaction that still runs (an xid8 column on events)
+-- would let one long transaction anywhere in the cluster hold back everything. So there is a cursor for each room, and
+-- what is needed is to know which rooms have one to move. They are not searched for: that would read every room again and
+-- again. They are not marked as dirty either: a mark that is there already cannot be made by a second writer, and goes away
+-- under it when the first one's events were sent. Instead a transaction adds a row for each room that it moved (the
+-- outbox), which commits with its events and is deleted only by whoever has seen it: nothing is skipped, in whichever
+-- order transactions commit, and writers never wait for a webhook nor for each other because of one.
+--
+-- The outbox is filled by announce, which every writing function calls once, last, with the versions from before. It asks
+-- one small table first: without an enabled webhook nothing is written, and that question is all there is.
+--
+-- A replica moves what the outbox holds to the webhooks that want it (route): then a webhook has a row for each room in
+-- which it is behind, from which version, to which. Several transactions become one row, so that an outage of a receiver
+-- costs a row for each room and not for each event: the events are in the log, whose trim waits (webhook_retention).
+--
+-- What is sent is decided once and kept until it is accepted (webhook_batches), with the cursors moved in the same
+-- transaction: every attempt has the same id and the same content, whichever replica makes it.
+--
+-- Locks, always in this order: the advisory lock of the outbox, webhook_deliveries, webhook_rooms by key, webhook_batches.
+-- No room and no user is ever locked here.
+
+-- Of the rooms that have moved since they were locked, one row each, when anybody is to be told.
+create or replace function headcount.fill_outbox(p_locked headcount.room_version[]) returns void language plpgsql as $$
+begin
+    if exists (select from headcount.webhooks w where w.enabled) then
+        insert into headcount.webhook_outbox (room_id, epoch, before, head, count)
+        select r.room_id, r.epoch, l.version, r.version, r.member_count
+        from unnest(p_locked) l
+        cross join lateral (
+            select r.room_id, r.epoch, r.version, r.member_count from headcount.rooms r
+            where r.room_id = l.room_id and r.version > l.version
+            offset 0
+        ) r;
+    end if;
+end
+$$;
+
+-- An advisory lock, because a row lock would be written to disk at every look into an empty outbox.
+create or replace function headcount.webhook_lock() returns bigint language sql immutable as $$
+    select hashtextextended('headcount.webhook_outbox', 0)
+$$;
+
+create or replace function headcount.webhook_wants(p_patterns text[], p_room text) returns boolean language sql immutable as $$
+    select exists (
+        select from unnest(p_patterns) p where headcount.matches(p, p_room)
+    )
+$$;
+
+-- locks: the outbox's; rooms of webhooks by key. Goes away when somebody else is at it.
+-- What the outbox holds of a room is always its next events without a gap, and what is taken is the first of them:
+-- writers of a room follow one another.
+create or replace function headcount.webhook_route(p_limit integer) returns void language plpgsql
+set headcount.planner = 'nested_loops'
+as $$
+declare
+    v_now timestamptz := clock_timestamp();
+begin
+    if not pg_try_advisory_xact_lock(headcount.webhook_lock()) then
+        return;
+    end if;
+    with taken as (
+        delete from headcount.webhook_outbox o
+        where o.seq = any (array(select f.seq from headcount.webhook_outbox f order by f.seq limit p_limit))
+        returning o.seq, o.room_id, o.epoch, o.before, o.head, o.count
+    ), span as materialized (
+        select distinct on (t.room_id, t.epoch)
+            t.room_id, t.epoch, t.seq, t.before, t.head as first_head, t.count as first_count,
+            max(t.head) over (partition by t.room_id, t.epoch) as head
+        from taken t
+        order by t.room_id, t.epoch, t.seq
+    )
+    insert into headcount.webhook_rooms as r (name, room_id, epoch, seq, version, head, count, due_at, since)
+    select w.name, s.room_id, s.epoch, s.seq, s.before, s.head, s.first_count - m.gain, v_now, coalesce(m.since, v_now)
+    from span s
+    join headcount.webhooks w on w.enabled and headcount.webhook_wants(w.rooms, s.room_id)
+    -- How many members there were before the first of its transactions, of which nobody was told.
+    cross join lateral (
+        select
+            (count(*) filter (where e.kind = 'joined') - count(*) filter (where e.kind = 'left'))::integer as gain,
+            min(e.at) as since
+        from headcount.events e
+        where e.room_id = s.room_id and e.version > s.before and e.version <= s.first_head
+        offset 0
+    ) m
+    order by w.name, s.room_id, s.epoch
+    on conflict (name, room_id, epoch) do update set head = greatest(r.head, excluded.head);
+end
+$$;
+
+-- How many members a room had at a version: from what it has now, back through the log. A webhook keeps count as it goes on;
+-- only after a gap this must be asked. So far back that it would take too long it is what the room has now, until
+-- the webhook has caught up.
+create or replace function headcount.webhook_members(p_room text, p_version bigint) returns integer language sql stable
+security definer set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(max(
+        case when r.version - p_version > 500000 then r.member_count else greatest(0, r.member_count - (
+            select count(*) filter (where e.kind = 'joined') - count(*) filter (where e.kind = 'left')
+            from headcount.events e
+            where e.room_id = r.room_id and e.version > p_version and e.version <= r.version
+        )) end
+    ), 0)::integer
+    from headcount.rooms r
+    where r.room_id = p_room
+$$;
+
+-- Nothing waits for longer than some minutes here. What is further off was said by a clock that went back since.
+create or replace function headcount.webhook_is_due(p_at timestamptz, p_now timestamptz) returns boolean language sql immutable as $$
+    select p_at <= p_now or p_at > p_now + interval '10 min'
+$$;
+
+-- One look: routes, and claims the webhooks that have something to do and nobody who does it. Gives whether there is an
+-- enabled webhook at all, whether more is to be routed, and the claimed ones. At most p_limit rows are written, which takes
+-- about half a second.
+create or replace function headcount.webhook_tick(
+    p_claim uuid, p_replica text, p_lease interval default '5 s', p_limit integer default 20000
+)
+returns table (enabled boolean, more boolean, claimed text[]) language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz;
+begin
+    if exists (select from headcount.webhook_outbox) then
+        perform headcount.webhook_route(
+            p_limit / (select greatest(1, count(*)) from headcount.webhooks w where w.enabled)::integer
+        );
+    end if;
+    v_now := clock_timestamp();
+    if not exists (select from headcount.webhooks w where w.enabled) then
+        return query select false, false, '{}'::text[];
+        return;
+    end if;
+    return query
+    with due as (
+        select d.name
+        from headcount.webhook_deliveries d
+        join headcount.webhooks w on w.name = d.name
+        where w.enabled and headcount.webhook_is_due(d.leased_until, v_now)
+          and headcount.webhook_is_due(d.next_attempt_at, v_now)
+          and (
+              exists (select from headcount.webhook_batches b where b.name = d.name)
+              or exists (
+                  select from headcount.webhook_rooms r
+                  where r.name = d.name and (r.due_at <= v_now or r.due_at > v_now + interval '10 min')
+              )
+          )
+        order by d.name
+        for update of d skip locked
+    ), claimed as (
+        update headcount.webhook_deliveries d
+        set claim = p_claim, replica = p_replica, leased_until = v_now + p_lease
+        from due
+        where d.name = due.name
+        returning d.name
+    )
+    select true, exists (select from headcount.webhook_outbox), coalesce(array_agg(c.name), '{}') from claimed c;
+end
+$$;
+
+-- Holds a claim for another lease. Gives what to do it with, and the batch to send if there is one; nothing when the claim
+-- is lost or the webhook disabled.
+create or replace function headcount.webhook_hold(p_name text, p_claim uuid, p_lease interval default '5 s')
+returns table (
+    url text, types text[], leave_delay_ms bigint, secrets text[], attempts integer, now timestamptz,
+    batch_id uuid, made_at timestamptz, events jsonb
+)
+language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    update headcount.webhook_deliveries d set leased_until = clock_timestamp() + p_lease
+    where d.name = p_name and d.claim = p_claim;
+    if not found then
+        return;
+    end if;
+    return query
+    select
+        w.url, w.types, (extract(epoch from w.leave_delay) * 1000)::bigint, s.secrets, d.attempts, clock_timestamp(),
+        b.batch_id, b.made_at, b.events
+    from headcount.webhooks w
+    join headcount.webhook_secrets s on s.name = w.name
+    join headcount.webhook_deliveries d on d.name = w.name
+    left join headcount.webhook_batches b on b.name = w.name
+    where w.name = p_name and w.enabled;
+end
+$$;
+
+-- locks: the delivery. Gives whether the claim holds.
+create or replace function headcount.webhook_lock_delivery(p_name text, p_claim uuid) returns boolean language plpgsql as $$
+begin
+    perform from headcount.webhook_deliveries d where d.name = p_name and d.claim = p_claim for update;
+    return found;
+end
+$$;
+
+-- locks: the delivery, its rooms by key, its batch. Moves cursors past what is in the batch, in the same transaction.
+-- A room whose cursor is not where it was is a fault, or a claim that was lost: then nothing is done.
+create or replace function headcount.webhook_make(p_name text, p_claim uuid, p_batch uuid, p_events jsonb, p_rooms jsonb)
+returns boolean language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, pg_temp
+set headcount.planner = 'nested_loops'
+as $$
+declare
+    v_rooms headcount.webhook_progress[] := array(
+        select p from jsonb_populate_recordset(null::headcount.webhook_progress, p_rooms) p
+    );
+    v_found integer;
+begin
+    if not headcount.webhook_lock_delivery(p_name, p_claim) then
+        return false;
+    end if;
+    select count(*) into v_found
+    from (select p.room_id, p.epoch, p."from" from unnest(v_rooms) p order by p.room_id collate "C", p.epoch) p
+    cross join lateral (
+        select from headcount.webhook_rooms r
+        where r.name = p_name and r.room_id = p.room_id and r.epoch = p.epoch and r.version = p."from"
+        for update
+    ) r;
+    if v_found <> cardinality(v_rooms) or exists (select from headcount.webhook_batches b where b.name = p_name) then
+        return false;
+    end if;
+    if p_events <> '[]' then
+        insert into headcount.webhook_batches (name, batch_id, events, since)
+        select p_name, p_batch, p_events, min(r.since)
+        from unnest(v_rooms) p
+        join headcount.webhook_rooms r on r.name = p_name and r.room_id = p.room_id and r.epoch = p.epoch;
+    end if;
+    update headcount.webhook_rooms r
+    set version = p.version, count = p.count, returns = p.returns, occupies = p.occupies,
+        due_at = p.due_at, since = coalesce(p.since, r.since)
+    from unnest(v_rooms) p
+    where r.name = p_name and r.room_id = p.room_id and r.epoch = p.epoch;
+    delete from headcount.webhook_rooms r
+    using unnest(v_rooms) p
+    where r.name = p_name and r.room_id = p.room_id and r.epoch = p.epoch and r.version >= r.head;
+    return true;
+end
+$$;
+
+-- locks: the delivery, its batch. Whoever sent it: the receiver has it.
+create or replace function headcount.webhook_accept(p_name text, p_batch uuid) returns void language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from headcount.webhook_deliveries d where d.name = p_name for update;
+    with accepted as (
+        delete from headcount.webhook_batches b
+        where b.name = p_name and b.batch_id = p_batch
+        returning jsonb_array_length(b.events) as events
+    )
+    update headcount.webhook_deliveries d
+    set attempts = 0, next_attempt_at = '-infinity', last_accepted_at = clock_timestamp(), accepted = d.accepted + a.events
+    from accepted a
+    where d.name = p_name;
+end
+$$;
+
+create or replace function headcount.webhook_fail(p_name text, p_claim uuid, p_error text, p_retry interval)
+returns void language sql
+security definer set search_path = pg_catalog, pg_temp
+as $$
+    update headcount.webhook_deliveries d
+    set attempts = d.attempts + 1, next_attempt_at = clock_timestamp() + p_retry, last_error = p_error,
+        last_failed_at = clock_timestamp(), claim = null, leased_until = '-infinity'
+    where d.name = p_name and d.claim = p_claim
+$$;
+
+create or replace function headcount.webhook_release(p_name text, p_claim uuid) returns void language sql
+security definer set search_path = pg_catalog, pg_temp
+as $$
+    update headcount.webhook_deliveries d set claim = null, leased_until = '-infinity'
+    where d.name = p_name and d.claim = p_claim
+$$;
+
+-- needs: the outbox's lock. A webhook that is disabled collects nothing: it begins anew.
+create or replace function headcount.webhook_forget(p_name text) returns void language plpgsql as $$
+begin
+    perform from headcount.webhook_deliveries d where d.name = p_name for update;
+    delete from headcount.webhook_rooms r where r.name = p_name;
+    delete from headcount.webhook_batches b where b.name = p_name;
+end
+$$;
+
+-- locks: the outbox's, the delivery, its rooms, its batch.
+create or replace function headcount.webhook_gone(p_name text, p_claim uuid, p_error text) returns void language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_advisory_xact_lock(headcount.webhook_lock());
+    if not headcount.webhook_lock_delivery(p_name, p_claim) then
+        return;
+    end if;
+    update headcount.webhooks w set enabled = false, disabled_reason = 'gone', updated_at = clock_timestamp()
+    where w.name = p_name;
+    perform headcount.webhook_forget(p_name);
+    update headcount.webhook_deliveries d
+    set claim = null, leased_until = '-infinity', attempts = 0, last_error = p_error, last_failed_at = clock_timestamp()
+    where d.name = p_name;
+end
+$$;
+
+-- locks: the outbox's, the delivery, its rooms, its batch.
+-- p_secrets null keeps those that are there; a new webhook gets p_secret then. Gives `created`, `changed` or `full`.
+create or replace function headcount.webhook_put(
+    p_name text, p_url text, p_types text[], p_rooms text[], p_leave_delay interval, p_enabled boolean,
+    p_secrets text[], p_secret text, p_most integer
+)
+returns text language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_known boolean;
+begin
+    perform pg_advisory_xact_lock(headcount.webhook_lock());
+    v_known := exists (select from headcount.webhooks w where w.name = p_name);
+    if not v_known and (select count(*) from headcount.webhooks) >= p_most then
+        return 'full';
+    end if;
+    -- Written for webhooks that are gone: it would be old news to this one.
+    if not exists (select from headcount.webhooks w where w.enabled) then
+        delete from headcount.webhook_outbox;
+    end if;
+    insert into headcount.webhook_secrets as s (name, secrets)
+    values (p_name, coalesce(p_secrets, array[p_secret]))
+    on conflict (name) do update set secrets = coalesce(p_secrets, s.secrets);
+    insert into headcount.webhooks as w (name, url, types, rooms, leave_delay, enabled)
+    values (p_name, p_url, p_types, p_rooms, p_leave_delay, p_enabled)
+    on conflict (name) do update
+    set url = excluded.url, types = excluded.types, rooms = excluded.rooms, leave_delay = excluded.leave_delay,
+        enabled = excluded.enabled, disabled_reason = null, updated_at = clock_timestamp();
+    update headcount.webhooks w set secret_count = cardinality(s.secrets)
+    from headcount.webhook_secrets s
+    where w.name = p_name and s.name = p_name;
+    insert into headcount.webhook_deliveries (name) values (p_name)
+    on conflict (name) do update set attempts = 0, next_attempt_at = '-infinity';
+    if not p_enabled then
+        perform headcount.webhook_forget(p_name);
+    end if;
+    return case when v_known then 'changed' else 'created' end;
+end
+$$;
+
+-- locks: the outbox's, the delivery, its rooms, its batch.
+create or replace function headcount.webhook_delete(p_name text) returns boolean language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_advisory_xact_lock(headcount.webhook_lock());
+    perform headcount.webhook_forget(p_name);
+    delete from headcount.webhook_deliveries d where d.name = p_name;
+    delete from headcount.webhook_secrets s where s.name = p_name;
+    delete from headcount.webhooks w where w.name = p_name;
+    return found;
+end
+$$;
+
+create or replace function headcount.webhook_target(p_name text) returns table (url text, secrets text[]) language sql stable
+security definer set search_path = pg_catalog, pg_temp
+as $$
+    select w.url, s.secrets
+    from headcount.webhooks w join headcount.webhook_secrets s on s.name = w.name
+    where w.name = p_name
+$$;
+comment on function headcount.webhook_target is 'Where a webhook leads, and what signs.';
+
+create or replace function headcount.webhook_retention(p_retention interval, p_keep interval) returns interval language sql stable
+security definer set search_path = pg_catalog, pg_temp
+as $$
+    select greatest(
+        p_retention,
+        (
+            select least(p_keep, clock_timestamp() - min(r.since) + interval '1 min')
+            from headcount.webhook_rooms r
+            having count(*) > 0
+        )
+    )
+$$;
+comment on function headcount.webhook_retention is
+    'How long to keep the log, so that what webhooks have still to tell is in it; but no longer than p_keep.';
+
+-- What was erased of a user in the log is erased in what waits to be sent. A trigger, so that it goes with the profile
+-- whoever erases it.
+create or replace function headcount.webhook_erase() returns trigger language plpgsql as $$
+begin
+    update headcount.webhook_batches b
+    set events = (
+        select jsonb_agg(
+            case when e.event ->> 'user' = old.user_id and e.event ? 'member'
+                then e.event || '{"member": null}' else e.event end
+            order by e.n
+        )
+        from jsonb_array_elements(b.events) with ordinality e (event, n)
+    )
+    where b.events @> jsonb_build_array(jsonb_build_object('user', old.user_id));
+    return null;
+end
+$$;

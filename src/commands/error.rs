@@ -1,0 +1,50 @@
+//! How a command can fail, as far as its caller can act on it.
+
+use crate::store::StoreError;
+
+/// Why a command was not carried out, as far as its caller can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The queue is full. Nothing was done.
+    #[error("overloaded")]
+    Overloaded,
+    /// The database is away. Nothing was done.
+    #[error("the database is away")]
+    Unavailable,
+    /// The database did not answer in time. It may have been done.
+    #[error("the outcome is unknown")]
+    OutcomeUnknown,
+    /// Somebody holds the room. Nothing was done.
+    #[error("the room is busy")]
+    Busy,
+    /// The user is in as many rooms as they may be. Nothing was done.
+    #[error("too many rooms")]
+    TooManyRooms,
+    /// The user has as many sessions as they may have. Nothing was done.
+    #[error("too many sessions")]
+    TooManySessions,
+    /// The room has as many members as it takes. Nothing was done.
+    #[error("the room is full")]
+    RoomFull,
+    /// The session is unknown, somebody else's, or not in that room. Nothing was done.
+    #[error("no such session in that room")]
+    NoSession,
+    /// The database refused the data. Nothing was done.
+    #[error("refused by the database")]
+    Refused,
+    /// A fault of ours.
+    #[error("internal error")]
+    Internal,
+}
+
+impl From<&StoreError> for CommandError {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unavailable => Self::Unavailable,
+            StoreError::OutcomeUnknown => Self::OutcomeUnknown,
+            StoreError::Busy => Self::Busy,
+            StoreError::Refused(_) => Self::Refused,
+            StoreError::Bug(_) => Self::Internal,
+        }
+    }
+}

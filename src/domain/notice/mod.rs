@@ -1,0 +1,379 @@
+//! What a webhook is told, from what the log holds: which events become which notices, what a delay takes back, where a gap
+//! is announced. Every function takes what it needs, and returns what to tell and where the cursor is then.
+//!
+//! Order is the log's, always: a leave that must wait holds back what comes after it in its room, and no other room.
+//!
+//! Bounded: a batch is at most [`EVENTS_MAX`] notices, one more when a room changes hands at its end, and about [`BYTES_MAX`]
+//! bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use super::cursor::{Cursor, Epoch};
+use super::event::Reason;
+use super::id::{RoomId, UserId};
+use super::webhook::Topic;
+
+/// Notices of a batch, at most.
+pub const EVENTS_MAX: usize = 500;
+
+/// Bytes of a batch, about, at most.
+pub const BYTES_MAX: usize = 256 * 1024;
+
+/// A held leave waits so much longer than its delay: the join that takes it back has committed by then and been seen.
+pub const SLACK: Duration = Duration::from_millis(500);
+
+/// One thing that a webhook is told.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Notice {
+    /// Always the same for the same thing: what was handled already can be dropped by it. Its form is not promised.
+    #[schema(example = "lobby:1f0c2a910.42")]
+    pub id: String,
+    /// What it is about: what the webhook asked for, or `log.gap`.
+    #[serde(rename = "type")]
+    #[schema(value_type = String, example = "member.joined")]
+    pub kind: NoticeKind,
+    /// The room.
+    #[schema(value_type = String, example = "lobby")]
+    pub room: RoomId,
+    /// The position in the room's event log.
+    #[schema(example = "1f0c2a910.42")]
+    pub cursor: String,
+    /// When it happened; of a `log.gap`, when it was found.
+    #[serde(with = "super::timestamp")]
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.000Z")]
+    pub at: OffsetDateTime,
+    /// Of a member: whose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "ann")]
+    pub user: Option<UserId>,
+    /// Of `member.joined` and `member.updated`: the member afterwards, or null when the user was erased since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<super::member::Member>)]
+    pub member: Option<Option<Arc<RawValue>>>,
+    /// Of `member.left`: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Members of the room afterwards, but for those whose leave is being taken back. Not of a `log.gap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 3)]
+    pub count: Option<i32>,
+    /// Of a `log.gap`: how many events of the room will not be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 17)]
+    pub missing: Option<i64>,
+}
+
+/// What a notice is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoticeKind {
+    /// What was asked for.
+    Topic(Topic),
+    /// Something is missing. Told to every webhook, whatever it asked for.
+    Gap,
+}
+
+impl NoticeKind {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Topic(topic) => topic.as_str(),
+            Self::Gap => "log.gap",
+        }
+    }
+}
+
+impl Serialize for NoticeKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// Where a webhook is in a room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RoomPosition {
+    /// Everything up to here has been told, or needed not be.
+    pub version: i64,
+    /// The members at that version.
+    pub count: i32,
+    /// Later joins that are not told, because the leave before was not.
+    pub returns: Vec<i64>,
+    /// A later join that is not told to occupy the room, because nobody was told that it was vacated.
+    pub occupies: Option<i64>,
+}
+
+impl RoomPosition {
+    /// As the webhook sees it: whose leave was not told is still there.
+    fn told_count(&self) -> i32 {
+        self.count.max(0).saturating_add(i32::try_from(self.returns.len()).unwrap_or(i32::MAX))
+    }
+}
+
+/// An event of the log, and what the log holds after it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its version.
+    pub version: i64,
+    /// Whose.
+    pub user: UserId,
+    /// What happened.
+    pub change: LoggedChange,
+    /// When.
+    pub at: OffsetDateTime,
+    /// The user's next event in the room, which is a join where this is a leave.
+    pub next: Option<Later>,
+    /// When the room's next event was, whoever's.
+    pub following_at: Option<OffsetDateTime>,
+}
+
+/// A later event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Later {
+    /// Its version.
+    pub version: i64,
+    /// When.
+    pub at: OffsetDateTime,
+}
+
+/// What happened, with the member as the log holds it: none when the user was erased since.
+#[derive(Clone, Debug)]
+pub enum LoggedChange {
+    /// Became a member.
+    Joined(Option<Arc<RawValue>>),
+    /// Changed.
+    Updated(Option<Arc<RawValue>>),
+    /// Is none any more.
+    Left(Reason),
+}
+
+/// A room in which something is to be told.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The room.
+    pub room: RoomId,
+    /// The epoch in which its events were committed.
+    pub epoch: Epoch,
+    /// Where the webhook is.
+    pub position: RoomPosition,
+    /// How far the log is known to go.
+    pub head: i64,
+    /// The events after the place, oldest first, as many as fit into a batch.
+    pub entries: Vec<Entry>,
+    /// Members before the first of the entries, or at the head when there are none; asked for when there is a gap.
+    pub count_after_gap: Option<i32>,
+}
+
+impl Due {
+    /// The events up to here are no longer in the log.
+    pub fn gap_until(&self) -> Option<i64> {
+        let found = self.entries.first().map_or(self.head, |entry| entry.version - 1);
+        (found > self.position.version).then_some(found)
+    }
+}
+
+/// Where a webhook is in a room after a batch was made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Advance {
+    /// The place.
+    pub position: RoomPosition,
+    /// What comes next waits until then.
+    pub held_until: Option<OffsetDateTime>,
+    /// What comes next did not happen before, if that is known.
+    pub since: Option<OffsetDateTime>,
+}
+
+/// What a webhook wants.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// What it is told.
+    pub topics: Vec<Topic>,
+    /// A leave waits so long for the same user to come back.
+    pub delay: Duration,
+}
+
+/// A batch in the making.
+#[derive(Debug)]
+pub struct Batch {
+    subscription: Subscription,
+    now: OffsetDateTime,
+    bytes: usize,
+    /// What to send.
+    pub notices: Vec<Notice>,
+}
+
+/// What is to be done about an event.
+enum Verdict {
+    Tell,
+    /// The user comes back in time.
+    Returns(i64),
+    Wait(OffsetDateTime),
+}
+
+impl Batch {
+    /// An empty one. `now` is the database's.
+    pub fn new(subscription: Subscription, now: OffsetDateTime) -> Self {
+        Self { subscription, now, bytes: 0, notices: Vec::new() }
+    }
+
+    /// Whether more fits.
+    pub fn has_room(&self) -> bool {
+        self.notices.len() < EVENTS_MAX && self.bytes < BYTES_MAX
+    }
+
+    /// Adds what is due in a room, as far as it fits.
+    pub fn add(&mut self, due: &Due) -> Advance {
+        let mut advance = Advance { position: due.position.clone(), held_until: None, since: None };
+        if let Some(until) = due.gap_until() {
+            self.tell_gap(due, &mut advance.position, until);
+        }
+        for entry in &due.entries {
+            advance.since = Some(entry.at);
+            // What is missing between two is told of when it comes first.
+            if !self.has_room() || entry.version != advance.position.version + 1 {
+                return advance;
+            }
+            match self.judge(entry) {
+                Verdict::Tell => self.tell(due, &mut advance.position, entry),
+                Verdict::Returns(version) => {
+                    advance.position.count -= 1;
+                    advance.position.returns.push(version);
+                }
+                Verdict::Wait(until) => {
+                    advance.held_until = Some(until);
+                    return advance;
+                }
+            }
+            advance.position.version = entry.version;
+        }
+        advance
+    }
+
+    fn judge(&self, entry: &Entry) -> Verdict {
+        if self.subscription.delay.is_zero() || !matches!(entry.change, LoggedChange::Left(_)) {
+            return Verdict::Tell;
+        }
+        let until = entry.at + self.subscription.delay;
+        match entry.next {
+            Some(next) if next.at <= until => Verdict::Returns(next.version),
+            Some(_) => Verdict::Tell,
+            // Of the future it cannot be: the clock went back, and who knows how far.
+            None if self.now < until + SLACK && entry.at <= self.now + SLACK => Verdict::Wait(until + SLACK),
+            None => Verdict::Tell,
+        }
+    }
+
+    fn tell(&mut self, due: &Due, position: &mut RoomPosition, entry: &Entry) {
+        match &entry.change {
+            LoggedChange::Joined(member) => {
+                position.count += 1;
+                let told = position.returns.len();
+                position.returns.retain(|version| *version != entry.version);
+                if position.returns.len() < told {
+                    return; // nobody was told that they left
+                }
+                let count = position.told_count();
+                self.push(due, entry, Topic::MemberJoined, count, Some(member.clone()), None);
+                let known = position.occupies.take_if(|version| *version == entry.version).is_some();
+                if count == 1 && !known {
+                    self.push(due, entry, Topic::RoomOccupied, count, None, None);
+                }
+            }
+            LoggedChange::Updated(member) => {
+                self.push(
+                    due,
+                    entry,
+                    Topic::MemberUpdated,
+                    position.told_count(),
+                    Some(member.clone()),
+                    None,
+                );
+            }
+            LoggedChange::Left(reason) => {
+                position.count -= 1;
+                let count = position.told_count();
+                self.push(due, entry, Topic::MemberLeft, count, None, Some(*reason));
+                if count == 0 {
+                    match entry.following_at {
+                        // In an empty room what comes next is a join.
+                        Some(at)
+                            if !self.subscription.delay.is_zero()
+                                && at <= entry.at + self.subscription.delay =>
+                        {
+                            position.occupies = Some(entry.version + 1);
+                        }
+                        _ => self.push(due, entry, Topic::RoomVacated, count, None, None),
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell_gap(&mut self, due: &Due, position: &mut RoomPosition, until: i64) {
+        let missing = until - position.version;
+        *position = RoomPosition {
+            version: until,
+            count: due.count_after_gap.unwrap_or_default(),
+            returns: Vec::new(),
+            occupies: None,
+        };
+        let cursor = Cursor { epoch: due.epoch.clone(), version: until }.to_string();
+        self.notices.push(Notice {
+            id: format!("{}:{cursor}:gap", due.room),
+            kind: NoticeKind::Gap,
+            room: due.room.clone(),
+            cursor,
+            at: self.now,
+            user: None,
+            member: None,
+            reason: None,
+            count: None,
+            missing: Some(missing),
+        });
+    }
+
+    fn push(
+        &mut self,
+        due: &Due,
+        entry: &Entry,
+        topic: Topic,
+        count: i32,
+        member: Option<Option<Arc<RawValue>>>,
+        reason: Option<Reason>,
+    ) {
+        if !self.subscription.topics.contains(&topic) {
+            return;
+        }
+        let cursor = Cursor { epoch: due.epoch.clone(), version: entry.version }.to_string();
+        let (suffix, user) = match topic {
+            Topic::RoomOccupied => (":occupied", None),
+            Topic::RoomVacated => (":vacated", None),
+            _ => ("", Some(entry.user.clone())),
+        };
+        let id = format!("{}:{cursor}{suffix}", due.room);
+        // The rest of a notice: names of fields, times, the user.
+        let member_bytes = member.iter().flatten().map(|member| member.get().len()).sum::<usize>();
+        self.bytes += member_bytes + 2 * id.len() + entry.user.as_str().len() + 150;
+        let kind = NoticeKind::Topic(topic);
+        let room = due.room.clone();
+        self.notices.push(Notice {
+            id,
+            kind,
+            room,
+            cursor,
+            at: entry.at,
+            user,
+            member,
+            reason,
+            count: Some(count),
+            missing: None,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! What this replica knows of the settings of rooms. A task reads them when it is nudged, and every 2 s anyway.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::Notify;
+
+use crate::domain::id::RoomId;
+use crate::domain::room_settings::{Patterns, RoomSettings};
+
+/// The settings as they were last read.
+#[derive(Debug, Default)]
+pub struct RoomSettingsCache {
+    known: RwLock<Arc<Patterns>>,
+    nudge: Notify,
+}
+
+impl RoomSettingsCache {
+    /// As they are now.
+    pub fn set(&self, patterns: Patterns) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(patterns);
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Arc<Patterns> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is set for a room.
+    pub fn of(&self, room: &RoomId) -> RoomSettings {
+        self.all().of(room)
+    }
+
+    /// Says that they may have changed.
+    pub fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// Waits for somebody to say so.
+    pub async fn nudged(&self) {
+        self.nudge.notified().await;
+    }
+}

@@ -1,0 +1,56 @@
+//! What the parts of the hub share: which rooms may have moved, whether what is shown is current, and counts.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::pulse::Pulse;
+use super::room_settings::RoomSettingsCache;
+use crate::domain::id::RoomId;
+
+#[derive(Default)]
+pub(super) struct Hints {
+    pub(super) rooms: HashSet<RoomId>,
+    pub(super) all: bool,
+}
+
+/// Whether this replica hears of other replicas' commits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hearing {
+    /// It does not listen, and was not asked to.
+    Off,
+    /// It should, but its connection is away.
+    Away,
+    /// It does.
+    On,
+}
+
+pub(super) struct HubState {
+    pub(super) hints: Mutex<Hints>,
+    pub(super) wake: Notify,
+    pub(super) stale: AtomicBool,
+    pub(super) settings: RoomSettingsCache,
+    pub(super) hearing: AtomicU8,
+    pub(super) rooms: AtomicUsize,
+    pub(super) watchers: AtomicUsize,
+    pub(super) workers: AtomicUsize,
+    pub(super) pulse: Pulse,
+}
+
+/// An open stream, for those who count them.
+pub(super) struct Counted(Arc<HubState>);
+
+impl Counted {
+    pub(super) fn new(shared: Arc<HubState>) -> Self {
+        shared.watchers.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

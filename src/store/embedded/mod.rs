@@ -1,0 +1,142 @@
+//! A private Postgres for `headcount dev` and for the tests: started here, reached over a Unix socket that
+//! only its user (and root) can open, stopped when headcount stops or dies.
+//!
+//! It never listens on a network, never runs as root, and never takes a Postgres for its own that it did not
+//! start. Waits are bounded: 10 s for whoever had the directory before, 60 s to become ready, 18 s to stop.
+//!
+//! What to know when calling it:
+//!
+//! - Start it from the main thread (a future under `#[tokio::main]` runs there). The kernel stops Postgres
+//!   when the *thread* that started it ends, be that with the process or before it.
+//! - Starting does a little blocking file work; it is meant for the time before anything is served.
+
+mod account;
+mod binaries;
+mod cluster;
+mod error;
+mod home;
+mod launch;
+mod lock_file;
+mod options;
+mod server;
+mod sockets;
+
+use std::time::Duration;
+
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+use tokio::time::{Instant, sleep};
+
+pub use self::error::{EmbeddedError, LogTail};
+pub use self::options::{Durability, EmbeddedOptions};
+use self::{account::Account, binaries::Binaries, home::Home, launch::Launcher, server::Server};
+
+/// How long whoever had the directory before may take to leave: a headcount that is stopping, the Postgres of
+/// one that was killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A private Postgres that runs. Dropped without [`stop`](Self::stop), it is told to stop and not waited for.
+#[derive(Debug)]
+pub struct EmbeddedPostgres {
+    // In this order: Postgres is told to stop before its directory is let go.
+    server: Server,
+    launcher: Launcher,
+}
+
+impl EmbeddedPostgres {
+    /// Starts Postgres on the data directory, made first if need be, and returns when it takes connections.
+    ///
+    /// Recovers by itself from what a kill leaves behind: a stale lock file, a half-made cluster, a Postgres
+    /// whose headcount is gone. Cancelling this stops what it started.
+    ///
+    /// # Errors
+    /// Each is a sentence for a person; see [`EmbeddedError`].
+    pub async fn start(options: EmbeddedOptions) -> Result<Self, EmbeddedError> {
+        let binaries = Binaries::find()?;
+        let account = Account::choose(&options.data_dir.join(Home::CLUSTER))?;
+        let patience = Instant::now() + PATIENCE;
+        let home = Home::open(&options.data_dir, account, patience).await?;
+        let launcher = Launcher::new(binaries, home).await?;
+        launcher.make_cluster(options.durability).await?;
+        let server = launch(&launcher, &options, patience).await?;
+        Ok(Self { server, launcher })
+    }
+
+    /// How to connect to a database of it as the superuser, whatever `PG...` variables say.
+    pub fn connect_options(&self, database: &str) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .socket(&self.launcher.home.sockets.path)
+            .port(5432)
+            .username("postgres")
+            .database(database)
+            .ssl_mode(PgSslMode::Disable)
+    }
+
+    /// The same as a URL, for `psql` and for other processes. The database's name is taken as it is, so it
+    /// must be one that needs no escaping.
+    pub fn database_url(&self, database: &str) -> String {
+        let sockets = self.launcher.home.sockets.path.display();
+        format!("postgres:///{database}?host={sockets}&port=5432&user=postgres&sslmode=disable")
+    }
+
+    /// The process id of the postmaster, our child.
+    pub fn postmaster_pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Makes a database unless it is there.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Sql`].
+    pub async fn ensure_database(&self, name: &str) -> Result<(), EmbeddedError> {
+        let mut connection = PgConnection::connect_with(&self.connect_options("postgres")).await?;
+        let there = "select exists (select from pg_database where datname = $1)";
+        if !sqlx::query_scalar::<_, bool>(there).bind(name).fetch_one(&mut connection).await? {
+            // A name cannot be a parameter. Quoted, it may hold anything.
+            let quoted = name.replace('"', "\"\"");
+            let create = AssertSqlSafe(format!("create database \"{quoted}\""));
+            sqlx::query(create).execute(&mut connection).await?;
+        }
+        Ok(connection.close().await?)
+    }
+
+    /// Resolves when Postgres ends without having been asked to, with what there is to say about it. Safe to
+    /// cancel.
+    pub async fn exited(&mut self) -> EmbeddedError {
+        let how = match self.server.ended().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.launcher.failed(format!("Postgres ended by itself ({how})"))
+    }
+
+    /// Stops it, first with a checkpoint (SIGINT), after 10 s without (SIGQUIT; the next start then replays
+    /// the log). One that has ended already counts as stopped.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Failed`] when it still runs after that.
+    pub async fn stop(mut self) -> Result<(), EmbeddedError> {
+        if self.server.stop().await {
+            return Ok(());
+        }
+        Err(self.launcher.failed(format!("Postgres (process {}) does not stop", self.server.pid())))
+    }
+}
+
+async fn launch(
+    launcher: &Launcher,
+    options: &EmbeddedOptions,
+    patience: Instant,
+) -> Result<Server, EmbeddedError> {
+    loop {
+        lock_file::clear(&launcher.home, patience).await?;
+        match launcher.launch(options).await {
+            Err(EmbeddedError::Locked(_)) if Instant::now() < patience => {
+                sleep(Duration::from_millis(200)).await;
+            }
+            done => return done,
+        }
+    }
+}
