@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::history::{Asked, Kind, Outcome, What};
 use crate::recorder::Recorder;
+use crate::recording::{Asked, Kind, Outcome, What};
 use crate::replica::JWT_SECRET;
 
 /// A request that takes longer is given up by its client.

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::raw::Raw;
+use crate::bare_postgres::Raw;
 
 #[path = "../support/law.rs"]
 mod law;

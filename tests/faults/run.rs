@@ -13,14 +13,14 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
+use crate::at_rest;
 use crate::checker::check;
 use crate::fleet::{Fleet, Size};
-use crate::history::{History, Kind, Outcome, Settings};
 use crate::postgres::{DATABASE, Database};
 use crate::proxy::{Proxy, Upstream};
 use crate::recorder::Recorder;
+use crate::recording::{History, Kind, Outcome, Settings};
 use crate::replica::Replica;
-use crate::rest;
 use crate::summary;
 
 /// Everything that must happen by itself at the end happens within this.
@@ -257,7 +257,7 @@ impl Run {
         self.fleet.settle();
         let mut connection = self.database.connect().await;
         self.until_rest(&mut connection).await;
-        let rest = rest::read(&mut connection).await;
+        let rest = at_rest::read(&mut connection).await;
         let rest_at = self.recorder.now();
         let records = self.recorder.records();
         self.database.lawful().await;
@@ -278,12 +278,12 @@ impl Run {
         let until = Instant::now() + REST_WITHIN;
         let (mut heads, mut since) = (Vec::new(), Instant::now());
         loop {
-            let now = rest::heads(connection).await;
+            let now = at_rest::heads(connection).await;
             if now != heads {
                 (heads, since) = (now, Instant::now());
             }
             let unsettled: i64 =
-                sqlx::query_scalar(rest::UNSETTLED).fetch_one(&mut *connection).await.unwrap();
+                sqlx::query_scalar(at_rest::UNSETTLED).fetch_one(&mut *connection).await.unwrap();
             let busy = self.fleet.world.busy.load(Ordering::Relaxed);
             let behind = self.fleet.behind(&heads);
             if unsettled == 0 && busy == 0 && behind.is_empty() && since.elapsed() > QUIET {

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::super::history::{EventKind, Kind, LoggedEvent};
+use super::super::recording::{EventKind, Kind, LoggedEvent};
+use super::indexed::{Effect, Op, Run, state};
 use super::lives::Lives;
 use super::room::Room;
-use super::run::{Effect, Op, Run, state};
 use super::{Found, Promise};
 
 pub fn are_in_the_log(run: &Run<'_>, lives: &Lives<'_>, found: &mut Found) {

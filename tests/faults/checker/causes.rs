@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::history::{EventKind, Kind, Outcome, Reason};
+use super::super::recording::{EventKind, Kind, Outcome, Reason};
 use super::faults::Faults;
+use super::indexed::{Effect, Op, Run, state};
 use super::room::{Entry, Room};
-use super::run::{Effect, Op, Run, state};
 use super::{Found, Promise};
 
 pub fn every_event_has_one(run: &Run<'_>, faults: &Faults<'_>, found: &mut Found) {

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::faults::Faults;
+use super::indexed::{Run, Stream};
 use super::room::Room;
-use super::run::{Run, Stream};
 use super::{Found, Promise};
 
 pub fn is_in_time(run: &Run<'_>, faults: &Faults<'_>, found: &mut Found) {

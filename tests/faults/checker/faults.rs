@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::history::{Edge, History, Settings, What};
+use super::super::recording::{Edge, History, Settings, What};
 
 /// The design's own slack: a ghost is gone after lease + sweep interval + this.
 const SLACK: Duration = Duration::from_secs(1);

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::history::{EventKind, Kind, Membership, Outcome, Reason};
+use super::super::recording::{EventKind, Kind, Membership, Outcome, Reason};
 use super::faults::Faults;
+use super::indexed::{Effect, Op, Run};
 use super::lives::Lives;
 use super::room::{Entry, Stay};
-use super::run::{Effect, Op, Run};
 use super::{Found, Promise};
 
 /// Between which times something happened, and at which version if the log tells of it.

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::history::{EventKind, Kind, Outcome};
+use super::super::recording::{EventKind, Kind, Outcome};
 use super::faults::Faults;
+use super::indexed::{Effect, Op, Run};
 use super::room::{Entry, Room};
-use super::run::{Effect, Op, Run};
 
 /// A session in a room, at most from `from` to `to`.
 #[derive(Clone, Copy, Debug)]

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::history::{EventKind, Settings};
-use super::run::Run;
+use super::super::recording::{EventKind, Settings};
+use super::indexed::Run;
 use super::{Found, Promise};
 
 /// P3: per room and user the log reads `(joined updated* left)*`, so nobody joins twice or leaves while away.

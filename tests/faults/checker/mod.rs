@@ -1,5 +1,5 @@
 //! Says which promises a history breaks. A pure function: it can be run again on a written history, and it is
-//! itself tested on histories that were made wrong on purpose (`tests/history`).
+//! itself tested on histories that were made wrong on purpose (`tests/checker`).
 //!
 //! It never guesses. An interval is "somewhere in here", an answer that never came is "maybe", and what an older
 //! epoch held after the last one forked from it is not compared. Where that leaves a doubt, the service gets it.
@@ -10,22 +10,22 @@ mod acks;
 mod causes;
 mod delivery;
 mod faults;
+mod indexed;
 mod leases;
 mod lives;
 mod log;
 mod reads;
 mod recorded;
 mod room;
-mod run;
 mod streams;
 
 use std::fmt;
 use std::time::Duration;
 
-use super::history::{EventKind, History, Outcome, Reason, What};
+use super::recording::{EventKind, History, Outcome, Reason, What};
 use faults::Faults;
+use indexed::Run;
 use lives::Lives;
-use run::Run;
 
 /// A promise that was broken, by what.
 #[derive(Clone, Debug, PartialEq)]

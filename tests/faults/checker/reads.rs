@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::history::Outcome;
-use super::run::{Run, Sighting};
+use super::super::recording::Outcome;
+use super::indexed::{Run, Sighting};
 use super::{Found, Promise};
 
 /// P2: a roster asked, a stream opened or a write asked after anybody has seen a version is at or past it, in the

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use super::super::history::{History, What};
+use super::super::recording::{History, What};
 use super::{Found, Promise};
 
 /// Records are in the order of their times; answers have one question, frames an open stream, and ids are used once.

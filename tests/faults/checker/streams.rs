@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::history::{Cursor, Frame, FrameEvent};
+use super::super::recording::{Cursor, Frame, FrameEvent};
+use super::indexed::{Run, Stream};
 use super::room::{Net, Room};
-use super::run::{Run, Stream};
 use super::{Found, Promise};
 
 /// P5: versions strictly increase and every gap is announced. P6: a stream that was resumed goes on where the

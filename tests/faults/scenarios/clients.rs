@@ -13,8 +13,8 @@ use tokio::time::sleep;
 
 use super::s;
 use crate::clients::token;
-use crate::history::{Asked, Edge, Kind, Outcome, What};
 use crate::proxy::{How, Mode, Proxy, Upstream};
+use crate::recording::{Asked, Edge, Kind, Outcome, What};
 use crate::run::{Plan, Run, only_in_all, scenario};
 use crate::summary::millis;
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::s;
+use crate::bare_postgres::Raw;
 use crate::proxy::{How, Upstream};
-use crate::raw::Raw;
 use crate::run::{Plan, Run, only_in_all, scenario};
 
 fn libfaketime() -> Option<PathBuf> {

@@ -5,10 +5,10 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::s;
-use crate::history::What;
+use crate::bare_postgres::{Raw, base_backup};
 use crate::postgres::{DATABASE, until_serving};
 use crate::proxy::{How, Upstream};
-use crate::raw::{Raw, base_backup};
+use crate::recording::What;
 use crate::run::{Plan, Run, only_in_all, scenario};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,73 @@
+//! The contract: what is served is what is committed, and the docs page asks no other host.
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::deployment::{start, start_with, tuning};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_served_document_is_the_committed_one() {
+    let deployment = start().await;
+    let served = deployment.user("ann").get("/openapi.json").await.ok();
+    let committed: Value = serde_json::from_str(include_str!("../../../openapi/headcount.json")).unwrap();
+    assert_eq!(served, committed, "run make openapi");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_docs_page_asks_no_other_host() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let page = ann.get("/docs/").await.ok();
+    let page = page.as_str().unwrap();
+    assert!(page.contains("swagger-ui"));
+    assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_is_answered_as_get_is_without_the_body() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    for path in ["/docs/", "/openapi.json", "/livez", "/v1/rooms/lobby"] {
+        let [get, head] = [Method::GET, Method::HEAD].map(|method| ann.request(method, path).send());
+        let (get, head) = (get.await.unwrap(), head.await.unwrap());
+        assert_eq!(head.status(), 200, "{path}");
+        for name in ["content-type", "content-length", "etag"] {
+            assert_eq!(head.headers().get(name), get.headers().get(name), "{path} {name}");
+        }
+        assert_eq!(head.text().await.unwrap(), "", "{path}");
+    }
+    assert_eq!(ann.request(Method::HEAD, "/v1/rooms/lobby/events").send().await.unwrap().status(), 405);
+    assert_eq!(ann.request(Method::HEAD, "/v1/rooms/lobby/join").send().await.unwrap().status(), 405);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_browser_library_is_served_for_a_script_tag() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let response = ann.request(reqwest::Method::GET, "/headcount.js").send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/javascript; charset=utf-8");
+    assert_eq!(response.text().await.unwrap(), include_str!("../../../src/http/headcount.js"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_can_have_a_listener_of_their_own() {
+    let apart = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // free a moment ago
+    let mut tuning = tuning();
+    tuning.operator_listen = Some(apart);
+    let deployment = start_with(1, tuning).await;
+    let ann = deployment.user("ann");
+    assert_eq!(ann.get("/metrics").await.problem(), (404, "not_found"));
+    let operator = crate::support::deployment::Client { base: format!("http://{apart}"), ..ann };
+    assert!(operator.get("/metrics").await.ok().as_str().unwrap().contains("headcount_watchers"));
+    assert_eq!(operator.get("/readyz").await.ok()["ready"], true);
+    assert_eq!(operator.get("/v1/rooms").await.problem(), (404, "not_found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_learn_whether_it_is_ready() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    assert_eq!(ann.get("/livez").await.ok(), "ok");
+    assert_eq!(ann.get("/readyz").await.ok()["ready"], true);
+    assert!(ann.get("/metrics").await.ok().as_str().unwrap().contains("headcount_watchers"));
+}

@@ -1,0 +1,13 @@
+//! The calls, one file a resource: what they take, what they answer, what they refuse.
+
+mod bad_input;
+mod document;
+mod heartbeats;
+mod invisible;
+mod members;
+mod overview;
+mod past;
+mod profiles;
+mod room_settings;
+mod tickets;
+mod webhooks;

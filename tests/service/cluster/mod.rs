@@ -1,0 +1,3 @@
+//! Several replicas on one database.
+
+mod replicas;

@@ -1,0 +1,3 @@
+//! The promises P1 to P14 of the README, a file each.
+
+mod p08_no_ghost;
