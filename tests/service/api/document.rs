@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::deployment::{start, start_with, tuning};
+use crate::support::deployment::start;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_served_document_is_the_committed_one() {
@@ -47,27 +47,4 @@ async fn the_browser_library_is_served_for_a_script_tag() {
     let response = ann.request(reqwest::Method::GET, "/headcount.js").send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/javascript; charset=utf-8");
     assert_eq!(response.text().await.unwrap(), include_str!("../../../src/http/headcount.js"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn operators_can_have_a_listener_of_their_own() {
-    let apart = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // free a moment ago
-    let mut tuning = tuning();
-    tuning.operator_listen = Some(apart);
-    let deployment = start_with(1, tuning).await;
-    let ann = deployment.user("ann");
-    assert_eq!(ann.get("/metrics").await.problem(), (404, "not_found"));
-    let operator = crate::support::deployment::Client { base: format!("http://{apart}"), ..ann };
-    assert!(operator.get("/metrics").await.ok().as_str().unwrap().contains("headcount_watchers"));
-    assert_eq!(operator.get("/readyz").await.ok()["ready"], true);
-    assert_eq!(operator.get("/v1/rooms").await.problem(), (404, "not_found"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn operators_learn_whether_it_is_ready() {
-    let deployment = start().await;
-    let ann = deployment.user("ann");
-    assert_eq!(ann.get("/livez").await.ok(), "ok");
-    assert_eq!(ann.get("/readyz").await.ok()["ready"], true);
-    assert!(ann.get("/metrics").await.ok().as_str().unwrap().contains("headcount_watchers"));
 }

@@ -211,3 +211,22 @@ async fn a_profile_changed_by_plain_sql_reaches_every_open_list() {
     }
     assert_eq!(ann.beat(json!({})).await, "gone");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_is_an_https_address_or_none() {
+    let deployment = start_with(1, tuning()).await;
+    let server = deployment.server();
+    let put = async |url: &str| {
+        server
+            .send(Method::PUT, "/v1/users/ann", &json!({"name": "A", "avatar_url": url}))
+            .await
+            .status
+            .as_u16()
+    };
+    assert_eq!(put("https://example.org/a.png").await, 200);
+    for bad in
+        ["javascript:alert(1)", "http://example.org/a.png", "data:text/html,x", "//example.org/a.png", ""]
+    {
+        assert_eq!(put(bad).await, 400, "{bad}");
+    }
+}

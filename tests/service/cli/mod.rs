@@ -1,5 +1,6 @@
 //! The command line: each verb, run as a user runs it.
 
-pub mod doctor;
+mod doctor;
 mod past;
-pub mod verbs;
+mod serve;
+mod verbs;

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::verbs::ask;
 use crate::support::deployment::start;
+use crate::support::program::ask;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_at_a_time_prints_those_who_were_there_then_however_many_pages_it_takes() {

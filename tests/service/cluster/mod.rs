@@ -1,3 +1,4 @@
 //! Several replicas on one database.
 
+mod notifications;
 mod replicas;

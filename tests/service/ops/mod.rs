@@ -4,11 +4,12 @@
 
 mod files;
 mod first_release;
-pub mod load;
+mod health;
+mod load;
 mod machine;
 mod metrics;
 mod observability;
 mod package;
-pub mod restart;
+mod restart;
 mod unit;
 mod upgrade;

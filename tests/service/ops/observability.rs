@@ -1,4 +1,4 @@
-//! Following one request: its id, its line in the log, its trace; and what `/readyz` names.
+//! Following one request: its id, its line in the log, its trace.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,21 +8,11 @@ use std::sync::mpsc;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::ConnectOptions;
 
-use crate::support::deployment::{
-    Client, Deployment, JWT_SECRET, PATIENCE, SERVER_KEY, start, start_with, tuning,
-};
-use crate::support::process::{Process, serve_logged};
+use crate::support::deployment::{Client, JWT_SECRET, PATIENCE, SERVER_KEY, start_with, tuning};
+use crate::support::process::service;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-
-async fn service(settings: &[(&str, &str)], log: Stdio) -> (Deployment, Process) {
-    let deployment = start_with(0, tuning()).await;
-    let url = deployment.database.service.to_url_lossy().to_string();
-    let process = serve_logged(&url, &[], settings, log);
-    (deployment, process)
-}
 
 async fn id_of(client: &Client, path: &str, given: Option<&str>) -> String {
     let mut request = client.request(Method::GET, path);
@@ -207,48 +197,4 @@ fn a_collector_that_is_no_address_is_named() {
         let named = name.trim_start_matches("HEADCOUNT_").to_lowercase().replace('_', "-");
         assert!(!output.status.success() && (told.contains(name) || told.contains(&named)), "{told}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn readyz_names_what_is_missing_and_what_is_only_worse() {
-    let deployment = start().await;
-    let ann = deployment.user("ann");
-    let ready = async || {
-        let answer = ann.get("/readyz").await;
-        (answer.status.as_u16(), answer.body["missing"].clone(), answer.body["degraded"].clone())
-    };
-    let heard = async {
-        while ready().await.2 == json!(["listener"]) {} // it has only just started
-    };
-    tokio::time::timeout(PATIENCE, heard).await.expect("it listens, or was not asked to");
-    assert_eq!(ready().await, (200, json!([]), json!([])));
-    // As while replicas are replaced by newer ones.
-    deployment
-        .execute("insert into headcount.migrations select 99999, 'later', now(), true, checksum, 0 from headcount.migrations limit 1")
-        .await;
-    assert_eq!(ready().await, (200, json!([]), json!(["migrations"])));
-    deployment
-        .execute("delete from headcount.migrations m where m.version >= (select max(version) from headcount.migrations where version < 99999)")
-        .await;
-    assert_eq!(ready().await, (503, json!(["migrations"]), json!([])));
-    deployment.execute("drop schema headcount cascade").await;
-    let (status, missing, _) = ready().await;
-    assert_eq!((status, missing), (503, json!(["database"])));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_cannot_listen_is_ready_and_says_that_it_is_degraded() {
-    let settings = [
-        ("HEADCOUNT_LISTENER", "on"),
-        ("HEADCOUNT_LISTEN_DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
-    ];
-    let (_deployment, process) = service(&settings, Stdio::inherit()).await;
-    let answer = process.user("ann").get("/readyz").await;
-    assert_eq!(
-        (answer.status.as_u16(), &answer.body["degraded"]),
-        (200, &json!(["listener"])),
-        "{}",
-        answer.body
-    );
-    assert_eq!(answer.body["ready"], true);
 }

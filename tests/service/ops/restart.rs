@@ -13,8 +13,8 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::ops::load::Load;
-use crate::security::public_keys::{claims, jwk, sign};
 use crate::support::deployment::{Client, Deployment, JWT_SECRET, PATIENCE, SERVER_KEY, start_with, tuning};
+use crate::support::signing::{claims, jwk, sign};
 
 /// Hands descriptor 3 to the process, and says whose it is: what systemd does after it has forked.
 const HAND_OVER: &str = r#"exec 3<&0 0</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#;

@@ -14,8 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::security::public_keys::{claims, jwk, sign};
 use crate::support::deployment::{Deployment, PATIENCE, keys, start_keyed, tuning};
+use crate::support::signing::{claims, jwk, sign};
 
 /// How the issuer answers.
 #[derive(Clone)]

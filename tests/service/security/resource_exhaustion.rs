@@ -1,6 +1,9 @@
 //! Requests that come too slowly, are too large or too many at once: each is answered or cut, and costs its sender more
 //! than others. How others fare meanwhile is measured by `make attack`.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -204,4 +207,25 @@ async fn one_address_has_so_many_connections_and_no_more() {
         assert!(is_served(&mut socket).await);
         many.push(socket);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_go_away_mid_request_poison_no_connection() {
+    let deployment = start_with(1, tuning()).await;
+    let requests = (0..300).map(|n| {
+        let client = deployment.user(&format!("u{n}"));
+        async move {
+            // Cut at any point: before, while and after the command runs.
+            let patience = Duration::from_micros(n * 40);
+            let _ = tokio::time::timeout(patience, client.join_with("lobby", json!({}))).await;
+            let _ = tokio::time::timeout(patience, client.get("/v1/rooms/lobby")).await;
+        }
+    });
+    join_all(requests).await;
+    let ann = deployment.user("ann");
+    ann.join("lobby").await;
+    ann.leave("lobby").await;
+    let idle = "select count(*) from pg_stat_activity \
+                where datname = current_database() and state like 'idle in transaction%'";
+    assert_eq!(deployment.value(idle).await, 0);
 }

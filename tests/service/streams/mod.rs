@@ -1,5 +1,7 @@
 //! Event streams: what frames say, of rooms and of users.
 
-mod frames;
+mod diagnostics;
 mod large_rooms;
-mod watchlists;
+mod lifetime;
+mod modes;
+pub mod watchlists;

@@ -2,6 +2,9 @@
 
 pub mod certificates;
 pub mod deployment;
+pub mod encrypted_postgres;
 pub mod process;
+pub mod program;
 pub mod receiver;
+pub mod signing;
 pub mod watcher;

@@ -4,43 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use reqwest::StatusCode;
+use serde_json::json;
 use sqlx::ConnectOptions;
 
-use crate::support::deployment::{
-    Answer, Client, Deployment, PATIENCE, SERVER_KEY, start, start_with, tuning,
-};
+use super::{SECRET, hook, state, until};
+use crate::support::deployment::{Answer, Client, Deployment, SERVER_KEY, start, start_with, tuning};
 use crate::support::process::serve_with;
 use crate::support::receiver::{Manner, Receiver, brief, lines, repeats, told};
 
-pub const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const OTHER_SECRET: &str = "whsec_VGhlIG90aGVyIHNlY3JldCBvZiB0aGUgdGVzdHM=";
-
-/// Makes or changes the webhook `hook`.
-pub async fn hook(server: &Client, receiver: &Receiver, fields: Value) -> Value {
-    let mut body = json!({"url": receiver.url(), "secrets": [SECRET]});
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    server.send(Method::PUT, "/v1/webhooks/hook", &body).await.ok()
-}
-
-/// How it does.
-pub async fn state(server: &Client) -> Value {
-    server.get("/v1/webhooks/hook").await.ok()
-}
-
-/// Asks until it is so.
-pub async fn until(server: &Client, what: &str, so: impl Fn(&Value) -> bool) -> Value {
-    let looking = async {
-        loop {
-            let state = state(server).await;
-            if so(&state) {
-                return state;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never: {what}"))
-}
 
 async fn until_nothing_is_pending(server: &Client) {
     until(server, "nothing pending", |state| state["delivery"]["pending_events"] == 0).await;

@@ -11,8 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 
-use crate::api::webhooks::delivery::{SECRET, hook, state};
-use crate::api::webhooks::recipe::is_from_headcount;
+use super::recipe::is_from_headcount;
+use super::{SECRET, hook, state};
 use crate::support::certificates::Authority;
 use crate::support::deployment::{Client, SERVER_KEY, start, start_with, tuning};
 use crate::support::process::serve_logged;

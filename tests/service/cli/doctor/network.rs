@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use sqlx::postgres::PgConnectOptions;
 
-use crate::cli::doctor::{Report, examine, service_url, settings};
-use crate::cli::verbs::run;
+use super::{Report, examine, service_url, settings};
 use crate::support::deployment::{PATIENCE, SERVER_KEY, start, start_with, tuning};
+use crate::support::program::run;
 
 /// A program that is killed with this value.
 struct Killed(Child);
