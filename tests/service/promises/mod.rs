@@ -11,6 +11,8 @@ mod p06_resumable;
 mod p07_no_false_leave;
 mod p08_no_ghost;
 mod p09_no_resurrection;
+mod p10_bounded;
+mod p11_degrade_not_die;
 mod p12_calm_restarts;
 mod p13_notifications_are_hints;
 mod p14_own_things_only;
