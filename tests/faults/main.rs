@@ -20,4 +20,6 @@ mod replica;
 mod run;
 mod scenarios;
 mod summary;
+#[path = "../support/wait.rs"]
+mod wait;
 mod watchers;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use headcount::store::embedded::Durability;
 use sqlx::postgres::PgConnection;
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, interval};
 
 use crate::at_rest;
 use crate::checker::check;
@@ -22,6 +22,7 @@ use crate::recorder::Recorder;
 use crate::recording::{History, Kind, Outcome, Settings};
 use crate::replica::Replica;
 use crate::summary;
+use crate::wait::elapse;
 
 /// Everything that must happen by itself at the end happens within this.
 const REST_WITHIN: Duration = Duration::from_secs(30);
@@ -186,7 +187,7 @@ impl Run {
 
     /// Lets the fleet work.
     pub async fn load(&self, time: Duration) {
-        sleep(time).await;
+        elapse(time).await;
     }
 
     pub fn begin(&self, fault: &str) {
@@ -229,9 +230,7 @@ impl Run {
     pub async fn next_episode(&mut self) {
         self.judge_so_far().await;
         let present = "select count(*) from headcount.presence";
-        while self.database.number(present).await > 0 {
-            self.load(Duration::from_millis(50)).await;
-        }
+        self.database.until("every session is swept", REST_WITHIN, present, |n| n == 0).await;
         // As the trim does, but at once.
         self.database
             .execute(
@@ -276,8 +275,10 @@ impl Run {
     /// where its room is. The checker judges what has not come to that in time.
     async fn until_rest(&self, connection: &mut PgConnection) {
         let until = Instant::now() + REST_WITHIN;
+        let mut looks = interval(Duration::from_millis(100));
         let (mut heads, mut since) = (Vec::new(), Instant::now());
         loop {
+            looks.tick().await;
             let now = at_rest::heads(connection).await;
             if now != heads {
                 (heads, since) = (now, Instant::now());
@@ -296,7 +297,6 @@ impl Run {
                 );
                 return;
             }
-            sleep(Duration::from_millis(100)).await;
         }
     }
 

@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod database;
 mod support;
+#[path = "../support/wait.rs"]
+mod wait;
 
 mod api;
 mod cli;

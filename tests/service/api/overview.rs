@@ -3,20 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::support::deployment::{Client, Deployment, PATIENCE, start, start_with, tuning};
+use crate::wait;
 
 const OVERVIEW: &str = "/v1/admin/overview";
 
 /// Asks until it is so.
 async fn until(caller: &Client, what: &str, so: impl Fn(&Value) -> bool) -> Value {
-    let looking = async {
-        loop {
-            let overview = caller.get(OVERVIEW).await.ok();
-            if so(&overview) {
-                return overview;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never: {what}"))
+    let look = async || Some(caller.get(OVERVIEW).await.ok()).filter(&so);
+    wait::until(what, PATIENCE, look).await
 }
 
 fn port(deployment: &Deployment, replica: usize) -> String {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::support::deployment::{PATIENCE, start, start_with, tuning};
 use crate::support::process::service;
+use crate::wait::until_so;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_learn_whether_it_is_ready() {
@@ -38,10 +39,9 @@ async fn readyz_names_what_is_missing_and_what_is_only_worse() {
         let answer = ann.get("/readyz").await;
         (answer.status.as_u16(), answer.body["missing"].clone(), answer.body["degraded"].clone())
     };
-    let heard = async {
-        while ready().await.2 == json!(["listener"]) {} // it has only just started
-    };
-    tokio::time::timeout(PATIENCE, heard).await.expect("it listens, or was not asked to");
+    // It has only just started.
+    until_so("it listens, or was not asked to", PATIENCE, async || ready().await.2 != json!(["listener"]))
+        .await;
     assert_eq!(ready().await, (200, json!([]), json!([])));
     // As while replicas are replaced by newer ones.
     deployment

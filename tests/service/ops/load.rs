@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::database::law::assert_lawful;
 use crate::support::deployment::{Client, PATIENCE, token};
 use crate::support::watcher::Watcher;
+use crate::wait::until_so;
 
 /// Users that come and go, and rooms that they do so in.
 const MOVING: usize = 12;
@@ -101,14 +102,8 @@ impl Load {
     /// Waits until so many more requests were answered: what happens then happens under load.
     pub async fn answered(&self, more: usize) {
         let goal = self.counts.answered.load(Ordering::Relaxed) + more;
-        let mut look = interval(PACE);
-        let looking = async {
-            while self.counts.answered.load(Ordering::Relaxed) < goal {
-                look.tick().await;
-            }
-        };
-        let most = PATIENCE * 3;
-        tokio::time::timeout(most, looking).await.unwrap_or_else(|_| panic!("{more} answers in {most:?}"));
+        let look = async || self.counts.answered.load(Ordering::Relaxed) >= goal;
+        until_so(&format!("{more} answers"), PATIENCE * 3, look).await;
     }
 
     /// Ends it, and checks everything that was promised to its users.

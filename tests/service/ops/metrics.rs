@@ -11,6 +11,7 @@ use sqlx::ConnectOptions;
 
 use crate::support::deployment::{Client, Deployment, PATIENCE, SERVER_KEY, start_with, tuning};
 use crate::support::process::{Process, serve_logged};
+use crate::wait;
 
 /// A service of its own: metrics are a process's.
 async fn service() -> (Deployment, Process) {
@@ -56,15 +57,10 @@ fn value(text: &str, series: &str) -> f64 {
 
 /// Scrapes until it says so.
 async fn until(client: &Client, says: impl Fn(&str) -> bool) -> String {
-    let looking = async {
-        loop {
-            let text = scrape(client).await;
-            if says(&text) {
-                return text;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, looking).await.expect("it says so in time")
+    wait::until("metrics that say so", PATIENCE, async || {
+        Some(scrape(client).await).filter(|text| says(text))
+    })
+    .await
 }
 
 /// Everything a client can do, well and badly, once.

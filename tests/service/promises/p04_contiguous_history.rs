@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use proptest::prelude::Rng;
 use serde_json::{Value, json};
+use tokio::time::interval;
 
 use crate::support::deployment::{Deployment, start_with, tuning};
 use crate::support::watcher::Watcher;
@@ -49,6 +50,7 @@ async fn wander(deployment: &Deployment, n: usize, end: Instant) {
     for _ in 0..n {
         random.next_u32();
     }
+    let mut pace = interval(Duration::from_secs(1)); // of the load; what is tried waits for nothing of it
     while Instant::now() < end {
         let room = format!("room{}", random.next_u32() % 20);
         match random.next_u32() % 8 {
@@ -58,7 +60,8 @@ async fn wander(deployment: &Deployment, n: usize, end: Instant) {
             5 => drop(client.update(&room, json!({"state": random.next_u32() % 5})).await),
             _ => drop(client.post("/v1/heartbeats", &client.with(json!({"active": true}))).await),
         }
-        tokio::time::sleep(Duration::from_millis(u64::from(random.next_u32() % 400))).await;
+        pace.reset_after(Duration::from_millis(u64::from(random.next_u32() % 400)));
+        pace.tick().await;
     }
 }
 

@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::deployment::{PATIENCE, start};
+use crate::wait::until_so;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p11_while_postgres_is_away_streams_stay_rosters_are_stale_and_writes_get_503() {
@@ -35,8 +36,8 @@ async fn p11_while_postgres_is_away_streams_stay_rosters_are_stale_and_writes_ge
     assert_eq!((&roster["stale"], &roster["count"]), (&json!(true), &json!(1)));
 
     deployment.database.admit(true).await;
-    let joining = async { while !bob.join_with("lobby", json!({})).await.status.is_success() {} };
-    tokio::time::timeout(PATIENCE, joining).await.expect("it is back in time");
+    let joined = async || bob.join_with("lobby", json!({})).await.status.is_success();
+    until_so("it is back", PATIENCE, joined).await;
     watcher.until_members("lobby", &["ann", "bob"]).await; // the same stream
     assert_eq!(deployment.log("lobby").await, ["joined ann", "joined bob"]);
 }

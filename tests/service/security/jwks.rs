@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::support::deployment::{Deployment, PATIENCE, keys, start_keyed, tuning};
 use crate::support::signing::{claims, jwk, sign};
+use crate::wait::until_so;
 
 /// How the issuer answers.
 #[derive(Clone)]
@@ -77,12 +78,7 @@ impl Issuer {
     }
 
     async fn until_asked(&self, times: usize) {
-        let asking = async {
-            while self.asked() < times {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, asking).await.expect("a request in time");
+        until_so("a request for keys", PATIENCE, async || self.asked() >= times).await;
     }
 
     fn verifier(&self, apart: Duration) -> Verifier {

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::database::{TestDatabase, database};
 use crate::support::watcher::Watcher;
+use crate::wait::until_so;
 
 pub const JWT_SECRET: &str = "a secret of the tests, which is long enough";
 pub const SERVER_KEY: &str = "a server key of the tests that is long enough";
@@ -151,19 +152,14 @@ impl Deployment {
     pub async fn swept(&self) {
         let now = self.value("select (extract(epoch from clock_timestamp()) * 1000000)::bigint").await;
         let sweep = "select (extract(epoch from last_sweep_at) * 1000000)::bigint from headcount.sweep_state";
-        let looking = async { while self.value(sweep).await <= now {} };
-        tokio::time::timeout(PATIENCE, looking).await.expect("a sweep in time");
+        until_so("a sweep", PATIENCE, async || self.value(sweep).await > now).await;
     }
 
     /// Waits until the database says so.
     pub async fn until(&self, condition: &'static str) {
         let mut connection = self.database.connect().await;
-        let looking = async {
-            while !sqlx::query_scalar::<_, bool>(condition).fetch_one(&mut connection).await.unwrap() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never: {condition}"));
+        let look = async || sqlx::query_scalar(condition).fetch_one(&mut connection).await.unwrap();
+        until_so(condition, PATIENCE, look).await;
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::deployment::{Client, PATIENCE};
 use crate::support::receiver::Receiver;
+use crate::wait;
 
 pub const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
@@ -26,13 +27,5 @@ pub async fn state(server: &Client) -> Value {
 
 /// Asks until it is so.
 pub async fn until(server: &Client, what: &str, so: impl Fn(&Value) -> bool) -> Value {
-    let looking = async {
-        loop {
-            let state = state(server).await;
-            if so(&state) {
-                return state;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never: {what}"))
+    wait::until(what, PATIENCE, async || Some(state(server).await).filter(&so)).await
 }

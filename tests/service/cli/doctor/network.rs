@@ -11,6 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use super::{Report, examine, service_url, settings};
 use crate::support::deployment::{PATIENCE, SERVER_KEY, start, start_with, tuning};
 use crate::support::program::run;
+use crate::wait::until_so;
 
 /// A program that is killed with this value.
 struct Killed(Child);
@@ -37,12 +38,8 @@ fn free_port() -> u16 {
 }
 
 async fn until_open(port: u16) {
-    let opening = async {
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, opening).await.expect("it listens");
+    let look = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+    until_so("it listens", PATIENCE, look).await;
 }
 
 /// nginx before a service, with these settings.
