@@ -1,4 +1,4 @@
-//! A service with a bug leaves a history that is wrong but consistent in itself: log, answers, frames and rosters
+//! A service with a bug leaves a recording that is wrong but consistent in itself: log, answers, frames and rosters
 //! all come from the same wrong database. Each bug is found, and by the promise that it breaks.
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use crate::checker::{Promise, check};
 use crate::database::Bug;
 use crate::simulator::{Plan, simulate};
 
-/// How many of twenty histories show the promise broken.
+/// How many of twenty recordings show the promise broken.
 fn runs_that_break(bug: Bug, promise: Promise) -> usize {
     let mut all = BTreeSet::new();
     let broken = |seed: &u64| {

@@ -1,4 +1,4 @@
-//! The write rules of headcount on plain maps, for histories that need no database; with bugs to choose from.
+//! The write rules of headcount on plain maps, for recordings that need no database; with bugs to choose from.
 //! Times are microseconds on the run's clock.
 
 use std::collections::BTreeMap;

@@ -1,11 +1,11 @@
-//! Histories of a service that keeps its promises are clean, and their numbers are right.
+//! Recordings of a service that keeps its promises are clean, and their numbers are right.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::checker::{Promise, Report, check};
 use crate::database::Bug;
-use crate::recording::{Edge, History, Record, What};
+use crate::recording::{Edge, Record, Recording, What};
 use crate::simulator::{Plan, simulate};
 
 fn assert_clean(plan: Plan) -> Report {
@@ -16,7 +16,7 @@ fn assert_clean(plan: Plan) -> Report {
 }
 
 #[test]
-fn calm_histories_are_clean() {
+fn calm_recordings_are_clean() {
     let mut expired = 0;
     for seed in 0..30 {
         let summary = assert_clean(Plan::calm(seed)).summary;
@@ -30,7 +30,7 @@ fn calm_histories_are_clean() {
 }
 
 #[test]
-fn histories_with_outages_are_clean() {
+fn recordings_with_outages_are_clean() {
     for seed in 0..30 {
         let summary = assert_clean(Plan { outages: true, ..Plan::calm(seed) }).summary;
         let [heal] = summary.heal_time.as_slice() else { panic!("one outage: {summary:?}") };
@@ -40,7 +40,7 @@ fn histories_with_outages_are_clean() {
 }
 
 #[test]
-fn histories_without_a_common_clock_are_clean() {
+fn recordings_without_a_common_clock_are_clean() {
     for seed in 0..30 {
         assert_clean(Plan { outages: true, clock: false, ..Plan::calm(seed) });
     }
@@ -50,19 +50,19 @@ fn histories_without_a_common_clock_are_clean() {
 #[test]
 fn a_stalled_reader_excuses_only_itself() {
     for seed in 0..10 {
-        let mut history = simulate(Plan { bug: Some(Bug::StreamsSlow), ..Plan::calm(seed) });
-        let late = |history: &History| {
-            let violations = check(history).violations.into_iter();
+        let mut recording = simulate(Plan { bug: Some(Bug::StreamsSlow), ..Plan::calm(seed) });
+        let late = |recording: &Recording| {
+            let violations = check(recording).violations.into_iter();
             let late = violations.filter(|violation| violation.promise == Promise::P1Delivered);
             late.map(|violation| violation.text.split(' ').next().unwrap().to_owned())
                 .collect::<BTreeSet<_>>()
         };
-        let mut expected = late(&history);
+        let mut expected = late(&recording);
         let (name, only) = ("stalled".to_owned(), Some("watcher4".to_owned()));
         let what = What::Fault { name, edge: Edge::Begin, only };
-        history.records.insert(0, Record { at: Duration::ZERO, what });
+        recording.records.insert(0, Record { at: Duration::ZERO, what });
         expected.remove("watcher4");
-        assert_eq!(late(&history), expected);
+        assert_eq!(late(&recording), expected);
     }
 }
 
@@ -78,9 +78,9 @@ fn what_a_failover_lost_is_told_apart() {
 }
 
 #[test]
-fn a_history_reads_back_as_written() {
-    let history = simulate(Plan { outages: true, failover: true, ..Plan::calm(1) });
+fn a_recording_reads_back_as_written() {
+    let recording = simulate(Plan { outages: true, failover: true, ..Plan::calm(1) });
     let mut bytes = Vec::new();
-    history.write(&mut bytes).unwrap();
-    assert_eq!(History::read(bytes.as_slice()).unwrap(), history);
+    recording.write(&mut bytes).unwrap();
+    assert_eq!(Recording::read(bytes.as_slice()).unwrap(), recording);
 }

@@ -1,4 +1,4 @@
-//! The checker of the fault tests is checked: a lawful history is clean, and whatever is made wrong in it is found.
+//! The checker of the fault tests is checked: a lawful recording is clean, and whatever is made wrong in it is found.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 

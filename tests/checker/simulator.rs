@@ -1,5 +1,5 @@
 //! A deployment that is only imagined: tabs, watchers, readers, a database and outages, in an order that a seed
-//! decides. Gives the history that the fault tests would have recorded. Pure.
+//! decides. Gives the recording that the fault tests would have recorded. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::database::{Bug, Database, GRACE_US, Key, LEASE_US, OFFSET_US, SWEEP_US};
-use crate::recording::{Asked, Edge, History, Kind, Outcome, Record, Settings, What};
+use crate::recording::{Asked, Edge, Kind, Outcome, Record, Recording, Settings, What};
 use crate::tabs::Tab;
 use crate::watcher::Watcher;
 
@@ -70,7 +70,7 @@ pub struct Simulator {
 }
 
 /// Imagines.
-pub fn simulate(plan: Plan) -> History {
+pub fn simulate(plan: Plan) -> Recording {
     let mut simulator = Simulator::new(plan);
     simulator.start();
     simulator.run()
@@ -129,7 +129,7 @@ impl Simulator {
         self.traffic_ends() + 3 * SECOND
     }
 
-    fn run(mut self) -> History {
+    fn run(mut self) -> Recording {
         while let Some(((at, _), action)) = self.queue.pop_first().filter(|((at, _), _)| *at < self.rest()) {
             self.now = at;
             self.act(action);
@@ -145,7 +145,7 @@ impl Simulator {
         };
         let log = self.db.log.values().flatten().cloned().collect();
         let (presence, rosters) = (self.db.presence(), self.db.rosters());
-        History { settings, records: self.records, log, presence, rosters }
+        Recording { settings, records: self.records, log, presence, rosters }
     }
 
     fn act(&mut self, action: Action) {

@@ -11,12 +11,12 @@ use tempfile::TempDir;
 use crate::postgres::signal;
 
 /// Ends, at once and without a checkpoint, when dropped.
-pub struct Raw {
+pub struct BarePostgres {
     child: Child,
     sockets: TempDir,
 }
 
-impl Raw {
+impl BarePostgres {
     /// Starts it on a cluster, as the user whose cluster it is.
     pub fn start(cluster: &Path, log: &Path, environment: &[(&str, String)]) -> Self {
         let sockets = tempfile::Builder::new().prefix("hcs-").tempdir().unwrap();
@@ -35,7 +35,7 @@ impl Raw {
     }
 }
 
-impl Drop for Raw {
+impl Drop for BarePostgres {
     fn drop(&mut self) {
         signal(self.child.id(), Signal::QUIT);
         let _ = self.child.wait();

@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 
-use crate::bare_postgres::Raw;
+use crate::bare_postgres::BarePostgres;
 use crate::wait::until_so;
 
 #[path = "../support/law.rs"]
@@ -24,7 +24,7 @@ pub const DATABASE: &str = "headcount";
 pub struct Database {
     postgres: Option<EmbeddedPostgres>,
     /// What took its place.
-    raw: Option<Raw>,
+    raw: Option<BarePostgres>,
     options: EmbeddedOptions,
     _dir: Option<TempDir>,
 }
@@ -130,7 +130,7 @@ impl Database {
     }
 
     /// Another Postgres takes its place; the one before must have ended.
-    pub fn replace(&mut self, raw: Raw) {
+    pub fn replace(&mut self, raw: BarePostgres) {
         assert!(self.postgres.is_none(), "two Postgres on one cluster");
         self.raw = Some(raw);
     }

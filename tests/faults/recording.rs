@@ -5,7 +5,7 @@
 //! `Answered`, `Frame` and `Closed` after the bytes came. The checker reads every interval as
 //! "somewhere in here", so a record that is late makes it weaker, and one that is early makes it wrong.
 
-#![allow(dead_code, reason = "the fault tests write histories, the history tests invent them")]
+#![allow(dead_code, reason = "the fault tests write recordings, the tests of the checker invent them")]
 
 use std::fmt;
 use std::io::{self, BufRead, Write};
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 /// A run. Rooms have at most 1000 members, so that rosters and snapshots list all of them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct History {
+pub struct Recording {
     pub settings: Settings,
     pub records: Vec<Record>, // in the order of their times
     /// `headcount.events` at rest, in any order.
@@ -351,7 +351,7 @@ enum Line {
     Roster(RosterAtRest),
 }
 
-impl History {
+impl Recording {
     /// Writes it, one line a piece.
     pub fn write(&self, mut to: impl Write) -> io::Result<()> {
         let lines = [Line::Settings(self.settings.clone())].into_iter();
@@ -366,19 +366,19 @@ impl History {
         to.flush()
     }
 
-    /// Reads what [`History::write`] wrote.
+    /// Reads what [`Recording::write`] wrote.
     pub fn read(from: impl BufRead) -> io::Result<Self> {
-        let mut history = Self::default();
+        let mut recording = Self::default();
         for line in from.lines() {
             match serde_json::from_str(&line?)? {
-                Line::Settings(settings) => history.settings = settings,
-                Line::Record(record) => history.records.push(record),
-                Line::Log(event) => history.log.push(event),
-                Line::Presence(membership) => history.presence.push(membership),
-                Line::Roster(roster) => history.rosters.push(roster),
+                Line::Settings(settings) => recording.settings = settings,
+                Line::Record(record) => recording.records.push(record),
+                Line::Log(event) => recording.log.push(event),
+                Line::Presence(membership) => recording.presence.push(membership),
+                Line::Roster(roster) => recording.rosters.push(roster),
             }
         }
-        Ok(history)
+        Ok(recording)
     }
 }
 

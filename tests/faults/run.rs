@@ -1,5 +1,5 @@
 //! One run of a scenario: a database, replicas behind links that can be broken, a fleet; at the end everything comes to
-//! rest, and the checker reads the history.
+//! rest, and the checker reads the recording.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ use crate::fleet::{Fleet, Size};
 use crate::postgres::{DATABASE, Database};
 use crate::proxy::{Proxy, Upstream};
 use crate::recorder::Recorder;
-use crate::recording::{History, Kind, Outcome, Settings};
+use crate::recording::{Kind, Outcome, Recording, Settings};
 use crate::replica::Replica;
 use crate::summary;
 use crate::wait::elapse;
@@ -261,14 +261,14 @@ impl Run {
         let records = self.recorder.records();
         self.database.lawful().await;
         self.fleet.rest().await;
-        let history = History {
+        let recording = Recording {
             settings: self.settings(rest_at),
             records: records.into_iter().filter(|record| record.at <= rest_at).collect(),
             log: rest.log,
             presence: rest.presence,
             rosters: rest.rosters,
         };
-        self.judge(&history);
+        self.judge(&recording);
     }
 
     /// Nobody is busy, nothing is due, no room has moved for longer than between two heartbeats, and every watcher is
@@ -316,10 +316,10 @@ impl Run {
         }
     }
 
-    fn judge(&self, history: &History) {
-        let path = self.folder.join("history.jsonl");
-        history.write(BufWriter::new(File::create(&path).unwrap())).unwrap();
-        let report = check(history);
+    fn judge(&self, recording: &Recording) {
+        let path = self.folder.join("recording.jsonl");
+        recording.write(BufWriter::new(File::create(&path).unwrap())).unwrap();
+        let report = check(recording);
         summary::add(self.plan.name, self.seed, &report, &self.measured);
         eprintln!("{}: {:?} {:?}", self.plan.name, report.summary, self.measured);
         let oddities = self.recorder.oddities();

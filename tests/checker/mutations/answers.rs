@@ -7,14 +7,14 @@ use proptest::prelude::*;
 
 use super::{answers, choices, choose, config, mutations, outcome, requests};
 use crate::checker::check;
-use crate::recording::{Asked, Cursor, EventKind, History, Kind, Outcome, What};
+use crate::recording::{Asked, Cursor, EventKind, Kind, Outcome, Recording, What};
 
 /// The question to an answer, and when it was asked.
-fn question(history: &History, n: usize) -> (Duration, &Asked) {
-    let What::Answered { op, .. } = history.records[n].what else {
+fn question(recording: &Recording, n: usize) -> (Duration, &Asked) {
+    let What::Answered { op, .. } = recording.records[n].what else {
         unreachable!("it was chosen among answers")
     };
-    let asked = history.records.iter().find_map(|record| match &record.what {
+    let asked = recording.records.iter().find_map(|record| match &record.what {
         What::Asked(asked) if asked.op == op => Some((record.at, asked)),
         _ => None,
     });
@@ -37,51 +37,51 @@ fn created(outcome: &Outcome) -> bool {
 }
 
 /// How many events of this user and kind the log has while the request was under way, give or take the clocks.
-fn events_of(history: &History, n: usize, kind: EventKind) -> usize {
-    let (from, asked) = question(history, n);
-    let offset = history.settings.clock_offset_us.expect("clean histories have a clock");
-    let (error, to) = (history.settings.clock_error, history.records[n].at);
+fn events_of(recording: &Recording, n: usize, kind: EventKind) -> usize {
+    let (from, asked) = question(recording, n);
+    let offset = recording.settings.clock_offset_us.expect("clean recordings have a clock");
+    let (error, to) = (recording.settings.clock_error, recording.records[n].at);
     let under_way = |at_us: i64| {
         let at = Duration::from_micros(u64::try_from(at_us - offset).unwrap());
         at + error >= from && at <= to + error
     };
     let same = |room: &str, user: &str| room == asked.room && user == asked.user;
-    history.log.iter().filter(|e| e.kind == kind && same(&e.room, &e.user) && under_way(e.at_us)).count()
+    recording.log.iter().filter(|e| e.kind == kind && same(&e.room, &e.user) && under_way(e.at_us)).count()
 }
 
 /// Whether no other request of these kinds about the same user in the same room can have done it: a leave with grace
 /// waits, and one that was lost lingers.
-fn alone(history: &History, n: usize, kinds: &[Kind]) -> bool {
-    let (from, asked) = question(history, n);
-    let others = requests(history, |other| {
+fn alone(recording: &Recording, n: usize, kinds: &[Kind]) -> bool {
+    let (from, asked) = question(recording, n);
+    let others = requests(recording, |other| {
         other.room == asked.room
             && other.user == asked.user
             && other.op != asked.op
             && kinds.contains(&other.kind)
     });
-    let (before, to) = (from.saturating_sub(Duration::from_secs(3)), history.records[n].at);
-    !others.iter().any(|other| other.from <= to + history.settings.clock_error && other.to >= before)
+    let (before, to) = (from.saturating_sub(Duration::from_secs(3)), recording.records[n].at);
+    !others.iter().any(|other| other.from <= to + recording.settings.clock_error && other.to >= before)
 }
 
 /// Heartbeats of a session: when asked, when answered, and how.
 fn beats<'a>(
-    history: &'a History,
+    recording: &'a Recording,
     session: &str,
 ) -> impl Iterator<Item = (Duration, Duration, Outcome)> + 'a {
-    let beats = requests(history, |asked| asked.session == session && asked.kind == Kind::Heartbeat);
+    let beats = requests(recording, |asked| asked.session == session && asked.kind == Kind::Heartbeat);
     beats.into_iter().map(|beat| (beat.from, beat.to, beat.outcome.clone()))
 }
 
 /// Whether the session may have joined anything between these.
-fn joins(history: &History, session: &str, from: Duration, to: Duration) -> bool {
-    let linger = history.settings.linger;
-    let joins = requests(history, |asked| asked.session == session && asked.kind == Kind::Join);
+fn joins(recording: &Recording, session: &str, from: Duration, to: Duration) -> bool {
+    let linger = recording.settings.linger;
+    let joins = requests(recording, |asked| asked.session == session && asked.kind == Kind::Join);
     joins.iter().any(|join| join.from <= to && join.from + linger >= from)
 }
 
-fn of_kind<'a>(history: &'a History, kind: Kind, ok: bool) -> impl Iterator<Item = usize> + 'a {
-    let fits = move |n: &usize| question(history, *n).1.kind == kind;
-    answers(history, move |outcome| !ok || matches!(outcome, Outcome::Ok { .. })).filter(fits)
+fn of_kind<'a>(recording: &'a Recording, kind: Kind, ok: bool) -> impl Iterator<Item = usize> + 'a {
+    let fits = move |n: &usize| question(recording, *n).1.kind == kind;
+    answers(recording, move |outcome| !ok || matches!(outcome, Outcome::Ok { .. })).filter(fits)
 }
 
 proptest! {
@@ -89,29 +89,29 @@ proptest! {
 
     /// By nature: nobody can blame a service for what its client did not hear. It must not be blamed.
     #[test]
-    fn an_answer_that_is_dropped_alarms_nobody((mut history, one, _) in choices()) {
-        let n = choose(one, answers(&history, |_| true)).unwrap();
-        let record = history.records.remove(n);
-        let violations = check(&history).violations;
+    fn an_answer_that_is_dropped_alarms_nobody((mut recording, one, _) in choices()) {
+        let n = choose(one, answers(&recording, |_| true)).unwrap();
+        let record = recording.records.remove(n);
+        let violations = check(&recording).violations;
         prop_assert!(violations.is_empty(), "{:?}: {:?}", record, violations);
     }
 }
 
 mutations! {
-    an_answer_that_is_doubled: |history, one, _| {
-        let n = choose(one, answers(history, |_| true))?;
-        let record = history.records[n].clone();
-        history.records.insert(n, record.clone());
+    an_answer_that_is_doubled: |recording, one, _| {
+        let n = choose(one, answers(recording, |_| true))?;
+        let record = recording.records[n].clone();
+        recording.records.insert(n, record.clone());
         Some(format!("{record:?}"))
     };
 
     /// Of two that followed each other, in one room, with something in between.
-    two_answers_that_are_swapped: |history, one, other| {
+    two_answers_that_are_swapped: |recording, one, other| {
         let mut rooms: BTreeMap<String, Vec<(usize, Duration, u64)>> = BTreeMap::new();
-        for n in answers(history, has_cursor) {
-            let (from, asked) = question(history, n);
+        for n in answers(recording, has_cursor) {
+            let (from, asked) = question(recording, n);
             let What::Answered { outcome: Outcome::Ok { cursor, .. } | Outcome::Roster { cursor, .. }, .. } =
-                &history.records[n].what
+                &recording.records[n].what
             else {
                 continue;
             };
@@ -119,118 +119,118 @@ mutations! {
         }
         let room = rooms.into_values().nth(one.index(3))?;
         let (early, _, old) = room[other.index(room.len() / 2)];
-        let ended = history.records[early].at;
+        let ended = recording.records[early].at;
         let later = room.iter().find(|(_, from, version)| *from > ended && *version > old);
         let (late, _, _) = *later.expect("rooms stay busy to the end");
-        let (a, b) = (outcome(history, early).clone(), outcome(history, late).clone());
-        *cursor(outcome(history, early)) = cursor(&mut b.clone()).clone();
-        *cursor(outcome(history, late)) = cursor(&mut a.clone()).clone();
+        let (a, b) = (outcome(recording, early).clone(), outcome(recording, late).clone());
+        *cursor(outcome(recording, early)) = cursor(&mut b.clone()).clone();
+        *cursor(outcome(recording, late)) = cursor(&mut a.clone()).clone();
         Some(format!("{a:?} and {b:?}"))
     };
 
-    an_answer_before_its_question: |history, one, _| {
-        let n = choose(one, answers(history, |_| true))?;
-        let (from, _) = question(history, n);
-        let mut record = history.records.remove(n);
+    an_answer_before_its_question: |recording, one, _| {
+        let n = choose(one, answers(recording, |_| true))?;
+        let (from, _) = question(recording, n);
+        let mut record = recording.records.remove(n);
         record.at = from.saturating_sub(Duration::from_millis(1));
-        let before = history.records.partition_point(|other| other.at <= record.at);
-        history.records.insert(before.saturating_sub(1), record.clone());
+        let before = recording.records.partition_point(|other| other.at <= record.at);
+        recording.records.insert(before.saturating_sub(1), record.clone());
         Some(format!("{record:?}"))
     };
 
-    an_answer_from_the_future: |history, one, _| {
-        let n = choose(one, answers(history, has_cursor))?;
-        cursor(outcome(history, n)).version += 1000;
-        Some(format!("{:?}", history.records[n]))
+    an_answer_from_the_future: |recording, one, _| {
+        let n = choose(one, answers(recording, has_cursor))?;
+        cursor(outcome(recording, n)).version += 1000;
+        Some(format!("{:?}", recording.records[n]))
     };
 
     /// At the beginning nobody has seen anything yet.
-    an_answer_from_the_past: |history, one, _| {
-        let n = choose(one, answers(history, has_cursor).filter(|n| history.records[*n].at > Duration::from_secs(4)))?;
-        let cursor = cursor(outcome(history, n));
+    an_answer_from_the_past: |recording, one, _| {
+        let n = choose(one, answers(recording, has_cursor).filter(|n| recording.records[*n].at > Duration::from_secs(4)))?;
+        let cursor = cursor(outcome(recording, n));
         cursor.version = cursor.version.saturating_sub(20);
-        Some(format!("{:?}", history.records[n]))
+        Some(format!("{:?}", recording.records[n]))
     };
 
-    an_answer_of_an_older_epoch: |history, one, _| {
-        let late = |n: &usize| history.records[*n].at > Duration::from_secs(4);
-        let n = choose(one, answers(history, has_cursor).filter(late))?;
-        cursor(outcome(history, n)).epoch = "00".to_owned();
-        Some(format!("{:?}", history.records[n]))
+    an_answer_of_an_older_epoch: |recording, one, _| {
+        let late = |n: &usize| recording.records[*n].at > Duration::from_secs(4);
+        let n = choose(one, answers(recording, has_cursor).filter(late))?;
+        cursor(outcome(recording, n)).epoch = "00".to_owned();
+        Some(format!("{:?}", recording.records[n]))
     };
 
-    a_join_that_made_no_member_and_says_so: |history, one, _| {
-        let none = |n: &usize| events_of(history, *n, EventKind::Joined) == 0;
-        let n = choose(one, of_kind(history, Kind::Join, true).filter(none))?;
-        if let Outcome::Ok { created, .. } = outcome(history, n) {
+    a_join_that_made_no_member_and_says_so: |recording, one, _| {
+        let none = |n: &usize| events_of(recording, *n, EventKind::Joined) == 0;
+        let n = choose(one, of_kind(recording, Kind::Join, true).filter(none))?;
+        if let Outcome::Ok { created, .. } = outcome(recording, n) {
             *created = true;
         }
-        Some(format!("{:?}", history.records[n]))
+        Some(format!("{:?}", recording.records[n]))
     };
 
-    a_join_that_made_a_member_and_denies_it: |history, one, _| {
-        let n = choose(one, answers(history, created).filter(|n| alone(history, *n, &[Kind::Join])))?;
-        if let Outcome::Ok { created, .. } = outcome(history, n) {
+    a_join_that_made_a_member_and_denies_it: |recording, one, _| {
+        let n = choose(one, answers(recording, created).filter(|n| alone(recording, *n, &[Kind::Join])))?;
+        if let Outcome::Ok { created, .. } = outcome(recording, n) {
             *created = false;
         }
-        Some(format!("{:?}", history.records[n]))
+        Some(format!("{:?}", recording.records[n]))
     };
 
     /// Refused, says the answer, and it was done.
-    a_join_that_made_a_member_and_was_refused: |history, one, _| {
-        let n = choose(one, answers(history, created).filter(|n| alone(history, *n, &[Kind::Join])))?;
-        *outcome(history, n) = Outcome::Problem { status: 404, code: "room_not_found".to_owned() };
-        Some(format!("{:?}", history.records[n]))
+    a_join_that_made_a_member_and_was_refused: |recording, one, _| {
+        let n = choose(one, answers(recording, created).filter(|n| alone(recording, *n, &[Kind::Join])))?;
+        *outcome(recording, n) = Outcome::Problem { status: 404, code: "room_not_found".to_owned() };
+        Some(format!("{:?}", recording.records[n]))
     };
 
-    a_leave_that_ended_a_stay_and_was_refused: |history, one, _| {
+    a_leave_that_ended_a_stay_and_was_refused: |recording, one, _| {
         let ended = |n: &usize| {
             let others = [Kind::Leave, Kind::LeaveGrace, Kind::Kick];
-            events_of(history, *n, EventKind::Left) == 1 && alone(history, *n, &others)
+            events_of(recording, *n, EventKind::Left) == 1 && alone(recording, *n, &others)
         };
-        let n = choose(one, of_kind(history, Kind::Leave, true).filter(ended))?;
-        *outcome(history, n) = Outcome::Problem { status: 404, code: "room_not_found".to_owned() };
-        Some(format!("{:?}", history.records[n]))
+        let n = choose(one, of_kind(recording, Kind::Leave, true).filter(ended))?;
+        *outcome(recording, n) = Outcome::Problem { status: 404, code: "room_not_found".to_owned() };
+        Some(format!("{:?}", recording.records[n]))
     };
 
-    somebody_left_out_of_a_roster: |history, one, other| {
+    somebody_left_out_of_a_roster: |recording, one, other| {
         let lists = |outcome: &Outcome| matches!(outcome, Outcome::Roster { members, .. } if !members.is_empty());
-        let n = choose(one, answers(history, lists))?;
-        if let Outcome::Roster { members, .. } = outcome(history, n) {
+        let n = choose(one, answers(recording, lists))?;
+        if let Outcome::Roster { members, .. } = outcome(recording, n) {
             members.remove(other.index(members.len()));
         }
-        Some(format!("{:?}", history.records[n]))
+        Some(format!("{:?}", recording.records[n]))
     };
 
-    somebody_forged_into_a_roster: |history, one, _| {
-        let n = choose(one, answers(history, |outcome| matches!(outcome, Outcome::Roster { .. })))?;
-        if let Outcome::Roster { members, .. } = outcome(history, n) {
+    somebody_forged_into_a_roster: |recording, one, _| {
+        let n = choose(one, answers(recording, |outcome| matches!(outcome, Outcome::Roster { .. })))?;
+        if let Outcome::Roster { members, .. } = outcome(recording, n) {
             members.push("mallory".to_owned());
         }
-        Some(format!("{:?}", history.records[n]))
+        Some(format!("{:?}", recording.records[n]))
     };
 
     /// Of a session that goes on to live without another join.
-    a_heartbeat_that_was_denied: |history, one, _| {
+    a_heartbeat_that_was_denied: |recording, one, _| {
         let lives_on = |n: &usize| {
-            let (from, asked) = question(history, *n);
-            let next = beats(history, &asked.session).find(|(at, _, outcome)| *at > from && *outcome == Outcome::Alive);
-            next.is_some_and(|(_, to, _)| !joins(history, &asked.session, from, to))
+            let (from, asked) = question(recording, *n);
+            let next = beats(recording, &asked.session).find(|(at, _, outcome)| *at > from && *outcome == Outcome::Alive);
+            next.is_some_and(|(_, to, _)| !joins(recording, &asked.session, from, to))
         };
-        let n = choose(one, answers(history, |outcome| *outcome == Outcome::Alive).filter(lives_on))?;
-        *outcome(history, n) = Outcome::Gone;
-        Some(format!("{:?}", history.records[n]))
+        let n = choose(one, answers(recording, |outcome| *outcome == Outcome::Alive).filter(lives_on))?;
+        *outcome(recording, n) = Outcome::Gone;
+        Some(format!("{:?}", recording.records[n]))
     };
 
     /// The second `gone` in a row: the first one proved that the session was no more.
-    a_heartbeat_that_revived: |history, one, _| {
+    a_heartbeat_that_revived: |recording, one, _| {
         let again = |n: &usize| {
-            let (from, asked) = question(history, *n);
-            let before = beats(history, &asked.session).filter(|(at, _, outcome)| *at < from && *outcome == Outcome::Gone);
-            before.last().is_some_and(|(at, _, _)| !joins(history, &asked.session, at, history.records[*n].at))
+            let (from, asked) = question(recording, *n);
+            let before = beats(recording, &asked.session).filter(|(at, _, outcome)| *at < from && *outcome == Outcome::Gone);
+            before.last().is_some_and(|(at, _, _)| !joins(recording, &asked.session, at, recording.records[*n].at))
         };
-        let n = choose(one, answers(history, |outcome| *outcome == Outcome::Gone).filter(again))?;
-        *outcome(history, n) = Outcome::Alive;
-        Some(format!("{:?}", history.records[n]))
+        let n = choose(one, answers(recording, |outcome| *outcome == Outcome::Gone).filter(again))?;
+        *outcome(recording, n) = Outcome::Alive;
+        Some(format!("{:?}", recording.records[n]))
     };
 }

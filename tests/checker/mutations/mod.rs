@@ -1,6 +1,6 @@
-//! One entry of a clean history is dropped, doubled, swapped, moved in time or forged, and the checker must say so.
+//! One entry of a clean recording is dropped, doubled, swapped, moved in time or forged, and the checker must say so.
 //!
-//! Some mutations make another lawful history; they are left out where they are, each with its reason:
+//! Some mutations make another lawful recording; they are left out where they are, each with its reason:
 //! - an answer that is dropped is one that was lost: allowed, and it must not alarm;
 //! - a heartbeat or an update that changed nothing leaves no trace but its answer;
 //! - a frame that is dropped is a frame folded into the next one, if that names the same users or lists everybody,
@@ -20,35 +20,35 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::checker::check;
-use crate::recording::{Asked, Frame, History, Outcome, What};
+use crate::recording::{Asked, Frame, Outcome, Recording, What};
 use crate::simulator::{Plan, simulate};
 
-/// Clean histories to mutate. Simulated once: it takes longer than the checking.
-pub fn clean() -> &'static [History] {
-    static CLEAN: OnceLock<Vec<History>> = OnceLock::new();
+/// Clean recordings to mutate. Simulated once: it takes longer than the checking.
+pub fn clean() -> &'static [Recording] {
+    static CLEAN: OnceLock<Vec<Recording>> = OnceLock::new();
     CLEAN.get_or_init(|| (0..6).map(|seed| simulate(Plan::calm(seed))).collect())
 }
 
-/// A history and two choices in it.
-pub fn choices() -> impl Strategy<Value = (History, Index, Index)> {
+/// A recording and two choices in it.
+pub fn choices() -> impl Strategy<Value = (Recording, Index, Index)> {
     (0..clean().len(), any::<Index>(), any::<Index>())
         .prop_map(|(n, one, other)| (clean()[n].clone(), one, other))
 }
 
-/// Changes a history and tells what it changed; none when there was nothing to change.
-pub type Mutate = fn(&mut History, Index, Index) -> Option<String>;
+/// Changes a recording and tells what it changed; none when there was nothing to change.
+pub type Mutate = fn(&mut Recording, Index, Index) -> Option<String>;
 
 /// A failure names its seed and its entry; no file is needed to find it again.
 pub fn config() -> ProptestConfig {
     ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-pub fn is_found(history: &History, mutation: &str) -> Result<(), TestCaseError> {
-    prop_assert!(!check(history).violations.is_empty(), "nobody noticed: {}", mutation);
+pub fn is_found(recording: &Recording, mutation: &str) -> Result<(), TestCaseError> {
+    prop_assert!(!check(recording).violations.is_empty(), "nobody noticed: {}", mutation);
     Ok(())
 }
 
-/// Chooses among what fits; none when nothing does, and then another history is tried.
+/// Chooses among what fits; none when nothing does, and then another recording is tried.
 pub fn choose(pick: Index, fits: impl Iterator<Item = usize>) -> Option<usize> {
     let fits: Vec<usize> = fits.collect();
     (!fits.is_empty()).then(|| fits[pick.index(fits.len())])
@@ -63,8 +63,8 @@ pub struct Request<'a> {
 }
 
 /// All requests that fit, in the order of asking.
-pub fn requests<'a>(history: &'a History, fits: impl Fn(&Asked) -> bool) -> Vec<Request<'a>> {
-    let answers: HashMap<u64, (Duration, &Outcome)> = history
+pub fn requests<'a>(recording: &'a Recording, fits: impl Fn(&Asked) -> bool) -> Vec<Request<'a>> {
+    let answers: HashMap<u64, (Duration, &Outcome)> = recording
         .records
         .iter()
         .filter_map(|record| match &record.what {
@@ -72,7 +72,7 @@ pub fn requests<'a>(history: &'a History, fits: impl Fn(&Asked) -> bool) -> Vec<
             _ => None,
         })
         .collect();
-    let asked = history.records.iter().filter_map(|record| match &record.what {
+    let asked = recording.records.iter().filter_map(|record| match &record.what {
         What::Asked(asked) if fits(asked) => Some((record.at, asked)),
         _ => None,
     });
@@ -85,30 +85,31 @@ pub fn requests<'a>(history: &'a History, fits: impl Fn(&Asked) -> bool) -> Vec<
 
 /// Where the frames are that fit.
 pub fn frames<'a>(
-    history: &'a History,
+    recording: &'a Recording,
     fits: impl Fn(&Frame) -> bool + 'a,
 ) -> impl Iterator<Item = usize> + 'a {
-    let fits = move |n: &usize| matches!(&history.records[*n].what, What::Frame(frame) if fits(frame));
-    (0..history.records.len()).filter(fits)
+    let fits = move |n: &usize| matches!(&recording.records[*n].what, What::Frame(frame) if fits(frame));
+    (0..recording.records.len()).filter(fits)
 }
 
 /// Where the answers are that fit.
 pub fn answers<'a>(
-    history: &'a History,
+    recording: &'a Recording,
     fits: impl Fn(&Outcome) -> bool + 'a,
 ) -> impl Iterator<Item = usize> + 'a {
-    let fits =
-        move |n: &usize| matches!(&history.records[*n].what, What::Answered { outcome, .. } if fits(outcome));
-    (0..history.records.len()).filter(fits)
+    let fits = move |n: &usize| matches!(&recording.records[*n].what, What::Answered { outcome, .. } if fits(outcome));
+    (0..recording.records.len()).filter(fits)
 }
 
-pub fn frame(history: &mut History, n: usize) -> &mut Frame {
-    let What::Frame(frame) = &mut history.records[n].what else { unreachable!("it was chosen among frames") };
+pub fn frame(recording: &mut Recording, n: usize) -> &mut Frame {
+    let What::Frame(frame) = &mut recording.records[n].what else {
+        unreachable!("it was chosen among frames")
+    };
     frame
 }
 
-pub fn outcome(history: &mut History, n: usize) -> &mut Outcome {
-    let What::Answered { outcome, .. } = &mut history.records[n].what else {
+pub fn outcome(recording: &mut Recording, n: usize) -> &mut Outcome {
+    let What::Answered { outcome, .. } = &mut recording.records[n].what else {
         unreachable!("it was chosen among answers")
     };
     outcome
@@ -122,11 +123,11 @@ macro_rules! mutations {
             $(
                 $(#[$meta])*
                 #[test]
-                fn $name((mut history, one, other) in super::choices()) {
+                fn $name((mut recording, one, other) in super::choices()) {
                     let mutate: super::Mutate = $mutate;
-                    let mutation = mutate(&mut history, one, other);
+                    let mutation = mutate(&mut recording, one, other);
                     proptest::prop_assume!(mutation.is_some());
-                    super::is_found(&history, &mutation.unwrap())?;
+                    super::is_found(&recording, &mutation.unwrap())?;
                 }
             )*
         }

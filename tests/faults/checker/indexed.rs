@@ -1,17 +1,17 @@
-//! A history, indexed: requests with their answers, rooms with their logs, streams with their frames.
+//! A recording, indexed: requests with their answers, rooms with their logs, streams with their frames.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::super::recording::{
-    Asked, Cursor, EventKind, Frame, FrameEvent, History, Kind, LoggedEvent, Outcome, RosterAtRest, Settings,
-    What,
+    Asked, Cursor, EventKind, Frame, FrameEvent, Kind, LoggedEvent, Outcome, Recording, RosterAtRest,
+    Settings, What,
 };
 use super::room::{Entry, Room};
 
-pub struct Run<'a> {
+pub struct Indexed<'a> {
     pub settings: &'a Settings,
-    pub history: &'a History,
+    pub recording: &'a Recording,
     /// In the order in which they were asked.
     pub ops: Vec<Op<'a>>,
     pub rooms: BTreeMap<&'a str, Room<'a>>,
@@ -118,12 +118,12 @@ impl Op<'_> {
     }
 }
 
-impl<'a> Run<'a> {
-    pub fn of(history: &'a History) -> Self {
-        let (ops, streams) = (requests(history), streams(history));
+impl<'a> Indexed<'a> {
+    pub fn of(recording: &'a Recording) -> Self {
+        let (ops, streams) = (requests(recording), streams(recording));
         let sightings = sightings(&ops, &streams);
         let rosters: HashMap<&str, &RosterAtRest> =
-            history.rosters.iter().map(|roster| (roster.room.as_str(), roster)).collect();
+            recording.rosters.iter().map(|roster| (roster.room.as_str(), roster)).collect();
         // A room that nobody joined is at no rest; it has an epoch all the same, and no members.
         let seen = sightings.iter().map(|seen| (seen.room, seen.cursor.epoch.as_str()));
         let rest = rosters.iter().map(|(name, roster)| (*name, roster.cursor.epoch.as_str()));
@@ -132,7 +132,7 @@ impl<'a> Run<'a> {
         let forked: HashSet<&str> = sightings.iter().filter(|s| !last(s)).map(|s| s.room).collect();
         let failover_over =
             sightings.iter().filter(|s| forked.contains(s.room) && last(s)).map(|s| s.seen).min();
-        let failover_over = failover_over.or((!forked.is_empty()).then_some(history.settings.rest_at));
+        let failover_over = failover_over.or((!forked.is_empty()).then_some(recording.settings.rest_at));
         let mut seen: HashMap<&str, Vec<&Sighting<'_>>> = HashMap::new();
         sightings.iter().filter(last).for_each(|s| seen.entry(s.room).or_default().push(s));
         let mut logs: BTreeMap<&str, Vec<&LoggedEvent>> = BTreeMap::new();
@@ -140,11 +140,11 @@ impl<'a> Run<'a> {
         for room in epochs.keys().copied().chain(opened) {
             logs.entry(room).or_default();
         }
-        history.log.iter().for_each(|event| logs.entry(&event.room).or_default().push(event));
+        recording.log.iter().for_each(|event| logs.entry(&event.room).or_default().push(event));
         let rooms = logs.into_iter().map(|(name, mut log)| {
             log.sort_by_key(|event| event.version);
             let seen = seen.get(name).map(Vec::as_slice).unwrap_or_default();
-            let log = place(&history.settings, &log, seen);
+            let log = place(&recording.settings, &log, seen);
             let rest = rosters.get(name).copied();
             (name, Room::new(name, epochs.get(name).copied().unwrap_or_default(), rest, log))
         });
@@ -158,12 +158,12 @@ impl<'a> Run<'a> {
         }
         by_session.remove("");
         let mut at_rest = BTreeMap::<_, BTreeSet<_>>::new();
-        for row in &history.presence {
+        for row in &recording.presence {
             at_rest.entry(row.room.as_str()).or_default().insert(row.session.as_str());
         }
-        let settings = &history.settings;
+        let settings = &recording.settings;
         let mut run =
-            Self { settings, history, ops, rooms, streams, failover_over, by_member, by_session, at_rest };
+            Self { settings, recording, ops, rooms, streams, failover_over, by_member, by_session, at_rest };
         run.judge();
         run
     }
@@ -229,14 +229,14 @@ fn survived(op: &Op<'_>, rooms: &BTreeMap<&str, Room<'_>>) -> bool {
     op.created() && room.created_at(op).is_some()
 }
 
-fn requests(history: &History) -> Vec<Op<'_>> {
+fn requests(recording: &Recording) -> Vec<Op<'_>> {
     let mut answers = HashMap::new();
-    for record in &history.records {
+    for record in &recording.records {
         if let What::Answered { op, outcome } = &record.what {
             answers.entry(*op).or_insert((record.at, outcome));
         }
     }
-    let asked = history.records.iter().filter_map(|record| match &record.what {
+    let asked = recording.records.iter().filter_map(|record| match &record.what {
         What::Asked(asked) => Some((record.at, asked)),
         _ => None,
     });
@@ -245,7 +245,7 @@ fn requests(history: &History) -> Vec<Op<'_>> {
             let (at, outcome) = answers.get(&asked.op).copied().unwrap_or((from, &Outcome::Lost));
             let mut op = Op { asked, from, to: at, outcome, effect: Effect::Possible };
             if op.unknown() {
-                op.to = at.max(from + history.settings.linger);
+                op.to = at.max(from + recording.settings.linger);
             }
             op
         })
@@ -254,9 +254,9 @@ fn requests(history: &History) -> Vec<Op<'_>> {
     ops
 }
 
-fn streams(history: &History) -> Vec<Stream<'_>> {
+fn streams(recording: &Recording) -> Vec<Stream<'_>> {
     let mut streams: BTreeMap<u64, Stream<'_>> = BTreeMap::new();
-    for record in &history.records {
+    for record in &recording.records {
         match &record.what {
             What::Opened { stream, client, room, last } => {
                 let (last, opened) = (last.as_ref(), record.at);

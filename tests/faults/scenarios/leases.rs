@@ -52,7 +52,7 @@ async fn heartbeats_at_the_last_moment() {
         }
         run.measure("alive", alive);
         run.measure("gone", gone);
-        // The crowd is not in the history: what is left of it goes before the checker looks.
+        // The crowd is not in the recording: what is left of it goes before the checker looks.
         let left = "select count(*) from headcount.presence where user_id like 'crowd%'";
         run.database.until("the crowd is swept", s(60), left, |n| n == 0).await;
         run.database.lawful().await;
