@@ -42,7 +42,7 @@ async fn heartbeats_at_the_last_moment() {
                 .fetch_all(&mut run.database.connect().await)
                 .await
                 .unwrap();
-            for (session, state) in answers {
+            for (session, state) in answers.into_iter().flatten() {
                 match state.as_str() {
                     "alive" => assert!(present.contains(&session), "P7: {session} was told that it lives"),
                     _ => gone += 1,
@@ -50,6 +50,7 @@ async fn heartbeats_at_the_last_moment() {
                 alive += u64::from(state == "alive");
             }
         }
+        assert!(alive > 0, "some heartbeat was answered");
         run.measure("alive", alive);
         run.measure("gone", gone);
         // The crowd is not in the recording: what is left of it goes before the checker looks.
@@ -63,16 +64,17 @@ async fn heartbeats_at_the_last_moment() {
     .await;
 }
 
-async fn come_and_beat(run: &Run, from: Instant, round: u64, n: usize, late: u64) -> (Uuid, String) {
+/// A session and what its heartbeat was answered. On a busy machine a call may be refused: nothing was claimed then.
+async fn come_and_beat(run: &Run, from: Instant, round: u64, n: usize, late: u64) -> Option<(Uuid, String)> {
     let (session, base) = (Uuid::new_v4(), &run.fleet.world.bases[n % 2]);
     elapse((from + Duration::from_millis(n as u64)).saturating_duration_since(Instant::now())).await;
     let body = json!({"user": format!("crowd{round}_{n}"), "session": session});
     let join =
         run.fleet.world.http.post(format!("{base}/v1/rooms/crowd{}/join", n % 20)).bearer_auth(SERVER_KEY);
-    join.json(&body).send().await.unwrap().error_for_status().unwrap();
+    join.json(&body).send().await.unwrap().error_for_status().ok()?;
     elapse(Duration::from_millis(2980 + late)).await;
     let beat = run.fleet.world.http.post(format!("{base}/v1/heartbeats")).bearer_auth(SERVER_KEY);
-    let answer = beat.json(&json!({"session": session})).send().await.unwrap().error_for_status().unwrap();
+    let answer = beat.json(&json!({"session": session})).send().await.unwrap().error_for_status().ok()?;
     let answer: Value = answer.json().await.unwrap();
-    (session, answer["sessions"][0]["state"].as_str().unwrap().to_owned())
+    Some((session, answer["sessions"][0]["state"].as_str().unwrap().to_owned()))
 }

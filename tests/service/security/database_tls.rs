@@ -4,8 +4,10 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 
 use crate::support::certificates::Authority;
+use crate::support::deployment::PATIENCE;
 use crate::support::encrypted_postgres::Encrypted;
 use crate::support::process::serve_with;
+use crate::wait::until_so;
 
 async fn refused(url: &str) -> String {
     let options: PgConnectOptions = url.parse().unwrap();
@@ -38,5 +40,6 @@ async fn verify_full_takes_the_right_postgres_and_no_other() {
          where application_name like 'headcount%' and not ssl";
     assert_eq!(sqlx::query_scalar::<_, i64>(plain).fetch_one(&mut connection).await.unwrap(), 0);
     let listens = "select count(*) from pg_stat_activity where application_name like 'headcount-listener %'";
-    assert_eq!(sqlx::query_scalar::<_, i64>(listens).fetch_one(&mut connection).await.unwrap(), 1);
+    let look = async || sqlx::query_scalar::<_, i64>(listens).fetch_one(&mut connection).await.unwrap() == 1;
+    until_so("it listens", PATIENCE, look).await;
 }
