@@ -94,6 +94,10 @@ impl Store {
     /// Makes rosters agree with how long these sessions have been inactive.
     pub async fn refresh_idle(&self, sessions: &[SessionId], idle_after: Duration) -> Result<(), StoreError> {
         let sessions: Vec<Uuid> = sessions.iter().map(|s| s.0).collect();
-        self.query("select headcount.refresh_idle($1, $2) from headcount.rules").bind(sessions).bind(idle_after).run().await
+        self.query("select headcount.refresh_idle($1, $2) from headcount.rules")
+            .bind(sessions)
+            .bind(idle_after)
+            .run()
+            .await
     }
 }

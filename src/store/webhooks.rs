@@ -156,7 +156,10 @@ impl Store {
 
     /// Removes a webhook and what it had still to tell. Gives whether there was one.
     pub async fn delete_webhook(&self, name: &WebhookName) -> Result<bool, StoreError> {
-        self.query("select headcount.webhook_delete($1) from headcount.rules").bind(name.as_str()).value().await
+        self.query("select headcount.webhook_delete($1) from headcount.rules")
+            .bind(name.as_str())
+            .value()
+            .await
     }
 
     /// All webhooks by name, or the one with that name.
