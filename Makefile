@@ -153,7 +153,8 @@ soak: ## One random fault after another for MINUTES, watching memory and descrip
 		cargo $$TEST_RUNNER $(locked) --test faults soak
 
 .PHONY: settings
-settings: ## Writes ops/debian/headcount.env, the settings of the package, from the command line
+settings: ## Writes docs/settings.md and ops/debian/headcount.env, the settings, from the command line
+	HEADCOUNT_WRITE_DOCS=1 cargo test $(locked) --test docs the_page_about_settings
 	HEADCOUNT_WRITE_DOCS=1 cargo test $(locked) --test service the_packages_file_of_settings
 
 # One binary for the package: the release profile, with the lines of its backtraces.

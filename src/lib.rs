@@ -1,26 +1,83 @@
 //! headcount: who is here, right now.
 //!
-//! A presence service. Clients say "I am here" over plain HTTP; everyone who watches a room sees, within
-//! milliseconds, who is in it. Postgres is the only other moving part.
+//! A presence service. Clients send heartbeats over plain HTTP; watchers of a room get every change within
+//! milliseconds. Postgres is the only other moving part, and the only place where replicas meet.
 //!
-//! The layers, each knowing only those below it (`tests/tidy.rs` enforces the arrows):
+//! # Layers
+//!
+//! Each knows only those below it (`tests/tidy.rs` enforces the arrows):
 //!
 //! ```text
 //!    main, app            compose: start order, stop order
 //!       |
-//!      http               routes, who may do what, error codes, the event stream; no SQL
-//!       |      \
+//!      http               routes, which caller may do what, error codes, streams, pages; no SQL
+//!      |      \
 //!    commands   hub       commands: one verb each, through the batching writer; hub: this replica's rooms and watchers
-//!       |      /
-//!      store              the only SQL outside migrations/, one file per subject; embedded Postgres
+//!      |      /
+//!      store              the SQL that the service sends, a file per subject; the embedded Postgres
 //!       |
-//!     domain              no async, no I/O, no clock
+//!     domain              ids, member, roster, event, cursor, resume plan, lease; no async, no I/O, no clock
 //! ```
 //!
-//! `tasks` (sweeper, trimmer, idle, listener, gauges, webhooks) sit beside `http`; `auth` is beside `domain`, and so are
-//! `webhooks`, which signs and sends messages, and `measure`, which names every metric and which most may use. `logs`
-//! starts logs and traces. `cli` is beside `app`: the verbs that ask a running service by HTTP, as any client does, and
-//! `doctor`.
+//! Beside them: `tasks` (sweeper, trimmer, idle, listener, settings of rooms, webhooks, gauges) runs beside `http`, whether or
+//! not a request comes. `auth` (keys, tokens, tickets, rights), `webhooks` (signing, sending), `measure` (every metric) and
+//! `settings` (a replica's) are beside `domain`; `logs` starts logs and traces, `systemd` tells the supervisor. `cli` is beside
+//! `app`: the verbs that ask a running service over HTTP, as any client does, and `doctor`.
+//!
+//! The rules of presence are SQL, so that an application can change presence in its own transaction: the state is in
+//! `migrations/`, the functions in `migrations/functions/`, whose README has the steps of a write and the lock order.
+//!
+//! # Routes
+//!
+//! In `http` every request passes `src/http/server/` (connections, TLS, limits by address, the log line), then
+//! `src/http/routes.rs`, then what `src/http/request/` checks (body, caller, limits), and then its handler.
+//!
+//! A **join** is acknowledged after its commit, and is in every stream soon after:
+//!
+//! 1. `src/http/api/join.rs`: rights and sizes; makes a command.
+//! 2. `src/commands/join.rs`, `src/commands/writer.rs`: queued, and batched with the commands that came while the last
+//!    transaction ran; `src/commands/schedule.rs` picks batches that share no room and no user.
+//! 3. `src/store/commands.rs`: one statement for the batch.
+//! 4. `migrations/functions/apply.sql`: lock users, then rooms; decide; carry out; log one event per change; notify.
+//! 5. After the commit the caller is answered, and the hub gets a hint. Other replicas get theirs in `src/tasks/listener.rs`,
+//!    or by the poll of their feed, within 2 s.
+//! 6. `src/hub/feed.rs`: reads the log of the rooms that are due (`src/store/events.rs`), folds it into the roster
+//!    (`src/hub/room.rs`, `src/domain/roster.rs`), coalesces, and encodes each frame once (`src/hub/frame.rs`).
+//! 7. `src/hub/fan.rs`: each worker thread's ring of frames, read by the streams of `src/http/streams/`, on sockets of
+//!    `src/http/server/socket.rs`.
+//!
+//! A **heartbeat** renews a lease, and touches one row of one table:
+//!
+//! 1. `src/http/api/heartbeats.rs`: one or up to 100 sessions.
+//! 2. `src/commands/heartbeat.rs`, `src/commands/heartbeat_batcher.rs`: batched.
+//! 3. `src/store/heartbeats.rs`, `migrations/functions/heartbeat.sql`: one update, answered after its commit. It creates no
+//!    session, so there is no resurrection.
+//! 4. A session whose activity changed what others see goes to `src/tasks/idle.rs`, which updates the rosters apart.
+//!
+//! A **sweep** removes sessions whose lease ran out, and completes leaves whose grace is over:
+//!
+//! 1. `src/tasks/sweeper.rs`: every second, on every replica; one that finds another at work goes away.
+//! 2. `src/store/sweep.rs`, `migrations/functions/sweep.sql`: looks at each lease again under its locks, so that a late heartbeat
+//!    wins; after an outage nobody expires for one lease. Logs a `left` for each member gone, and notifies.
+//! 3. As from step 5 of a join.
+//!
+//! A **resume** opens a stream where another ended:
+//!
+//! 1. `src/http/streams/events.rs`: rights, a place among the streams, the cursors in `Last-Event-ID` (`src/domain/cursor.rs`).
+//! 2. `src/hub/mod.rs`, `src/hub/feed.rs`: registers the watcher before the log is read, so that no event falls between.
+//! 3. `src/domain/resume.rs`: from both cursors, either nothing to send, a replay of what was missed, or a snapshot
+//!    with its reason.
+//! 4. `src/hub/room.rs`: a watcher that is up to date gets a `sync` immediately, any other one its frames; then as from
+//!    step 6 of a join.
+//!
+//! A **webhook** is told of events at least once, in order in each room:
+//!
+//! 1. `src/http/api/webhooks/`, `src/commands/webhook.rs`, `src/store/webhooks.rs`: made, changed, removed.
+//! 2. `migrations/functions/webhooks.sql`: a write notes in an outbox which rooms moved, while a webhook is enabled.
+//! 3. `src/tasks/webhooks.rs`: a replica claims a webhook by a lease of 5 s, and delivers while there is more.
+//! 4. `src/store/deliveries.rs`, `src/domain/notice/`: the events that are due become notices: what a delay takes back, where a
+//!    gap is announced. The batch is stored before it is sent, so a retry sends the same bytes.
+//! 5. `src/webhooks/mod.rs`, `src/webhooks/sign.rs`: one signed `POST`; accepted, or retried with backoff.
 //!
 //! # Where the design is refined
 //!
@@ -28,7 +85,8 @@
 //!   version, so a room's log is one contiguous sequence whatever happened to the database.
 //! - **Users are locked before rooms.** A profile change must reach every room of the user; locking the user first
 //!   keeps the set of those rooms from growing meanwhile.
-//! - **Departures.** A table of who left what remembers seqs and owners after a session is gone, as long as the log.
+//! - **Departures.** A table of which session left which room remembers seqs and owners after a session is gone, as long as
+//!   the log.
 
 pub mod app;
 pub mod auth;

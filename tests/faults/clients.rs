@@ -14,10 +14,10 @@ use rand::{RngExt, SeedableRng};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use crate::history::{Asked, Kind, Outcome, What};
 use crate::recorder::Recorder;
+use crate::recording::{Asked, Kind, Outcome, What};
 use crate::replica::JWT_SECRET;
 
 /// A request that takes longer is given up by its client.
@@ -316,7 +316,7 @@ impl Tab {
             let room = &self.world.rooms[rand::random_range(0..self.world.rooms.len())];
             self.ask(Kind::Roster, room, json!({}), None).await;
             self.at.fetch_add(1, Ordering::Relaxed);
-            sleep(Duration::from_millis(rand::random_range(50..250))).await;
+            self.world.pause(Phase::Load, Duration::from_millis(rand::random_range(50..250))).await;
         }
     }
 }

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clients::{Phase, Tab, World};
-use crate::history::Cursor;
 use crate::recorder::Recorder;
+use crate::recording::Cursor;
 use crate::watchers::{Places, Watching};
 
 /// How many of each.

@@ -7,17 +7,19 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 #![expect(clippy::print_stderr, reason = "a run tells its seed")]
 
+mod at_rest;
+mod bare_postgres;
 mod checker;
 mod clients;
 mod fleet;
-mod history;
 mod postgres;
 mod proxy;
-mod raw;
 mod recorder;
+mod recording;
 mod replica;
-mod rest;
 mod run;
 mod scenarios;
 mod summary;
+#[path = "../support/wait.rs"]
+mod wait;
 mod watchers;

@@ -10,9 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
-use crate::raw::Raw;
+use crate::bare_postgres::BarePostgres;
+use crate::wait::until_so;
 
 #[path = "../support/law.rs"]
 mod law;
@@ -24,7 +24,7 @@ pub const DATABASE: &str = "headcount";
 pub struct Database {
     postgres: Option<EmbeddedPostgres>,
     /// What took its place.
-    raw: Option<Raw>,
+    raw: Option<BarePostgres>,
     options: EmbeddedOptions,
     _dir: Option<TempDir>,
 }
@@ -95,6 +95,11 @@ impl Database {
             .unwrap()
     }
 
+    /// Polls until the number that a query gives is as wished.
+    pub async fn until(&self, fact: &str, within: Duration, query: &str, so: impl Fn(i64) -> bool) {
+        until_so(fact, within, async || so(self.number(query).await)).await;
+    }
+
     /// Panics unless the laws of the log hold.
     pub async fn lawful(&self) {
         law::assert_lawful(&mut self.connect().await).await;
@@ -125,7 +130,7 @@ impl Database {
     }
 
     /// Another Postgres takes its place; the one before must have ended.
-    pub fn replace(&mut self, raw: Raw) {
+    pub fn replace(&mut self, raw: BarePostgres) {
         assert!(self.postgres.is_none(), "two Postgres on one cluster");
         self.raw = Some(raw);
     }
@@ -164,11 +169,8 @@ impl Database {
 
 /// Waits until a Postgres takes connections.
 pub async fn until_serving(options: &PgConnectOptions) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while PgConnection::connect_with(options).await.is_err() {
-        assert!(Instant::now() < until, "Postgres does not serve");
-        sleep(Duration::from_millis(20)).await;
-    }
+    let serves = async || PgConnection::connect_with(options).await.is_ok();
+    until_so("Postgres takes connections", Duration::from_secs(60), serves).await;
 }
 
 /// Processes that are stopped. They go on when this is dropped.

@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::sleep;
+
+use crate::wait::elapse;
 
 /// The other end.
 #[derive(Clone, Debug)]
@@ -219,8 +220,8 @@ async fn pump(
         }
         let mode = state.borrow().mode; // it may be another by now
         match mode {
-            Mode::Delay(delay) if answers => sleep(delay).await,
-            Mode::Trickle(_) if answers => sleep(Duration::from_millis(100)).await,
+            Mode::Delay(delay) if answers => elapse(delay).await,
+            Mode::Trickle(_) if answers => elapse(Duration::from_millis(100)).await,
             _ => {}
         }
         until_free(&mut state, number).await; // it may have been held since

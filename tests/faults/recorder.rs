@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::history::{Asked, Edge, Outcome, Record, What};
+use crate::recording::{Asked, Edge, Outcome, Record, What};
 
 /// Cheap to clone.
 #[derive(Clone)]

@@ -7,9 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::postgres::signal;
+use crate::wait::until_so;
 
 pub const JWT_SECRET: &str = "a secret of the fault tests, which is long enough";
 pub const SERVER_KEY: &str = "a server key of the fault tests that is long enough";
@@ -76,15 +77,15 @@ impl Replica {
 
     /// Waits until requests are answered.
     pub async fn until_serving(&mut self) {
-        let until = Instant::now() + PATIENCE;
         let livez = format!("{}/livez", self.base());
         let http = reqwest::Client::builder().timeout(Duration::from_secs(1)).build().unwrap();
-        while http.get(&livez).send().await.is_err() {
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "the replica ended ({ended:?}), see {}", self.log.display());
-            assert!(Instant::now() < until, "the replica does not serve, see {}", self.log.display());
-            sleep(Duration::from_millis(10)).await;
-        }
+        let log = self.log.display().to_string();
+        until_so(&format!("the replica serves, see {log}"), PATIENCE, async || {
+            let ended = self.ended();
+            assert!(ended.is_none(), "the replica ended ({ended:?}), see {log}");
+            http.get(&livez).send().await.is_ok()
+        })
+        .await;
     }
 
     pub fn pid(&self) -> u32 {
@@ -103,10 +104,7 @@ impl Replica {
         signal(self.pid(), Signal::TERM);
         let from = Instant::now();
         let mut child = self.child.take().unwrap();
-        while child.try_wait().unwrap().is_none() {
-            assert!(from.elapsed() < PATIENCE, "the replica does not end");
-            sleep(Duration::from_millis(10)).await;
-        }
+        until_so("the replica ends", PATIENCE, async || child.try_wait().unwrap().is_some()).await;
         from.elapsed()
     }
 

@@ -1,5 +1,5 @@
 //! One run of a scenario: a database, replicas behind links that can be broken, a fleet; at the end everything comes to
-//! rest, and the checker reads the history.
+//! rest, and the checker reads the recording.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,17 +11,18 @@ use std::time::Duration;
 use headcount::store::embedded::Durability;
 use sqlx::postgres::PgConnection;
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, interval};
 
+use crate::at_rest;
 use crate::checker::check;
 use crate::fleet::{Fleet, Size};
-use crate::history::{History, Kind, Outcome, Settings};
 use crate::postgres::{DATABASE, Database};
 use crate::proxy::{Proxy, Upstream};
 use crate::recorder::Recorder;
+use crate::recording::{Kind, Outcome, Recording, Settings};
 use crate::replica::Replica;
-use crate::rest;
 use crate::summary;
+use crate::wait::elapse;
 
 /// Everything that must happen by itself at the end happens within this.
 const REST_WITHIN: Duration = Duration::from_secs(30);
@@ -186,7 +187,7 @@ impl Run {
 
     /// Lets the fleet work.
     pub async fn load(&self, time: Duration) {
-        sleep(time).await;
+        elapse(time).await;
     }
 
     pub fn begin(&self, fault: &str) {
@@ -229,9 +230,7 @@ impl Run {
     pub async fn next_episode(&mut self) {
         self.judge_so_far().await;
         let present = "select count(*) from headcount.presence";
-        while self.database.number(present).await > 0 {
-            self.load(Duration::from_millis(50)).await;
-        }
+        self.database.until("every session is swept", REST_WITHIN, present, |n| n == 0).await;
         // As the trim does, but at once.
         self.database
             .execute(
@@ -257,33 +256,35 @@ impl Run {
         self.fleet.settle();
         let mut connection = self.database.connect().await;
         self.until_rest(&mut connection).await;
-        let rest = rest::read(&mut connection).await;
+        let rest = at_rest::read(&mut connection).await;
         let rest_at = self.recorder.now();
         let records = self.recorder.records();
         self.database.lawful().await;
         self.fleet.rest().await;
-        let history = History {
+        let recording = Recording {
             settings: self.settings(rest_at),
             records: records.into_iter().filter(|record| record.at <= rest_at).collect(),
             log: rest.log,
             presence: rest.presence,
             rosters: rest.rosters,
         };
-        self.judge(&history);
+        self.judge(&recording);
     }
 
     /// Nobody is busy, nothing is due, no room has moved for longer than between two heartbeats, and every watcher is
     /// where its room is. The checker judges what has not come to that in time.
     async fn until_rest(&self, connection: &mut PgConnection) {
         let until = Instant::now() + REST_WITHIN;
+        let mut looks = interval(Duration::from_millis(100));
         let (mut heads, mut since) = (Vec::new(), Instant::now());
         loop {
-            let now = rest::heads(connection).await;
+            looks.tick().await;
+            let now = at_rest::heads(connection).await;
             if now != heads {
                 (heads, since) = (now, Instant::now());
             }
             let unsettled: i64 =
-                sqlx::query_scalar(rest::UNSETTLED).fetch_one(&mut *connection).await.unwrap();
+                sqlx::query_scalar(at_rest::UNSETTLED).fetch_one(&mut *connection).await.unwrap();
             let busy = self.fleet.world.busy.load(Ordering::Relaxed);
             let behind = self.fleet.behind(&heads);
             if unsettled == 0 && busy == 0 && behind.is_empty() && since.elapsed() > QUIET {
@@ -296,7 +297,6 @@ impl Run {
                 );
                 return;
             }
-            sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -316,10 +316,10 @@ impl Run {
         }
     }
 
-    fn judge(&self, history: &History) {
-        let path = self.folder.join("history.jsonl");
-        history.write(BufWriter::new(File::create(&path).unwrap())).unwrap();
-        let report = check(history);
+    fn judge(&self, recording: &Recording) {
+        let path = self.folder.join("recording.jsonl");
+        recording.write(BufWriter::new(File::create(&path).unwrap())).unwrap();
+        let report = check(recording);
         summary::add(self.plan.name, self.seed, &report, &self.measured);
         eprintln!("{}: {:?} {:?}", self.plan.name, report.summary, self.measured);
         let oddities = self.recorder.oddities();

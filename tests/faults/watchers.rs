@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::clients::{Phase, World, token};
-use crate::history::{Cursor, Frame, FrameEvent, What};
+use crate::recording::{Cursor, Frame, FrameEvent, What};
 
 /// A `sync` comes every 15 s: a stream that is silent for longer is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(20);

@@ -4,45 +4,15 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 #[path = "../support/mod.rs"]
+mod database;
 mod support;
+#[path = "../support/wait.rs"]
+mod wait;
 
-mod attacks;
-mod bad_input;
-mod between;
-mod certificates;
-mod contract;
-mod database_tls;
-mod deployment;
-mod doctor;
-mod heartbeats;
-mod history;
-mod invisible;
-mod jwks;
-mod keys;
-mod large;
-mod limits;
-mod members;
-mod metrics;
-mod observed;
-mod operate;
-mod outside;
-mod overview;
-mod processes;
-mod profiles;
-mod receiver;
-mod replicas;
-mod rights;
-mod room_settings;
-mod secrets;
+mod api;
+mod cli;
+mod cluster;
+mod ops;
+mod promises;
+mod security;
 mod streams;
-mod sweeping;
-mod tickets;
-mod tls;
-mod verbs;
-mod verbs_past;
-mod watcher;
-mod watchlists;
-mod webhook_recipe;
-mod webhook_setup;
-mod webhooks;
-mod who_may;

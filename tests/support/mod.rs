@@ -56,6 +56,17 @@ impl TestDatabase {
     pub async fn connect(&self) -> PgConnection {
         PgConnection::connect_with(&self.options).await.expect("the test database takes connections")
     }
+
+    /// Admits connections, or none from now on; then those that are open end, as when a server goes away.
+    pub async fn admit(&self, connections: bool) {
+        let (name, server) = (&self.name, &self.server);
+        execute(server, format!("alter database {name} with allow_connections {connections}")).await;
+        if !connections {
+            let open =
+                format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'");
+            execute(server, open).await;
+        }
+    }
 }
 
 impl Drop for TestDatabase {

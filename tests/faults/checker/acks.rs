@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::super::history::{EventKind, Kind, LoggedEvent};
+use super::super::recording::{EventKind, Kind, LoggedEvent};
+use super::indexed::{Effect, Indexed, Op, state};
 use super::lives::Lives;
 use super::room::Room;
-use super::run::{Effect, Op, Run, state};
 use super::{Found, Promise};
 
-pub fn are_in_the_log(run: &Run<'_>, lives: &Lives<'_>, found: &mut Found) {
+pub fn are_in_the_log(run: &Indexed<'_>, lives: &Lives<'_>, found: &mut Found) {
     let made = made(run);
     for op in &run.ops {
         let Some(cursor) = op.cursor() else { continue };
@@ -32,7 +32,7 @@ pub fn are_in_the_log(run: &Run<'_>, lives: &Lives<'_>, found: &mut Found) {
 }
 
 /// Joins that said `created`, each with a `joined` of its own. The one whose window ends first takes the first.
-fn made(run: &Run<'_>) -> HashSet<u64> {
+fn made(run: &Indexed<'_>) -> HashSet<u64> {
     let mut claims: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for op in run.ops.iter().filter(|op| op.created()) {
         if let Some(room) = run.rooms.get(op.asked.room.as_str()) {
@@ -57,7 +57,7 @@ fn made(run: &Run<'_>) -> HashSet<u64> {
 
 /// What of an acked request is not in the log.
 fn missing(
-    run: &Run<'_>,
+    run: &Indexed<'_>,
     lives: &Lives<'_>,
     room: &Room<'_>,
     op: &Op<'_>,
@@ -84,7 +84,7 @@ fn missing(
 }
 
 /// Among a user's states the newest counts, by the database's clock: one that is bent says nothing.
-fn shows_state(run: &Run<'_>, op: &Op<'_>, told: &[Option<&LoggedEvent>]) -> bool {
+fn shows_state(run: &Indexed<'_>, op: &Op<'_>, told: &[Option<&LoggedEvent>]) -> bool {
     let Some(asked) = state(op.asked.state.as_deref()).filter(|_| run.settings.clock_offset_us.is_some())
     else {
         return true;

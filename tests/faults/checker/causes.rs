@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::history::{EventKind, Kind, Outcome, Reason};
+use super::super::recording::{EventKind, Kind, Outcome, Reason};
 use super::faults::Faults;
+use super::indexed::{Effect, Indexed, Op, state};
 use super::room::{Entry, Room};
-use super::run::{Effect, Op, Run, state};
 use super::{Found, Promise};
 
-pub fn every_event_has_one(run: &Run<'_>, faults: &Faults<'_>, found: &mut Found) {
+pub fn every_event_has_one(run: &Indexed<'_>, faults: &Faults<'_>, found: &mut Found) {
     for room in run.rooms.values() {
         for entry in &room.log {
             let event = entry.event;
@@ -45,7 +45,7 @@ fn made_a_member(op: &Op<'_>, entry: &Entry<'_>, faults: &Faults<'_>) -> bool {
     fits && op.is(Kind::Join) && op.may_meet(entry.lo, entry.hi)
 }
 
-fn ended(run: &Run<'_>, faults: &Faults<'_>, op: &Op<'_>, entry: &Entry<'_>) -> bool {
+fn ended(run: &Indexed<'_>, faults: &Faults<'_>, op: &Op<'_>, entry: &Entry<'_>) -> bool {
     let waits = run.settings.clock_offset_us.map_or(Duration::ZERO, |_| run.settings.leave_grace);
     match op.asked.kind {
         Kind::Leave => op.may_meet(entry.lo, entry.hi),
@@ -58,7 +58,7 @@ fn ended(run: &Run<'_>, faults: &Faults<'_>, op: &Op<'_>, entry: &Entry<'_>) -> 
 }
 
 /// A member's state is one that a session of theirs set before, or the empty one.
-fn states_were_asked_for(run: &Run<'_>, room: &Room<'_>, found: &mut Found) {
+fn states_were_asked_for(run: &Indexed<'_>, room: &Room<'_>, found: &mut Found) {
     for user in room.users() {
         let may_set = run.of_member(room.name, user).filter(|op| op.effect != Effect::None);
         let set: Vec<(Duration, Value)> =

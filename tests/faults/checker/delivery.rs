@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use super::faults::Faults;
+use super::indexed::{Indexed, Stream};
 use super::room::Room;
-use super::run::{Run, Stream};
 use super::{Found, Promise};
 
-pub fn is_in_time(run: &Run<'_>, faults: &Faults<'_>, found: &mut Found) {
+pub fn is_in_time(run: &Indexed<'_>, faults: &Faults<'_>, found: &mut Found) {
     let mut healthy = Vec::new();
     for stream in &run.streams {
         if let Some(room) = run.rooms.get(stream.room) {
@@ -24,7 +24,7 @@ pub fn is_in_time(run: &Run<'_>, faults: &Faults<'_>, found: &mut Found) {
 }
 
 fn follow(
-    run: &Run<'_>,
+    run: &Indexed<'_>,
     faults: &Faults<'_>,
     stream: &Stream<'_>,
     room: &Room<'_>,

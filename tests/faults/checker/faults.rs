@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::history::{Edge, History, Settings, What};
+use super::super::recording::{Edge, Recording, Settings, What};
 
 /// The design's own slack: a ghost is gone after lease + sweep interval + this.
 const SLACK: Duration = Duration::from_secs(1);
@@ -23,13 +23,13 @@ struct Window<'a> {
 }
 
 impl<'a> Faults<'a> {
-    pub fn of(history: &'a History) -> Self {
+    pub fn of(recording: &'a Recording) -> Self {
         let mut open: BTreeMap<(&str, Option<&str>), Duration> = BTreeMap::new();
         let mut windows = Vec::new();
         let mut close = |(name, only): (&str, _), begin, end| {
             windows.push(Window { begin, end, only, outage: name.starts_with("postgres") });
         };
-        for record in &history.records {
+        for record in &recording.records {
             match &record.what {
                 What::Fault { name, edge: Edge::Begin, only } => {
                     open.entry((name, only.as_deref())).or_insert(record.at);
@@ -49,10 +49,10 @@ impl<'a> Faults<'a> {
             }
         }
         for (key, begin) in open {
-            close(key, begin, history.settings.rest_at);
+            close(key, begin, recording.settings.rest_at);
         }
         windows.sort_by_key(|window| window.begin);
-        Self { settings: &history.settings, windows }
+        Self { settings: &recording.settings, windows }
     }
 
     /// The latest moment at which something may still happen that began at `from` and was due at `due`, when each

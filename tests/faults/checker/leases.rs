@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::history::{EventKind, Kind, Membership, Outcome, Reason};
+use super::super::recording::{EventKind, Kind, Membership, Outcome, Reason};
 use super::faults::Faults;
+use super::indexed::{Effect, Indexed, Op};
 use super::lives::Lives;
 use super::room::{Entry, Stay};
-use super::run::{Effect, Op, Run};
 use super::{Found, Promise};
 
 /// Between which times something happened, and at which version if the log tells of it.
@@ -27,7 +27,7 @@ impl Moment {
 /// P7: no `left {expired}`, no `left {left}`, no `gone` and no missing membership of a session that certainly was in
 /// the room, with an acked sign of life that was asked for less than a lease before. It counts from the asking,
 /// because the database cannot have heard of it earlier.
-pub fn nobody_leaves_early(run: &Run<'_>, lives: &Lives<'_>, faults: &Faults<'_>, found: &mut Found) {
+pub fn nobody_leaves_early(run: &Indexed<'_>, lives: &Lives<'_>, faults: &Faults<'_>, found: &mut Found) {
     let mut false_leaves = leases_ran_out(run, lives, faults, found);
     for (session, ops) in run.sessions() {
         let rooms: BTreeSet<&str> =
@@ -57,7 +57,7 @@ pub fn nobody_leaves_early(run: &Run<'_>, lives: &Lives<'_>, faults: &Faults<'_>
 
 /// For each expiry there is a session whose lease may have run out, also by the outage rule.
 fn leases_ran_out<'a>(
-    run: &Run<'a>,
+    run: &Indexed<'a>,
     lives: &Lives<'a>,
     faults: &Faults<'_>,
     found: &mut Found,
@@ -85,7 +85,7 @@ fn leases_ran_out<'a>(
 }
 
 /// How often the session was not there though it must have been, without the log telling of it.
-fn missed(run: &Run<'_>, room: &str, session: &str, ops: &[&Op<'_>], found: &mut Found) -> usize {
+fn missed(run: &Indexed<'_>, room: &str, session: &str, ops: &[&Op<'_>], found: &mut Found) -> usize {
     let at = run.settings.rest_at;
     let gone = ops.iter().filter(|op| *op.outcome == Outcome::Gone).map(|op| (op.from, op.to));
     let missing = gone.chain((!run.is_there(room, session)).then_some((at, at)));
@@ -99,7 +99,7 @@ fn missed(run: &Run<'_>, room: &str, session: &str, ops: &[&Op<'_>], found: &mut
 }
 
 /// The sign of life of a session that certainly was in this room, within its lease, until this moment.
-fn certain<'r, 'a>(run: &Run<'a>, name: &str, ops: &[&'r Op<'a>], moment: Moment) -> Option<&'r Op<'a>> {
+fn certain<'r, 'a>(run: &Indexed<'a>, name: &str, ops: &[&'r Op<'a>], moment: Moment) -> Option<&'r Op<'a>> {
     let room = run.rooms.get(name)?;
     let before = |op: &Op<'_>| match moment.version {
         Some(version) => op.cursor().is_some_and(|cursor| cursor.version < version),
@@ -158,7 +158,7 @@ fn renewed(op: &Op<'_>) -> bool {
 
 /// P8: at every moment of a membership some session of the user may have been alive there. One whose sessions all
 /// left, or were silent for lease + sweep interval + 1 s, is a ghost. An outage gives one more lease, and the spread.
-pub fn nobody_stays_late(run: &Run<'_>, lives: &Lives<'_>, found: &mut Found) {
+pub fn nobody_stays_late(run: &Indexed<'_>, lives: &Lives<'_>, found: &mut Found) {
     for room in run.rooms.values() {
         for Stay { user, joined, left } in room.stays() {
             let end = left.map_or(run.settings.rest_at, |left| left.lo);
@@ -177,7 +177,7 @@ pub fn nobody_stays_late(run: &Run<'_>, lives: &Lives<'_>, found: &mut Found) {
             }
         }
     }
-    for Membership { room, user, session } in &run.history.presence {
+    for Membership { room, user, session } in &run.recording.presence {
         let lives = lives.of_session(session);
         if !lives.iter().any(|life| life.room == room && life.to >= run.settings.rest_at) {
             let text = format!("{user}'s session {session} is a ghost at rest");
@@ -187,7 +187,7 @@ pub fn nobody_stays_late(run: &Run<'_>, lives: &Lives<'_>, found: &mut Found) {
 }
 
 /// P9: a heartbeat is answered `alive`, and an update is taken, only between a join and its leave or sweep.
-pub fn nobody_comes_back(run: &Run<'_>, lives: &Lives<'_>, found: &mut Found) {
+pub fn nobody_comes_back(run: &Indexed<'_>, lives: &Lives<'_>, found: &mut Found) {
     for op in &run.ops {
         let lives = lives.of_session(&op.asked.session).iter();
         let mut lives = lives.filter(|life| life.from <= op.to && life.to >= op.from);

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::history::{EventKind, Kind, Outcome};
+use super::super::recording::{EventKind, Kind, Outcome};
 use super::faults::Faults;
+use super::indexed::{Effect, Indexed, Op};
 use super::room::{Entry, Room};
-use super::run::{Effect, Op, Run};
 
 /// A session in a room, at most from `from` to `to`.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub struct Lives<'a> {
 }
 
 impl<'a> Lives<'a> {
-    pub fn of(run: &Run<'a>, faults: &Faults<'a>) -> Self {
+    pub fn of(run: &Indexed<'a>, faults: &Faults<'a>) -> Self {
         let mut lives = Self::default();
         for (session, ops) in run.sessions() {
             for join in ops.iter().filter(|op| op.is(Kind::Join) && op.effect != Effect::None) {
@@ -69,7 +69,7 @@ fn may_renew(op: &Op<'_>) -> bool {
 }
 
 /// When something after the join ended it.
-fn end(run: &Run<'_>, join: &Op<'_>, ops: &[&Op<'_>], faults: &Faults<'_>) -> Duration {
+fn end(run: &Indexed<'_>, join: &Op<'_>, ops: &[&Op<'_>], faults: &Faults<'_>) -> Duration {
     let (room, user) = (join.asked.room.as_str(), join.asked.user.as_str());
     let after = |op: &&Op<'_>| op.effect == Effect::Done && op.from >= join.to;
     let own = ops.iter().copied().filter(after).filter_map(|op| match op.asked.kind {

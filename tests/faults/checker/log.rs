@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::history::{EventKind, Settings};
-use super::run::Run;
+use super::super::recording::{EventKind, Settings};
+use super::indexed::Indexed;
 use super::{Found, Promise};
 
 /// P3: per room and user the log reads `(joined updated* left)*`, so nobody joins twice or leaves while away.
-pub fn alternates(run: &Run<'_>, found: &mut Found) {
+pub fn alternates(run: &Indexed<'_>, found: &mut Found) {
     for room in run.rooms.values() {
         for user in room.users() {
             let mut here = false;
@@ -30,7 +30,7 @@ pub fn alternates(run: &Run<'_>, found: &mut Found) {
 
 /// P4: versions are 1..n, no gap, no repeat, and the room's own version is n. Their times do not go back: version
 /// order is commit order; and they are within the run.
-pub fn is_contiguous(run: &Run<'_>, found: &mut Found) {
+pub fn is_contiguous(run: &Indexed<'_>, found: &mut Found) {
     for room in run.rooms.values() {
         for (entry, expected) in room.log.iter().zip(1..) {
             if entry.event.version != expected {
@@ -59,10 +59,10 @@ pub fn is_contiguous(run: &Run<'_>, found: &mut Found) {
 }
 
 /// P4: folding the log gives the roster, and so do the memberships.
-pub fn folds_to_the_roster(run: &Run<'_>, found: &mut Found) {
+pub fn folds_to_the_roster(run: &Indexed<'_>, found: &mut Found) {
     let at = run.settings.rest_at;
     let mut memberships: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for row in &run.history.presence {
+    for row in &run.recording.presence {
         memberships.entry(&row.room).or_default().insert(&row.user);
     }
     for room in run.rooms.values() {

@@ -1,31 +1,31 @@
-//! Says which promises a history breaks. A pure function: it can be run again on a written history, and it is
-//! itself tested on histories that were made wrong on purpose (`tests/history`).
+//! Says which promises a recording breaks. A pure function: it can be run again on a written recording, and it is
+//! itself tested on recordings that were made wrong on purpose (`tests/checker`).
 //!
 //! It never guesses. An interval is "somewhere in here", an answer that never came is "maybe", and what an older
 //! epoch held after the last one forked from it is not compared. Where that leaves a doubt, the service gets it.
 
-#![allow(dead_code, reason = "the fault tests print what the history tests compare")]
+#![allow(dead_code, reason = "the fault tests print what the tests of the checker compare")]
 
 mod acks;
 mod causes;
 mod delivery;
 mod faults;
+mod indexed;
 mod leases;
 mod lives;
 mod log;
 mod reads;
 mod recorded;
 mod room;
-mod run;
 mod streams;
 
 use std::fmt;
 use std::time::Duration;
 
-use super::history::{EventKind, History, Outcome, Reason, What};
+use super::recording::{EventKind, Outcome, Reason, Recording, What};
 use faults::Faults;
+use indexed::Indexed;
 use lives::Lives;
-use run::Run;
 
 /// A promise that was broken, by what.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +43,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The promises that a history can show broken.
+/// The promises that a recording can show broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Promise {
     /// What was acked is in the log.
@@ -60,7 +60,7 @@ pub enum Promise {
     P9NoResurrection,
     /// When nothing moves any more, every watcher, the roster and the log agree.
     EqualAtRest,
-    /// No promise of the service: the history itself cannot be, so the harness recorded it wrongly.
+    /// No promise of the service: the recording itself cannot be, so the harness recorded it wrongly.
     Recorded,
 }
 
@@ -104,12 +104,12 @@ pub struct HealTime {
 }
 
 /// Checks everything.
-pub fn check(history: &History) -> Report {
-    let faults = Faults::of(history);
-    let run = Run::of(history);
+pub fn check(recording: &Recording) -> Report {
+    let faults = Faults::of(recording);
+    let run = Indexed::of(recording);
     let lives = Lives::of(&run, &faults);
     let mut found = Found::default();
-    recorded::makes_sense(history, &mut found);
+    recorded::makes_sense(recording, &mut found);
     log::alternates(&run, &mut found);
     log::is_contiguous(&run, &mut found);
     log::folds_to_the_roster(&run, &mut found);
@@ -122,7 +122,7 @@ pub fn check(history: &History) -> Report {
     leases::nobody_leaves_early(&run, &lives, &faults, &mut found);
     leases::nobody_stays_late(&run, &lives, &mut found);
     leases::nobody_comes_back(&run, &lives, &mut found);
-    count(history, &run, &mut found.summary);
+    count(recording, &run, &mut found.summary);
     found.violations.sort_by_key(|violation| violation.at);
     Report { violations: found.violations, summary: found.summary }
 }
@@ -140,20 +140,20 @@ impl Found {
     }
 }
 
-fn count(history: &History, run: &Run<'_>, summary: &mut Summary) {
+fn count(recording: &Recording, run: &Indexed<'_>, summary: &mut Summary) {
     summary.operations = run.ops.len();
     summary.unknown = run.ops.iter().filter(|op| op.unknown()).count();
     summary.acked = run.ops.iter().filter(|op| op.acked()).count();
-    summary.events = history.log.len();
+    summary.events = recording.log.len();
     let expired = |reason: Option<Reason>| reason == Some(Reason::Expired);
-    summary.expired = history.log.iter().filter(|e| e.kind == EventKind::Left && expired(e.reason)).count();
-    summary.frames = history.records.iter().filter(|r| matches!(r.what, What::Frame(_))).count();
-    summary.heal_time = heal_times(history);
+    summary.expired = recording.log.iter().filter(|e| e.kind == EventKind::Left && expired(e.reason)).count();
+    summary.frames = recording.records.iter().filter(|r| matches!(r.what, What::Frame(_))).count();
+    summary.heal_time = heal_times(recording);
 }
 
-fn heal_times(history: &History) -> Vec<HealTime> {
+fn heal_times(recording: &Recording) -> Vec<HealTime> {
     let mut times: Vec<(Duration, HealTime)> = Vec::new();
-    for record in &history.records {
+    for record in &recording.records {
         match &record.what {
             What::Healed => times.push((record.at, HealTime::default())),
             What::Answered { outcome: Outcome::Ok { .. }, .. } => {

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::history::Outcome;
-use super::run::{Run, Sighting};
+use super::super::recording::Outcome;
+use super::indexed::{Indexed, Sighting};
 use super::{Found, Promise};
 
 /// P2: a roster asked, a stream opened or a write asked after anybody has seen a version is at or past it, in the
 /// same epoch; after an answer of the last epoch nobody is answered from an older one. A roster marked stale is
 /// excused.
-pub fn see_what_was_seen(run: &Run<'_>, found: &mut Found) {
+pub fn see_what_was_seen(run: &Indexed<'_>, found: &mut Found) {
     let sightings = run.sightings();
     let mut epochs: BTreeMap<(&str, &str), Vec<&Sighting<'_>>> = BTreeMap::new();
     for sighting in &sightings {
@@ -48,7 +48,7 @@ fn newer_is_not_older(room: &str, seen: &[&Sighting<'_>], found: &mut Found) {
 }
 
 /// P4: a roster's members are the log folded to its version, and nobody sees a version before it exists.
-pub fn show_what_was_logged(run: &Run<'_>, found: &mut Found) {
+pub fn show_what_was_logged(run: &Indexed<'_>, found: &mut Found) {
     for op in &run.ops {
         let Outcome::Roster { cursor, members, .. } = op.outcome else { continue };
         let Some((room, true)) = run.room(&op.asked.room, cursor) else { continue };

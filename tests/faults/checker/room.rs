@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::history::{EventKind, LoggedEvent, RosterAtRest};
-use super::run::Op;
+use super::super::recording::{EventKind, LoggedEvent, RosterAtRest};
+use super::indexed::Op;
 
 /// Versions between two rosters that are kept folded.
 const FOLD_EVERY: usize = 64;

@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::super::history::{Cursor, Frame, FrameEvent};
+use super::super::recording::{Cursor, Frame, FrameEvent};
+use super::indexed::{Indexed, Stream};
 use super::room::{Net, Room};
-use super::run::{Run, Stream};
 use super::{Found, Promise};
 
 /// P5: versions strictly increase and every gap is announced. P6: a stream that was resumed goes on where the
 /// client was, or says why not. At rest every open stream knows the roster.
-pub fn tell_the_log(run: &Run<'_>, found: &mut Found) {
+pub fn tell_the_log(run: &Indexed<'_>, found: &mut Found) {
     let mut clients: BTreeMap<(&str, &str), Known> = BTreeMap::new();
     for stream in &run.streams {
         let Some(room) = run.rooms.get(stream.room) else { continue };
@@ -35,7 +35,7 @@ struct Known {
 }
 
 struct Reader<'r, 'a> {
-    run: &'r Run<'a>,
+    run: &'r Indexed<'a>,
     stream: &'r Stream<'a>,
     room: &'r Room<'a>,
     known: Known,
@@ -45,7 +45,7 @@ struct Reader<'r, 'a> {
 }
 
 impl<'r, 'a> Reader<'r, 'a> {
-    fn new(run: &'r Run<'a>, stream: &'r Stream<'a>, room: &'r Room<'a>, before: Known) -> Self {
+    fn new(run: &'r Indexed<'a>, stream: &'r Stream<'a>, room: &'r Room<'a>, before: Known) -> Self {
         let cut_for_slowness = before.bye.as_deref() == Some("slow");
         let cursor = stream.last.cloned();
         let members = match &cursor {

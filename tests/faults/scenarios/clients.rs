@@ -9,14 +9,14 @@ use serde_json::json;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
 
 use super::s;
 use crate::clients::token;
-use crate::history::{Asked, Edge, Kind, Outcome, What};
 use crate::proxy::{How, Mode, Proxy, Upstream};
+use crate::recording::{Asked, Edge, Kind, Outcome, What};
 use crate::run::{Plan, Run, only_in_all, scenario};
 use crate::summary::millis;
+use crate::wait::{elapse, until_so};
 
 /// Joins, each cut somewhere between its first byte and after its answer. Whether it was done is open; that nothing is
 /// half done and nobody else suffers is not.
@@ -61,7 +61,7 @@ async fn die(run: &Run, n: usize, how: How, random: &mut StdRng) {
     let mut stream = TcpStream::connect(("127.0.0.1", run.replicas[n % 2].port)).await.unwrap();
     let most = if random.random_bool(0.3) { random.random_range(1..request.len()) } else { request.len() };
     stream.write_all(&request.as_bytes()[..most]).await.unwrap();
-    sleep(Duration::from_micros(random.random_range(0..8000))).await;
+    elapse(Duration::from_micros(random.random_range(0..8000))).await;
     if how == How::Rst {
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
@@ -151,10 +151,8 @@ async fn watchers_vanish_without_a_word() {
             suffer(run, Edge::Begin, &Some(format!("vanishing{n}")));
         }
         run.spare.iter().for_each(|link| link.set(Mode::Hold));
-        while watchers(run).await > before - 20 {
-            assert!(run.recorder.now() - from < s(60), "places of vanished watchers are freed");
-            run.load(Duration::from_millis(100)).await;
-        }
+        let freed = async || watchers(run).await <= before - 20;
+        until_so("places of vanished watchers are freed", s(60), freed).await;
         let took = run.recorder.now() - from;
         run.measure("places_free_after_ms", millis(took));
         run.spare.iter().for_each(|link| link.set(Mode::Pass));

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::s;
+use crate::bare_postgres::BarePostgres;
 use crate::proxy::{How, Upstream};
-use crate::raw::Raw;
 use crate::run::{Plan, Run, only_in_all, scenario};
 
 fn libfaketime() -> Option<PathBuf> {
@@ -39,7 +39,7 @@ async fn clock_of_the_database_jumps() {
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
             ("FAKETIME_DISABLE_SHM", "1".to_owned()),
         ];
-        run.database.replace(Raw::start(&cluster, &dir.path().join("postgres.log"), &environment));
+        run.database.replace(BarePostgres::start(&cluster, &dir.path().join("postgres.log"), &environment));
         run.database.until_serving().await;
         for link in run.links.iter().chain(&run.ears) {
             link.retarget(Upstream::Unix(run.database.socket()));

@@ -6,8 +6,8 @@ use headcount::store::embedded::Durability;
 use sqlx::{Connection, Executor};
 
 use super::s;
-use crate::history::{Kind, Outcome};
 use crate::proxy::Mode;
+use crate::recording::{Kind, Outcome};
 use crate::run::{Plan, Run, all, only_in_all, scenario};
 use crate::summary::millis;
 

@@ -5,10 +5,10 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::s;
-use crate::history::What;
+use crate::bare_postgres::{BarePostgres, base_backup};
 use crate::postgres::{DATABASE, until_serving};
 use crate::proxy::{How, Upstream};
-use crate::raw::{Raw, base_backup};
+use crate::recording::What;
 use crate::run::{Plan, Run, only_in_all, scenario};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,7 @@ async fn primary_lost_and_standby_promoted() {
         let (cluster, log) = (dir.path().join("standby"), dir.path().join("standby.log"));
         let sockets = run.database.socket().parent().unwrap().to_owned();
         base_backup(&sockets, &run.database.cluster(), &cluster);
-        let standby = Raw::start(&cluster, &log, &[]);
+        let standby = BarePostgres::start(&cluster, &log, &[]);
         let options = standby.connect_options(DATABASE);
         until_serving(&options).await;
         run.load(s(2)).await;

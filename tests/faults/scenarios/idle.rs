@@ -21,9 +21,7 @@ async fn idle_streams_cost_little_and_cause_no_event() {
     plan.size.wanderers = 0;
     scenario(plan, async |run: &mut Run| {
         let joined = "select count(*) from headcount.presence";
-        while run.database.number(joined).await < 8 {
-            run.load(std::time::Duration::from_millis(50)).await;
-        }
+        run.database.until("everybody is there", s(20), joined, |n| n >= 8).await;
         let events = "select count(*) from headcount.events";
         let before = run.database.number(events).await;
 

@@ -6,12 +6,14 @@ use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::s;
 use crate::fleet::Size;
 use crate::replica::SERVER_KEY;
 use crate::run::{Plan, Run, all, scenario};
+use crate::wait::elapse;
 
 /// Sessions in a round. They come spread over half a second, and beat when their lease of 3 s runs out.
 const SESSIONS: usize = 500;
@@ -40,7 +42,7 @@ async fn heartbeats_at_the_last_moment() {
                 .fetch_all(&mut run.database.connect().await)
                 .await
                 .unwrap();
-            for (session, state) in answers {
+            for (session, state) in answers.into_iter().flatten() {
                 match state.as_str() {
                     "alive" => assert!(present.contains(&session), "P7: {session} was told that it lives"),
                     _ => gone += 1,
@@ -48,13 +50,12 @@ async fn heartbeats_at_the_last_moment() {
                 alive += u64::from(state == "alive");
             }
         }
+        assert!(alive > 0, "some heartbeat was answered");
         run.measure("alive", alive);
         run.measure("gone", gone);
-        // The crowd is not in the history: what is left of it goes before the checker looks.
+        // The crowd is not in the recording: what is left of it goes before the checker looks.
         let left = "select count(*) from headcount.presence where user_id like 'crowd%'";
-        while run.database.number(left).await > 0 {
-            run.load(Duration::from_millis(50)).await;
-        }
+        run.database.until("the crowd is swept", s(60), left, |n| n == 0).await;
         run.database.lawful().await;
         run.database
             .execute("delete from headcount.events where room_id like 'crowd%'; delete from headcount.rooms where room_id like 'crowd%'")
@@ -63,16 +64,17 @@ async fn heartbeats_at_the_last_moment() {
     .await;
 }
 
-async fn come_and_beat(run: &Run, from: Instant, round: u64, n: usize, late: u64) -> (Uuid, String) {
+/// A session and what its heartbeat was answered. On a busy machine a call may be refused: nothing was claimed then.
+async fn come_and_beat(run: &Run, from: Instant, round: u64, n: usize, late: u64) -> Option<(Uuid, String)> {
     let (session, base) = (Uuid::new_v4(), &run.fleet.world.bases[n % 2]);
-    sleep_until(from + Duration::from_millis(n as u64)).await;
+    elapse((from + Duration::from_millis(n as u64)).saturating_duration_since(Instant::now())).await;
     let body = json!({"user": format!("crowd{round}_{n}"), "session": session});
     let join =
         run.fleet.world.http.post(format!("{base}/v1/rooms/crowd{}/join", n % 20)).bearer_auth(SERVER_KEY);
-    join.json(&body).send().await.unwrap().error_for_status().unwrap();
-    sleep_until(Instant::now() + Duration::from_millis(2980 + late)).await;
+    join.json(&body).send().await.unwrap().error_for_status().ok()?;
+    elapse(Duration::from_millis(2980 + late)).await;
     let beat = run.fleet.world.http.post(format!("{base}/v1/heartbeats")).bearer_auth(SERVER_KEY);
-    let answer = beat.json(&json!({"session": session})).send().await.unwrap().error_for_status().unwrap();
+    let answer = beat.json(&json!({"session": session})).send().await.unwrap().error_for_status().ok()?;
     let answer: Value = answer.json().await.unwrap();
-    (session, answer["sessions"][0]["state"].as_str().unwrap().to_owned())
+    Some((session, answer["sessions"][0]["state"].as_str().unwrap().to_owned()))
 }

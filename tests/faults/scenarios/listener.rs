@@ -7,6 +7,7 @@ use sqlx::Executor;
 use super::s;
 use crate::proxy::How;
 use crate::run::{Plan, Run, scenario};
+use crate::wait::until_so;
 
 /// What no notification tells, the poll finds. None of this counts as a fault that would excuse more.
 fn by_poll(name: &'static str) -> Plan {
@@ -45,10 +46,7 @@ async fn listener_half_open() {
         run.ears.iter().for_each(crate::proxy::Proxy::half_open);
         // Replaced without anybody's help: the new connection is a second one until the old one's end is noticed.
         let from = run.recorder.now();
-        while gaps(run).await == 0.0 {
-            assert!(run.recorder.now() - from < s(15), "a deaf listener is noticed");
-            run.load(Duration::from_millis(50)).await;
-        }
+        until_so("a deaf listener is noticed", s(15), async || gaps(run).await > 0.0).await;
         assert_eq!(before, 1);
         let took = run.recorder.now() - from;
         run.measure("noticed_after_ms", crate::summary::millis(took));

@@ -1,7 +1,5 @@
 //! Replicas that are killed, stopped, restarted. None of it is a leave.
 
-use std::time::Duration;
-
 use rustix::process::Signal;
 
 use super::s;
@@ -46,9 +44,7 @@ async fn replicas_restarted_at_rest_emit_no_event() {
     plan.size.wanderers = 0;
     scenario(plan, async |run: &mut Run| {
         let joined = "select count(*) from headcount.presence";
-        while run.database.number(joined).await < 12 {
-            run.load(Duration::from_millis(50)).await;
-        }
+        run.database.until("everybody is there", s(20), joined, |n| n >= 12).await;
         let events = run.database.number("select count(*) from headcount.events").await;
         for n in 0..run.replicas.len() {
             run.begin("restart");

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use headcount::store::embedded::Durability;
 use sqlx::postgres::PgConnection;
@@ -11,6 +10,7 @@ use sqlx::{Connection, Executor};
 use super::s;
 use crate::proxy::How;
 use crate::run::{Plan, Run, only_in_all, scenario};
+use crate::wait::until_so;
 
 /// Somebody else's application takes every connection while ours are cut.
 #[tokio::test(flavor = "multi_thread")]
@@ -39,15 +39,9 @@ async fn connection_slots_exhausted() {
         run.answers_were_quick(from, run.recorder.now() - s(1));
         drop(taken);
         // The server ends a session when it notices: wait for that.
-        while person
-            .execute("select from pg_stat_activity where pid <> pg_backend_pid()")
-            .await
-            .unwrap()
-            .rows_affected()
-            > 30
-        {
-            run.load(Duration::from_millis(10)).await;
-        }
+        let others = "select from pg_stat_activity where pid <> pg_backend_pid()";
+        let freed = async || person.execute(others).await.unwrap().rows_affected() <= 30;
+        until_so("the server ends what was dropped", s(20), freed).await;
         run.heal("exhausted");
         run.recover().await;
     })

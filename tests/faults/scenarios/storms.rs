@@ -146,11 +146,7 @@ async fn join(run: &Run, name: &str, n: usize, room: usize) -> u64 {
 /// The checker knows nothing of the crowd: what the laws say of it has been asked by `Run::finish`, the rest here.
 async fn forget(run: &Run) {
     let crowd = "select count(*) from headcount.presence where user_id like 'crowd%'";
-    let from = Instant::now();
-    while run.database.number(crowd).await > 0 {
-        assert!(from.elapsed() < s(60), "P8: silent sessions go");
-        run.load(Duration::from_millis(50)).await;
-    }
+    run.database.until("P8: silent sessions go", s(60), crowd, |n| n == 0).await;
     run.database.lawful().await;
     run.database
         .execute("delete from headcount.events where room_id like 'crowd%'; delete from headcount.rooms where room_id like 'crowd%'")
@@ -199,10 +195,7 @@ async fn a_crowd_that_stays_away_leaves_spread() {
         run.database.execute("create table back as select clock_timestamp() as at").await;
         let from = Instant::now();
         let left = "select count(*) from headcount.presence where user_id like 'crowd%'";
-        while run.database.number(left).await > 0 {
-            assert!(from.elapsed() < s(60), "silent sessions are swept");
-            run.load(Duration::from_millis(50)).await;
-        }
+        run.database.until("silent sessions are swept", s(60), left, |n| n == 0).await;
         run.measure("all_left_ms", millis(from.elapsed()));
         let most = run
             .database

@@ -1,0 +1,123 @@
+//! Bad input: each its documented code and status, and nothing changed.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::deployment::{Answer, Deployment, start, token_key};
+use headcount::auth::{Claims, Rights};
+use headcount::domain::id::UserId;
+
+async fn nothing_changed(deployment: &Deployment) {
+    let rows = "select (select count(*) from headcount.presence) + (select count(*) from headcount.memberships) \
+                + (select count(*) from headcount.events) + (select count(*) from headcount.rooms) \
+                + (select count(*) from headcount.users)";
+    assert_eq!(deployment.value(rows).await, 0);
+}
+
+fn problem(answer: &Answer) -> (u16, String) {
+    let (status, code) = answer.problem();
+    (status, code.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_bodies_have_their_codes_and_change_nothing() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let session = ann.session.to_string();
+    let join = async |body: Value| problem(&ann.post("/v1/rooms/lobby/join", &body).await);
+    let expect = |found: (u16, String), status: u16, code: &str| assert_eq!(found, (status, code.to_owned()));
+    expect(join(json!({"session": session, "colour": "red"})).await, 400, "invalid_body");
+    expect(join(json!({})).await, 400, "invalid_body");
+    expect(join(json!([session])).await, 400, "invalid_body");
+    let beats = json!([[session, null, false, null]]);
+    expect(problem(&ann.post("/v1/heartbeats", &beats).await), 400, "invalid_body");
+    expect(join(json!({"session": "not a uuid"})).await, 400, "invalid_body");
+    expect(join(json!({"session": session, "status": "away"})).await, 400, "invalid_body");
+    for seq in [json!(1.5), json!(1e300), json!("1"), json!(18_446_744_073_709_551_615_u64)] {
+        expect(join(json!({"session": session, "seq": seq})).await, 400, "invalid_body");
+    }
+    expect(join(json!({"session": session, "state": "x".repeat(2048)})).await, 413, "state_too_large");
+    expect(join(json!({"session": session, "state": {"a": "\u{0}"}})).await, 400, "invalid_state");
+    expect(join(json!({"session": session, "state": "x".repeat(40_000)})).await, 413, "body_too_large");
+    for room in ["a%20b", "%C3%A9", "%00", "a%2Fb", &"r".repeat(129)] {
+        let path = format!("/v1/rooms/{room}/join");
+        expect(problem(&ann.post(&path, &json!({"session": session})).await), 400, "invalid_room");
+    }
+    expect(
+        problem(&ann.send(Method::PUT, "/v1/users/%00", &json!({"name": "x"})).await),
+        400,
+        "invalid_user",
+    );
+    expect(problem(&ann.get("/v1/rooms/lobby?limit=0").await), 400, "invalid_query");
+    expect(problem(&ann.get("/v1/rooms/lobby/events?mode=all").await), 400, "invalid_query");
+    expect(problem(&ann.get("/v1/events?rooms=a,a").await), 400, "invalid_query");
+    expect(problem(&ann.get("/v1/events?rooms=a,b%20c").await), 400, "invalid_room");
+    expect(problem(&ann.get("/v1/events?rooms=..").await), 400, "invalid_room");
+    expect(problem(&ann.get("/v1/nowhere").await), 404, "not_found");
+    expect(problem(&ann.get("/v1/heartbeats").await), 405, "method_not_allowed");
+    for (path, takes) in [
+        ("/v1/heartbeats", "POST"),
+        ("/v1/users/ann", "GET, PUT, DELETE"),
+        ("/v1/rooms/lobby/join", "POST"),
+        ("/docs/index.html", "GET"),
+    ] {
+        let refused = ann.request(Method::TRACE, path).send().await.unwrap();
+        assert_eq!((refused.status().as_u16(), refused.headers()["allow"].to_str().unwrap()), (405, takes));
+    }
+    nothing_changed(&deployment).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_json_has_its_codes() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let send = |content_type: &'static str, body: &'static str| {
+        let request =
+            ann.request(Method::POST, "/v1/rooms/lobby/join").header("content-type", content_type).body(body);
+        async move {
+            let response = request.send().await.unwrap();
+            assert_eq!(response.headers()["content-type"], "application/problem+json");
+            (
+                response.status().as_u16(),
+                response.json::<Value>().await.unwrap()["code"].as_str().unwrap().to_owned(),
+            )
+        }
+    };
+    assert_eq!(send("application/json", "").await, (400, "invalid_json".into()));
+    assert_eq!(send("application/json", "{\"session\": ").await, (400, "invalid_json".into()));
+    assert_eq!(send("application/json", "\u{feff}{}").await, (400, "invalid_json".into()));
+    assert_eq!(send("text/html", "{}").await, (415, "unsupported_media_type".into()));
+    assert_eq!(send("text/plain", "{}").await, (415, "unsupported_media_type".into()));
+    nothing_changed(&deployment).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_credentials_have_their_codes_and_change_nothing() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let claims = |exp| Claims {
+        sub: UserId::parse("ann").unwrap(),
+        exp,
+        name: None,
+        avatar_url: None,
+        rooms: Rights::everywhere(),
+    };
+    let expired = token_key().mint(&claims(1_000_000));
+    let other = headcount::auth::token::TokenKey::new("another secret".to_owned().into())
+        .mint(&claims(4_000_000_000));
+    for (credential, code) in
+        [(expired.as_str(), "expired_token"), (&other, "invalid_token"), ("x.y.z", "invalid_token")]
+    {
+        let caller = deployment.caller_at(0, credential.to_owned());
+        assert_eq!(caller.join_with("lobby", json!({})).await.problem(), (401, code));
+        assert_eq!(caller.get("/v1/rooms/lobby/events").await.problem(), (401, code));
+    }
+    let bare = ann.http.post(format!("{}/v1/rooms/lobby/join", ann.base)).json(&ann.with(json!({})));
+    let response = bare.send().await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), response.headers()["www-authenticate"].to_str().unwrap()),
+        (401, "Bearer")
+    );
+    assert_eq!(response.json::<Value>().await.unwrap()["code"], "missing_token");
+    nothing_changed(&deployment).await;
+}

@@ -1,0 +1,4 @@
+//! Several replicas on one database.
+
+mod notifications;
+mod replicas;

@@ -1,0 +1,31 @@
+//! Which pages of other origins may call from a browser, and the headers that answers carry for browsers.
+
+use reqwest::Method;
+
+use crate::support::deployment::{start_with, tuning};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_listed_origins_may_call_from_a_browser() {
+    let mut tuning = tuning();
+    tuning.cors_origins = vec!["https://app.example".into()];
+    let deployment = start_with(1, tuning).await;
+    let ann = deployment.user("ann");
+    let preflight = async |origin: &'static str| {
+        let request = ann.http.request(Method::OPTIONS, format!("{}/v1/rooms/lobby/join", ann.base));
+        let request = request.header("origin", origin).header("access-control-request-method", "POST");
+        let request = request.header("access-control-request-headers", "authorization,content-type");
+        let response = request.send().await.unwrap();
+        response.headers().get("access-control-allow-origin").map(|o| o.to_str().unwrap().to_owned())
+    };
+    assert_eq!(preflight("https://app.example").await.as_deref(), Some("https://app.example"));
+    for other in ["https://app.example.evil.test", "http://app.example", "https://x.app.example", "null"] {
+        assert_eq!(preflight(other).await, None, "{other}");
+    }
+    let request = ann.request(Method::GET, "/v1/rooms/lobby").header("origin", "https://app.example");
+    let response = request.send().await.unwrap();
+    assert!(response.headers()["vary"].to_str().unwrap().to_lowercase().contains("origin"));
+    assert!(response.headers().get("access-control-allow-credentials").is_none());
+    assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(response.headers()["referrer-policy"], "no-referrer");
+    assert_eq!(response.headers()["content-security-policy"], "default-src 'none'; frame-ancestors 'none'");
+}

@@ -1,0 +1,13 @@
+//! Who may do what, how a caller is known, and what an attacker gets.
+
+mod access;
+mod cors;
+mod database_tls;
+mod jwks;
+mod limits;
+mod public_keys;
+mod random_input;
+mod resource_exhaustion;
+mod rights;
+mod secrets;
+mod tls;

@@ -1,0 +1,228 @@
+//! TLS to clients: streams over HTTP/2 and HTTP/1.1, renewal, draining, and what sockets are set to.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use h2::client::SendRequest;
+use headcount::auth::Rights;
+use http::{Method, Request};
+use rustix::process::{Pid, Signal, kill_process};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::certificates::Authority;
+use crate::support::deployment::{Deployment, PATIENCE, start_with, token, tuning};
+use crate::support::process::{Process, serve_with};
+
+struct Secure {
+    authority: Authority,
+    process: Process,
+    _deployment: Deployment,
+}
+
+async fn secure() -> Secure {
+    let (authority, deployment) = (Authority::new(), start_with(0, tuning()).await);
+    authority.issue(&["first.test"]);
+    let url = deployment.database.options.to_url_lossy().to_string();
+    let (cert, key) = (authority.path("cert.pem"), authority.path("key.pem"));
+    let process = serve_with(&url, &["--tls-cert", &cert, "--tls-key", &key, "--workers", "1"]);
+    Secure { authority, process, _deployment: deployment }
+}
+
+impl Secure {
+    async fn connect(&self, config: Arc<ClientConfig>, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
+        let address = self.process.address.strip_prefix("https://").expect("it says that it speaks TLS");
+        let socket = TcpStream::connect(address).await?;
+        TlsConnector::from(config).connect(ServerName::try_from(name.to_owned()).unwrap(), socket).await
+    }
+
+    async fn http2(&self) -> SendRequest<bytes::Bytes> {
+        let tls = self.connect(self.authority.client(b"h2"), "first.test").await.unwrap();
+        let (client, connection) = h2::client::handshake(tls).await.unwrap();
+        tokio::spawn(connection);
+        client.ready().await.unwrap()
+    }
+}
+
+fn request(method: Method, path: &str) -> http::request::Builder {
+    let credential = token("ann", Rights::everywhere());
+    Request::builder()
+        .method(method)
+        .uri(format!("https://first.test{path}"))
+        .header("authorization", format!("Bearer {credential}"))
+        .header("content-type", "application/json")
+}
+
+/// A stream of events over HTTP/2.
+struct Stream {
+    body: h2::RecvStream,
+    text: String,
+}
+
+impl Stream {
+    async fn open(client: &mut SendRequest<bytes::Bytes>, path: &str) -> Self {
+        let request = request(Method::GET, path).body(()).unwrap();
+        let response = client.send_request(request, true).unwrap().0.await.unwrap();
+        assert_eq!(response.status(), 200);
+        Self { body: response.into_body(), text: String::new() }
+    }
+
+    /// Reads until these words, or to the end.
+    async fn until(&mut self, words: &str) -> bool {
+        let reading = async {
+            while !self.text.contains(words) {
+                let Some(bytes) = self.body.data().await else { return false };
+                let bytes = bytes.unwrap();
+                self.body.flow_control().release_capacity(bytes.len()).unwrap();
+                self.text.push_str(std::str::from_utf8(&bytes).unwrap());
+            }
+            true
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("in time")
+    }
+}
+
+async fn post(client: &mut SendRequest<bytes::Bytes>, path: &str, body: &Value) -> Value {
+    let request = request(Method::POST, path).body(()).unwrap();
+    let (response, mut sending) = client.send_request(request, false).unwrap();
+    sending.send_data(body.to_string().into(), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.data().await {
+        bytes.extend_from_slice(&chunk.unwrap());
+    }
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+/// Over HTTP/1.1: the answer, which is short.
+async fn ask(tls: &mut TlsStream<TcpStream>, connection: &str) -> String {
+    let request = format!("GET /livez HTTP/1.1\r\nhost: first.test\r\nconnection: {connection}\r\n\r\n");
+    tls.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    while !answer.ends_with("\r\n\r\nok") {
+        let mut bytes = [0; 1024];
+        let read = tls.read(&mut bytes).await.unwrap();
+        assert!(read > 0, "{answer}");
+        answer.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+    }
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twelve_streams_and_a_join_go_over_one_connection_of_http_2() {
+    let secure = secure().await;
+    let mut client = secure.http2().await;
+    let mut streams = Vec::new();
+    for _ in 0..12 {
+        streams.push(Stream::open(&mut client, "/v1/rooms/lobby/events").await);
+    }
+    let joined = post(&mut client, "/v1/rooms/lobby/join", &json!({"session": uuid::Uuid::new_v4()})).await;
+    assert_eq!(joined["created"], true);
+    for stream in &mut streams {
+        assert!(stream.until(r#""joined":[{"id":"ann""#).await, "{}", stream.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_not() {
+    let secure = secure().await;
+    // A new one each time: one that comes again resumes its session, and is shown no certificate.
+    let client = || secure.authority.client(b"http/1.1");
+    let mut early = secure.connect(client(), "first.test").await.unwrap();
+    assert!(ask(&mut early, "keep-alive").await.starts_with("HTTP/1.1 200 OK"));
+    assert!(secure.connect(client(), "second.test").await.is_err());
+    std::fs::write(secure.authority.file("cert.pem"), "half a certifi").unwrap();
+    secure.authority.issue(&["second.test"]);
+    let renewed = async { while secure.connect(client(), "second.test").await.is_err() {} };
+    tokio::time::timeout(PATIENCE, renewed).await.expect("the new certificate in time");
+    std::fs::write(secure.authority.file("key.pem"), "half a ke").unwrap();
+    assert!(secure.connect(client(), "first.test").await.is_err());
+    // Who is connected stays so.
+    assert!(ask(&mut early, "close").await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_says_bye_to_streams_over_tls_and_the_process_ends_within_5_s() {
+    let mut secure = secure().await;
+    let mut client = secure.http2().await;
+    let mut stream = Stream::open(&mut client, "/v1/rooms/lobby/events").await;
+    assert!(stream.until("event: snapshot").await);
+    let idle = secure.connect(secure.authority.client(b"http/1.1"), "first.test").await.unwrap();
+    let told = Instant::now();
+    kill_process(Pid::from_child(&secure.process.child), Signal::TERM).unwrap();
+    assert!(stream.until(r#"data: {"reason":"drain""#).await, "{}", stream.text);
+    assert!(!stream.until("nothing more").await);
+    let child = &mut secure.process.child;
+    let status = tokio::task::block_in_place(|| child.wait()).unwrap();
+    assert!(status.success() && told.elapsed() < Duration::from_secs(5), "{status} {:?}", told.elapsed());
+    drop((client, idle));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_over_tls_that_never_reads_is_held_in_a_small_buffer() {
+    let secure = secure().await;
+    let _silent = secure.connect(secure.authority.client(b"http/1.1"), "first.test").await.unwrap();
+    let port: u16 = secure.process.address.rsplit(':').next().unwrap().parse().unwrap();
+    let listed = async || {
+        let filter = ["-tmnH", "sport", "=", &port.to_string()];
+        String::from_utf8(tokio::process::Command::new("ss").args(filter).output().await.unwrap().stdout)
+            .unwrap()
+    };
+    // The kernel doubles what it was told; without that there are megabytes. Set once the handshake is done.
+    let small = async { while !listed().await.contains("tb65536") {} };
+    assert!(tokio::time::timeout(PATIENCE, small).await.is_ok(), "{}", listed().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_never_shake_hands_keep_nobody_out() {
+    let secure = secure().await;
+    let address = secure.process.address.strip_prefix("https://").unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut tls = secure.connect(secure.authority.client(b"http/1.1"), "first.test").await.unwrap();
+    assert!(ask(&mut tls, "close").await.starts_with("HTTP/1.1 200 OK"));
+    // They have not been cut yet, which takes 3 s: nobody had to wait for that.
+    let open = silent.iter().filter(|socket| {
+        let nothing_yet = socket.try_read(&mut [0; 1]).map_err(|error| error.kind());
+        nothing_yet == Err(std::io::ErrorKind::WouldBlock)
+    });
+    assert_eq!(open.count(), silent.len());
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_refused_at_the_start() {
+    let authority = Authority::new();
+    authority.issue(&["first.test"]);
+    let run = |cert: &str, key: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_headcount"))
+            .args([
+                "serve",
+                "--database-url",
+                "postgres://localhost/none",
+                "--tls-cert",
+                cert,
+                "--tls-key",
+                key,
+            ])
+            .env("HEADCOUNT_JWT_SECRET", crate::support::deployment::JWT_SECRET)
+            .env("HEADCOUNT_SERVER_KEY", crate::support::deployment::SERVER_KEY)
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let (cert, key) = (authority.path("cert.pem"), authority.path("key.pem"));
+    for (cert, key) in [(&cert, &authority.path("none.pem")), (&key, &key), (&authority.path("ca.pem"), &key)]
+    {
+        let said = run(cert, key);
+        assert!(said.contains("HEADCOUNT_TLS_CERT, HEADCOUNT_TLS_KEY: "), "{said}");
+    }
+}
