@@ -90,6 +90,7 @@ $$;
 -- One step of keeping the log by day: a partition that is too old dropped, or one made for a coming day. Gives what
 -- it did, null when nothing was due. Waits 200 ms at most for whoever holds the log, because everybody else waits
 -- behind it meanwhile; when that was not enough, nobody tries again for most of a minute.
+-- locks: the row of log_state; the log, as drop_oldest_day and make_day.
 create or replace function headcount.turn_days(p_retention interval default '24 h', p_ahead integer default 3)
 returns text language plpgsql
 security definer set search_path = pg_catalog, pg_temp

@@ -100,6 +100,7 @@ begin
 end
 $$;
 
+-- locks: the users, their rooms if a profile changes.
 create or replace function headcount.put_users(p_profiles headcount.profile[])
 returns table (user_id text, name text, avatar_url text, show_last_seen text) language plpgsql
 security definer set search_path = pg_catalog, pg_temp

@@ -35,6 +35,7 @@ returns table (lease interval, lease_hidden interval, members_max integer) langu
 $$;
 
 -- Replaces what is said about a pattern. Gives false when there are as many patterns as there may be.
+-- locks: the table, against other writers.
 create or replace function headcount.put_room_settings(
     p_pattern text, p_lease interval default null, p_lease_hidden interval default null,
     p_coalesce_ms integer default null, p_list_max integer default null, p_members_max integer default null
@@ -57,7 +58,7 @@ begin
 end
 $$;
 
--- Gives whether there was anything.
+-- Gives whether there was anything. locks: the row.
 create or replace function headcount.remove_room_settings(p_pattern text) returns boolean language plpgsql
 security definer set search_path = pg_catalog, pg_temp
 as $$

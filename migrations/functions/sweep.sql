@@ -2,6 +2,7 @@
 
 -- Notes that a sweep runs now, and what an outage or a clock that jumped means for the leases.
 -- Gives the state under its lock, with the time of the sweep before, or nothing while another sweep runs.
+-- locks: sweep_state; sessions and memberships whose time lies in the future; all skip what is locked.
 create or replace function headcount.begin_sweep(p_interval interval) returns setof headcount.sweep_state language plpgsql as $$
 declare
     v_now   timestamptz := clock_timestamp();

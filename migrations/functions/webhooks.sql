@@ -22,7 +22,7 @@
 -- Locks, always in this order: the advisory lock of the outbox, webhook_deliveries, webhook_rooms by key, webhook_batches.
 -- No room and no user is ever locked here.
 
--- Of the rooms that have moved since they were locked, one row each, when anybody is to be told.
+-- Of the rooms that have moved since they were locked, one row each, when anybody is to be told. needs: the rooms locked.
 create or replace function headcount.fill_outbox(p_locked headcount.room_version[]) returns void language plpgsql as $$
 begin
     if exists (select from headcount.webhooks w where w.enabled) then
@@ -114,7 +114,7 @@ $$;
 
 -- One look: routes, and claims the webhooks that have something to do and nobody who does it. Gives whether there is an
 -- enabled webhook at all, whether more is to be routed, and the claimed ones. At most p_limit rows are written, which takes
--- about half a second.
+-- about half a second. locks: as webhook_route; the deliveries that it claims, skipping what is locked.
 create or replace function headcount.webhook_tick(
     p_claim uuid, p_replica text, p_lease interval default '5 s', p_limit integer default 20000
 )
@@ -163,7 +163,7 @@ end
 $$;
 
 -- Holds a claim for another lease. Gives what to do it with, and the batch to send if there is one; nothing when the claim
--- is lost or the webhook disabled.
+-- is lost or the webhook disabled. locks: the delivery.
 create or replace function headcount.webhook_hold(p_name text, p_claim uuid, p_lease interval default '5 s')
 returns table (
     url text, types text[], leave_delay_ms bigint, secrets text[], attempts integer, now timestamptz,
@@ -262,6 +262,7 @@ begin
 end
 $$;
 
+-- locks: the delivery.
 create or replace function headcount.webhook_fail(p_name text, p_claim uuid, p_error text, p_retry interval)
 returns void language sql
 security definer set search_path = pg_catalog, pg_temp
@@ -272,6 +273,7 @@ as $$
     where d.name = p_name and d.claim = p_claim
 $$;
 
+-- locks: the delivery.
 create or replace function headcount.webhook_release(p_name text, p_claim uuid) returns void language sql
 security definer set search_path = pg_catalog, pg_temp
 as $$
