@@ -5,7 +5,6 @@
 -- Gives each session still alive, its user, whether its idle flag is due for a change (see refresh_idle), and its lease:
 -- its own where the settings of its rooms say something, else the deployment's.
 -- locks: the sessions, in key order.
-
 create or replace function headcount.heartbeat(
     p_sessions uuid[], p_users text[], p_visible boolean[], p_active boolean[], p_seqs bigint[],
     p_lease interval default headcount.default_lease(), p_lease_hidden interval default headcount.default_lease_hidden(),
