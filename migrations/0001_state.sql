@@ -6,8 +6,8 @@
 --
 -- Keys compare as bytes (collate "C"): lock order must not depend on a locale, and prefixes use the index.
 
--- Which rules are loaded. Every statement that calls several of them reads this table first; the loader locks it, so
--- that nobody is between an old function and a new one.
+-- Which functions are loaded. Every statement that calls several of them reads this table first; the loader locks it before
+-- it commits, so that no call runs half of the old functions and half of the new ones.
 create table headcount.rules (
     only_row  boolean primary key default true check (only_row),
     revision  integer     not null default 0,
@@ -142,8 +142,8 @@ begin
 end
 $$;
 
--- Who left what, for as long as the log is kept: a late join with an older seq must not undo the leave, and
--- a session id stays its first user's after the session is gone.
+-- Sessions that left rooms, kept as long as the log: a join that arrives late, with an older seq, must not undo the leave,
+-- and a session id stays its first user's after the session is gone.
 create table headcount.departures (
     session_id uuid        not null,
     room_id    text collate "C" not null,
@@ -180,7 +180,7 @@ comment on column headcount.log_state.tried_at is
     'When a partition could last not be made or dropped because somebody held the log.';
 insert into headcount.log_state default values;
 
--- Read by every writing transaction: what changes often is in webhook_deliveries.
+-- Read by every writing transaction; columns that change often are in webhook_deliveries.
 create table headcount.webhooks (
     name            text collate "C" primary key,
     url             text        not null,
@@ -196,7 +196,7 @@ create table headcount.webhooks (
 comment on column headcount.webhooks.rooms is 'Rooms, or beginnings of rooms with a * after them.';
 comment on column headcount.webhooks.disabled_reason is '`gone` when the receiver answered 410; null when an operator did it.';
 
--- Nobody is granted to read it: the functions that sign give the secrets of one webhook.
+-- No role is granted to read it: webhook_hold and webhook_target give the secrets of one webhook.
 create table headcount.webhook_secrets (
     name    text collate "C" primary key,
     secrets text[] not null
@@ -231,8 +231,8 @@ comment on column headcount.webhook_outbox.seq is
     'Only compared within a room, where the room''s lock makes it the order of commits.';
 comment on column headcount.webhook_outbox.count is 'The members at head.';
 
--- A room in which a webhook is behind. Of another epoch it is another row: an id names the epoch in which the event was
--- committed, also when it is sent after a failover.
+-- A room in which a webhook lags. Another epoch is another row: an event's id names the epoch in which it was committed,
+-- also when it is sent after a failover.
 create table headcount.webhook_rooms (
     name     text collate "C" not null,
     room_id  text collate "C" not null,
@@ -328,7 +328,7 @@ create type headcount.verdict as (
     version   bigint
 );
 
--- One user in one room, whom a statement may change. `before` is what others saw, null for nobody; `after` what they
+-- One (room, user) that a statement may change. `before` is what others saw, null for nobody; `after` what they
 -- will see, null while that is not known, JSON's null for nobody. `kind` is the event that follows; null for none.
 create type headcount.touched as (
     room_id text, user_id text, before jsonb, after jsonb, kind text, reason text, last_seen timestamptz

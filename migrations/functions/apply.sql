@@ -128,8 +128,8 @@ begin
 end
 $$;
 
--- Whom a wave touches: the n-th is the n-th command's, with nulls where it is refused. A user who is not in the room is
--- not looked up: they are nobody, and what they are once they have joined is known from the command.
+-- The members that a wave touches: the n-th belongs to the n-th command, with nulls where that is refused. A user who is not
+-- in the room is not looked up: nobody sees them, and the member after a join is known from the command.
 create or replace function headcount.touched_by(
     p_wave headcount.command[], p_verdicts headcount.verdict[], p_now timestamptz
 )
@@ -162,7 +162,7 @@ begin
 end
 $$;
 
--- Puts into the verdicts what the members have become, as they see themselves.
+-- Puts into the verdicts the members as they are afterwards, as the users see themselves.
 create or replace function headcount.with_members(p_verdicts headcount.verdict[], p_touched headcount.touched[])
 returns headcount.verdict[] language plpgsql stable as $$
 begin

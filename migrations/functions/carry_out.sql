@@ -2,6 +2,7 @@
 
 -- Makes the sessions of joins that have none. A new session belongs to whoever used it first, also when that was in a
 -- room they have left. A join that its own leave overtook makes no session. Marks the joins that made one.
+-- needs: users and rooms locked. locks: the sessions that it makes.
 create or replace function headcount.open_sessions(
     p_commands headcount.command[], p_verdicts headcount.verdict[], p_now timestamptz
 )

@@ -17,8 +17,8 @@ returns table (part regclass, begins timestamptz, ends timestamptz, is_day boole
     where i.inhparent = 'headcount.events'::regclass
 $$;
 
--- locks: for an instant the default partition, so that whoever replays waits, and nobody who writes.
--- Made apart and attached then: `create table ... partition of` would lock the log against everybody.
+-- Creates the partition apart and attaches it then: `create table ... partition of` would lock the log against readers and
+-- writers. locks: for an instant the default partition, so that a replay waits, and a write does not.
 create or replace function headcount.make_day(p_begins timestamptz) returns text language plpgsql as $$
 declare
     v_name text := 'events_' || to_char(p_begins at time zone 'UTC', 'YYYYMMDD');
@@ -35,12 +35,12 @@ begin
 end
 $$;
 
--- Makes the first partition that is missing for one of the coming days. Gives its name, null when none is missing.
+-- Makes the first partition that is missing for one of the coming days. Gives its name, null for a no-op.
 --
--- Never one for today: who is writing may have looked for it before it was there, and would be refused by the default
--- partition after. Never one for a day that already has rows in the default partition, or while that is so large
--- that looking through it, which attaching does, would keep others waiting: what is there stays, is found as before,
--- and is trimmed row by row.
+-- Never one for today, because of a race: a running transaction may have chosen the default partition already, whose
+-- constraint would then refuse its row. Never one for a day that has rows in the default partition, or while that
+-- partition is so large that validating it, which attaching does, would block writers: those rows stay, are found as
+-- before, and are trimmed row by row.
 create or replace function headcount.make_next_day(p_ahead integer) returns text language plpgsql as $$
 declare
     v_today  timestamp := date_trunc('day', clock_timestamp() at time zone 'UTC');
@@ -80,16 +80,17 @@ begin
     end if;
     update headcount.log_state s set complete_from = greatest(s.complete_from, v_day.ends);
     lock table only headcount.events in access exclusive mode;
-    -- Who waits for the log waits for this too.
+    -- Every caller that waits for the log waits for this lock, too.
     perform set_config('lock_timeout', '50 ms', true);
     execute format('drop table %s', v_day.name);
     return v_day.name;
 end
 $$;
 
--- One step of keeping the log by day: a partition that is too old dropped, or one made for a coming day. Gives what
--- it did, null when nothing was due. Waits 200 ms at most for whoever holds the log, because everybody else waits
--- behind it meanwhile; when that was not enough, nobody tries again for most of a minute.
+-- One step of keeping the log by day: drops a partition that is too old, or makes one for a coming day. Gives what it
+-- did, null for a no-op. Waits for the lock of the log 200 ms at most, because readers and writers queue behind it;
+-- after a timeout the backoff is 50 s, for all replicas.
+-- locks: the row of log_state; the log, as drop_oldest_day and make_day.
 create or replace function headcount.turn_days(p_retention interval default '24 h', p_ahead integer default 3)
 returns text language plpgsql
 security definer set search_path = pg_catalog, pg_temp

@@ -37,6 +37,7 @@ $$;
 comment on function headcount.epoch_in is
     'The epoch of an existing room as of now: the generation of its stored epoch, in the lineage of today.';
 
+-- locks: the row of lineage.
 create or replace function headcount.new_lineage() returns void language sql as $$
     update headcount.lineage set salt = gen_random_uuid()
 $$;

@@ -1,10 +1,10 @@
 -- Heartbeats renew leases. The only clock that decides is this database's.
 
--- Renews the leases of sessions that exist; never creates one. Touches presence only: no event, no
--- notification, no room lock. The arrays are parallel and sorted by session; a null user is the server key's.
+-- Renews the leases of sessions that exist; never creates one. Writes presence only: no event, no notification, no room
+-- lock. The arrays are parallel and sorted by session; a null user is the server key's, which may renew any session.
 -- Gives each session still alive, its user, whether its idle flag is due for a change (see refresh_idle), and its lease:
--- its own where the settings of its rooms say something, else the deployment's.
-
+-- the cached one of its rooms' settings (set_leases), else the deployment's.
+-- locks: the sessions, in key order.
 create or replace function headcount.heartbeat(
     p_sessions uuid[], p_users text[], p_visible boolean[], p_active boolean[], p_seqs bigint[],
     p_lease interval default headcount.default_lease(), p_lease_hidden interval default headcount.default_lease_hidden(),
@@ -18,7 +18,7 @@ as $$
 declare
     v_now timestamptz := clock_timestamp();
 begin
-    -- An older seq than the newest seen changes nothing, and proves nothing either.
+    -- A heartbeat with an older seq than the newest is a no-op: it was delayed, and proves nothing about now.
     return query
     update headcount.presence p
     set last_seen = case when b.seq < p.seq then p.last_seen else v_now end,
@@ -67,7 +67,7 @@ declare
 begin
     update headcount.presence p set idle = not p.idle
     where p.session_id = any (v_due)
-      -- A room joined since the locks were taken would not hear of it: the next heartbeat notices again.
+      -- Race: a room that was joined after the locks were taken would miss the event. The next heartbeat retries.
       and not exists (
           select from headcount.memberships m
           where m.session_id = p.session_id

@@ -1,14 +1,14 @@
 -- Replays, and questions about the past.
 
--- For each position whose room has moved since: its number, the room's head, and what came after it, oldest first, all
--- as of one moment. Only rooms that have moved are looked up in the log; for the others this is one look at their row.
+-- Replay. For each position whose room has moved since: its number, the room's head, and the events after it, oldest
+-- first, all from one snapshot. Only rooms that have moved are looked up in the log; the others cost one look at their row.
 -- A room that nobody has joined yet is at version 0 of the epoch it would be created with.
 --
--- With p_recent it looks into the partitions of yesterday until tomorrow only, and gives of older events nothing, in which
--- the caller finds a gap. Nearly everybody has missed seconds, and months of partitions would cost them all as much.
+-- With p_recent only the partitions of yesterday to tomorrow are read. Older events are left out, and the caller sees a gap
+-- in the versions. Nearly every replay lacks seconds only, and months of partitions would make all of them slow.
 --
--- The planner settings are needed: the partition of the day that begins was empty when the plan was made, and reading all of
--- an empty table is quickest.
+-- The planner settings are needed: the partition of a new day is empty when the plan is made, and a scan of an empty table
+-- looks cheapest.
 create or replace function headcount.tails(
     p_rooms text[], p_epochs text[], p_versions bigint[], p_limit bigint, p_recent boolean default false
 )
@@ -56,12 +56,12 @@ $$;
 
 -- Questions about the past.
 --
--- The log is undone from now: whoever is in the roster and has no event since was there with what the roster says, and
--- of the others the first event since tells whether they were there before. That is exact for as long as the log is
--- complete, also of those who joined before it begins; a fold from its beginning would not know of them. What they
--- looked like then is in their last event before, if the log still holds that.
+-- The log is undone backwards from the roster of now. A member without an event since was there, as the roster says. For
+-- any other user the first event since tells whether they were there before. That is exact as long as the log is complete,
+-- also for members who joined before the log begins; a replay from its beginning would miss them. How they looked then is
+-- in their last event before, if the log still holds it.
 --
--- A time includes what happened at it. While the clock goes back, "then" is just before the first event of a later time.
+-- A time includes the events at it. Where the clock went back, "then" is just before the first event of a later time.
 
 -- The room's version as of a time.
 create or replace function headcount.version_at(p_room text, p_at timestamptz) returns bigint language plpgsql stable
@@ -124,7 +124,7 @@ begin
 end
 $$;
 
--- A range without what the log does not hold any more and what is not over.
+-- Cuts a range to what the log still holds and to what is over.
 create or replace function headcount.known_range(
     p_from timestamptz, p_to timestamptz, out since timestamptz, out until timestamptz
 ) language plpgsql stable as $$
@@ -184,8 +184,8 @@ $$;
 comment on function headcount.members_at is
     'Who was in a room at a time, by user id. Where not exact, the log no longer says what they looked like: status and state are null, name and avatar are what is known of them since.';
 
--- Who was in a room at a version: the users; of those without an event since, the member (unchanged); of the others
--- (changed) what is first known of them after (later).
+-- The users in a room at a version. For users without an event since: the member (unchanged). For the others (changed):
+-- what is first known of them after (later).
 create or replace function headcount.there_at(
     p_room text, p_version bigint, p_after text, p_limit bigint,
     out users text[], out unchanged jsonb, out later jsonb, out changed text[]
@@ -219,8 +219,8 @@ begin
 end
 $$;
 
--- What the log last says of these users up to a version, by user. All of them in one walk back, in steps, so that it
--- ends where the last of them is found.
+-- What the log last says of these users up to a version, by user. One walk back for all of them, in steps of 5000
+-- versions, so that it ends soon after the last of them is found.
 create or replace function headcount.last_seen_as(p_room text, p_version bigint, p_users text[]) returns jsonb
 language plpgsql stable as $$
 declare
@@ -267,7 +267,7 @@ begin
         from headcount.events e
         where e.room_id = p_room and e.version > v_version and (p_user is null or e.user_id = p_user)
     ), steps as (
-        -- Who was there already: their first event since is no `joined`, or they have none and are there now.
+        -- Users who were there already: their first event since is no `joined`, or they have none and are there now.
         select l.user_id, 0::bigint as version, 'there' as kind, p_since as at
         from log l
         where l.n = 1 and l.kind <> 'joined'

@@ -63,7 +63,7 @@ end
 $$;
 
 -- Gives these sessions the shortest leases that the settings of their rooms say. For a room about which the settings say
--- nothing counts what the command has.
+-- nothing counts what the command has. needs: the sessions locked.
 create or replace function headcount.set_leases(p_commands headcount.command[], p_verdicts headcount.verdict[])
 returns void language plpgsql as $$
 begin

@@ -1,8 +1,8 @@
 -- Locks, always in this order: users by key, rooms by key, presence by key, memberships by key.
 
--- locks: rooms in key order, creating those that are new.
--- One pass for both: two passes would be two orders, and a room could be forgotten between them. `where false`
--- locks what is there and leaves it as it is.
+-- An upsert that locks: creates rooms that are new, and locks all. One pass for both, because two passes would be two lock
+-- orders, and a room could be forgotten between them. `where false` locks an existing row and leaves it unchanged.
+-- locks: rooms in key order.
 create or replace function headcount.create_rooms(p_rooms text[]) returns void language plpgsql as $$
 begin
     insert into headcount.rooms as r (room_id, epoch)
@@ -13,8 +13,9 @@ begin
 end
 $$;
 
--- The same, but does not wait for somebody who is creating one of them and has not committed. Gives whether it
--- has them. All or none, because only a sub-transaction can stop waiting, and one for each would be dear.
+-- The same, with a timeout of 10 ms for another transaction that is creating one of them and has not committed. Gives
+-- whether it has them, all or none: only a sub-transaction can stop waiting, and one for each room would be dear.
+-- locks: rooms in key order.
 create or replace function headcount.try_create_rooms(p_rooms text[]) returns boolean language plpgsql
 set lock_timeout = '10 ms'
 as $$
@@ -70,9 +71,9 @@ begin
 end
 $$;
 
--- locks: users by key, creating those of the profiles, one each, that are new.
--- One pass for both, as in create_rooms. A user whom nobody knows is locked too, by creating and removing them:
--- whoever else wants to create them waits for this transaction, so a leave never passes by its own join.
+-- An upsert that locks, as create_rooms: creates users of the profiles (one each) that are new, and locks all. An unknown
+-- user without a profile is locked, too, by an insert that is deleted again: a concurrent create of the same user
+-- waits for this transaction, so a leave cannot race past its own join. locks: users in key order.
 create or replace function headcount.create_users(p_users text[], p_profiles headcount.profile[])
 returns void language plpgsql as $$
 declare
@@ -98,8 +99,8 @@ begin
 end
 $$;
 
--- The same, but does not wait long: another batch holds a user for milliseconds, a person with psql for minutes.
--- Gives whether it has them, all or none, as in try_create_rooms.
+-- The same, with a timeout of 50 ms: another batch holds a user for milliseconds, a person with psql for minutes.
+-- Gives whether it has them, all or none, as in try_create_rooms. locks: users in key order.
 create or replace function headcount.try_create_users(p_users text[], p_profiles headcount.profile[])
 returns boolean language plpgsql
 set lock_timeout = '50 ms'
@@ -114,9 +115,9 @@ exception when lock_not_available then
 end
 $$;
 
--- locks: users by key, creating those of the profiles, one each, that are new.
--- While a user is locked nobody can join as them, so the set of their rooms cannot grow.
--- Without p_wait users whom somebody holds are left out. Gives those. p_users are each there once.
+-- Locks users (each named once), creating those of the profiles that are new. While a user is locked nobody can join as
+-- them, so the set of their rooms cannot grow. Without p_wait users that another transaction holds are skipped; gives those.
+-- locks: users in key order.
 create or replace function headcount.lock_users(
     p_users text[], p_profiles headcount.profile[] default '{}', p_wait boolean default true
 )
@@ -188,7 +189,7 @@ begin
 end
 $$;
 
--- The rooms that a batch needs, each once: those of its commands, and all rooms of users whose profile changes.
+-- The rooms that a batch needs, each once: the rooms of its commands, and all rooms of users whose profile changes.
 create or replace function headcount.rooms_needed(
     p_commands headcount.command[], p_verdicts headcount.verdict[], p_changed text[]
 )
@@ -202,7 +203,7 @@ begin
 end
 $$;
 
--- Those of them that are created where they do not exist.
+-- The rooms that are created where they do not exist: those of joins.
 create or replace function headcount.rooms_joined(p_commands headcount.command[], p_verdicts headcount.verdict[])
 returns text[] language plpgsql stable as $$
 begin

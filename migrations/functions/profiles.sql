@@ -54,8 +54,8 @@ begin
 end
 $$;
 
--- Changes the profiles that the joins of a batch change. p_locked are those for which all rooms of the user were locked:
--- joins may have been refused since, which can make another join the last to say something.
+-- Changes the profiles that the joins of a batch change. p_locked are the profiles for which all rooms of the user were
+-- locked. Joins may have been refused since, so the changes are computed again, and limited to those users.
 create or replace function headcount.change_profiles(
     p_commands headcount.command[], p_verdicts headcount.verdict[], p_locked headcount.profile[]
 )
@@ -91,15 +91,16 @@ begin
 end
 $$;
 
--- Whether the rules themselves tell rooms of what they write to users: they locked those in one go with what else their
--- batch needs, and one notification tells of all of that. The trigger log_profiles does not run then, which would be a
--- tenth of what a join by itself costs. The setting ends with the transaction at the latest.
+-- Suppresses the trigger log_profiles while the functions themselves write to users: they have locked the rooms together
+-- with everything else of their batch, log the change, and notify once. The trigger would find a no-op, at a tenth of the
+-- cost of a single join. The setting ends with the transaction at the latest.
 create or replace function headcount.profiles_are_told(p_told boolean) returns void language plpgsql as $$
 begin
     perform set_config('headcount.within_rules', case when p_told then 'on' else '' end, true);
 end
 $$;
 
+-- locks: the users, their rooms if a profile changes.
 create or replace function headcount.put_users(p_profiles headcount.profile[])
 returns table (user_id text, name text, avatar_url text, show_last_seen text) language plpgsql
 security definer set search_path = pg_catalog, pg_temp
@@ -155,14 +156,14 @@ $$;
 comment on function headcount.erase_user is
     'Ends the user''s presence, and removes their profile, what the log says of it, and whose their sessions were. Scans the log: rare by design.';
 
--- Profiles by plain SQL. Who writes `update headcount.users set name = ...` need not know of put_users: triggers do what
--- it does. An `updated` in every room of the user, one version each, and one notification for the statement.
+-- Profiles by plain SQL. An application that writes `update headcount.users set name = ...` need not know put_users:
+-- triggers do the same. An `updated` in every room of the user, one version each, and one notification for the statement.
 --
 -- A statement locks the users it changes as it meets them; the rooms are locked after that, in key order, as
--- everywhere. Two statements that change the same users in different orders can deadlock, as on any table; Postgres ends
--- one of them, which may be repeated. `where user_id in (select user_id ... order by user_id for update)` avoids it.
+-- everywhere. Two statements that change the same users in different orders can deadlock, as on any table; Postgres aborts
+-- one of them, and it can be retried. `where user_id in (select user_id ... order by user_id for update)` avoids it.
 
--- A plain insert is no event: who has no profile is in no room.
+-- A plain insert needs no event: a user without a profile is in no room.
 create or replace function headcount.check_profile() returns trigger language plpgsql as $$
 begin
     if new.user_id <> old.user_id then
@@ -174,14 +175,14 @@ begin
 end
 $$;
 
--- locks: the rooms of the users, whom the statement has locked: nobody can join as them meanwhile.
--- What others saw before is what they see now, but for what the statement replaced.
+-- Logs the change of profiles. `before` is the member as it is now, with the replaced name and picture put back.
+-- needs: the users locked, which the statement did, so that nobody joins as them. locks: their rooms.
 create or replace function headcount.log_profiles() returns trigger language plpgsql
 security definer set search_path = pg_catalog, pg_temp
 set headcount.planner = 'by_index'
 as $$
 declare
-    -- Not by a join: with the settings above it would compare everybody with everybody.
+    -- No join of the two: with the planner settings above it would be a nested loop over all pairs.
     v_changed text[] := array(
         select c.user_id
         from (
@@ -214,9 +215,9 @@ begin
 end
 $$;
 
--- A profile that is deleted takes its user's presence with it, with a `left` in every room. What the log says of them
--- stays, until it is trimmed: headcount.erase_user removes that too.
--- locks: the rooms of the users, whom the statement has locked, then their sessions.
+-- A profile that is deleted takes its user's presence with it, with a `left` in every room. The log keeps its events until
+-- they are trimmed; headcount.erase_user removes those, too.
+-- needs: the users locked, which the statement did. locks: their rooms, then their sessions.
 create or replace function headcount.end_presence() returns trigger language plpgsql
 security definer set search_path = pg_catalog, pg_temp
 set headcount.planner = 'by_index'
@@ -241,7 +242,7 @@ begin
             select p.session_id from headcount.presence p where p.session_id = given.session_id for update
         ) p
     );
-    -- A `left` says nothing of what the member was: that there was one is enough.
+    -- A `left` carries no member, so it is enough to remember that there was one.
     v_touched := array(
         select (m.room_id, m.user_id, '{}', null, null, 'left', null)::headcount.touched
         from headcount.memberships m

@@ -1,9 +1,8 @@
--- Who may do what with this schema, besides its owner. Nobody may anything unless they are granted it; then they may
--- read tables and views, and change things only through the functions that hold the rules.
+-- The rights of roles on this schema, besides its owner. Default deny: a role may do nothing unless it is granted; then it
+-- may read tables and views, and write only through the functions.
 --
--- Those functions run as their owner (security definer), and look names up nowhere but in pg_catalog, so that nobody
--- can slip them an object of their own. Whoever is granted one may say anything by it, about any user: roles of
--- services and of applications, not of users.
+-- Those functions run as their owner (security definer) with a fixed search_path, so that a caller cannot plant an object
+-- of its own. A role that may call one may act for any user: grant it to services and applications, never to users.
 
 create or replace function headcount.grant_to_service(p_role text) returns void language plpgsql as $$
 begin
@@ -32,7 +31,7 @@ $$;
 comment on function headcount.grant_to_service is
     'What `headcount serve` needs, and nothing else. Repeat it after an upgrade.';
 
--- An application may change profiles by plain SQL, because nobody is passed by.
+-- An application may change profiles by plain SQL, because triggers log the change.
 create or replace function headcount.grant_to_application(p_role text) returns void language plpgsql as $$
 begin
     execute format('grant usage on schema headcount to %I', p_role);
@@ -57,5 +56,5 @@ $$;
 comment on function headcount.grant_to_application is
     'What an application needs that calls the functions in its own transactions and joins the views.';
 
--- Postgres lets everybody call a new function.
+-- By default Postgres lets every role call a new function.
 revoke execute on all functions in schema headcount from public;

@@ -1,6 +1,6 @@
--- Settings of rooms by pattern. A pattern is a room, or the beginning of rooms with `*` after it, as in tokens. For
--- each setting the most precise pattern counts that says something about it: the room itself, then the longest
--- beginning. What no pattern says is as the deployment has it.
+-- Settings of rooms by pattern. A pattern is a room, or a prefix of rooms with `*` after it, as in tokens. Each setting
+-- comes from the most precise pattern that has it: the room itself, then the longest prefix. A setting that no pattern
+-- has is the deployment's.
 
 -- Inlined.
 create or replace function headcount.matches(p_pattern text, p_room text) returns boolean language sql immutable as $$
@@ -8,7 +8,8 @@ create or replace function headcount.matches(p_pattern text, p_room text) return
 $$;
 comment on function headcount.matches is 'Whether a pattern, a room or the beginning of rooms with * after it, means this room.';
 
--- At most 100, because every join looks through them. The payload is no room's: older replicas skip it.
+-- Refuses the 101st pattern, because every join reads them all, and tells replicas to drop their cache. The payload names no
+-- room, so older replicas skip it.
 create or replace function headcount.announce_settings() returns trigger language plpgsql
 security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -21,7 +22,7 @@ begin
 end
 $$;
 
--- The settings of a room: always one row. What is null is as the deployment has it.
+-- The settings of a room: always one row. Null: the deployment's.
 create or replace function headcount.settings_of(p_room text)
 returns table (lease interval, lease_hidden interval, members_max integer) language sql stable as $$
     select
@@ -34,7 +35,8 @@ returns table (lease interval, lease_hidden interval, members_max integer) langu
     where headcount.matches(s.pattern, p_room)
 $$;
 
--- Replaces what is said about a pattern. Gives false when there are as many patterns as there may be.
+-- Replaces the settings of a pattern. Gives false at the limit of 100 patterns.
+-- locks: the table, against other writers.
 create or replace function headcount.put_room_settings(
     p_pattern text, p_lease interval default null, p_lease_hidden interval default null,
     p_coalesce_ms integer default null, p_list_max integer default null, p_members_max integer default null
@@ -43,7 +45,7 @@ returns boolean language plpgsql
 security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Against each other, or two would both find room for one more.
+    -- Against a race of two writers that both find place for one more.
     lock table headcount.room_settings in share row exclusive mode;
     if (select count(*) from headcount.room_settings s where s.pattern <> p_pattern) >= 100 then
         return false;
@@ -57,7 +59,7 @@ begin
 end
 $$;
 
--- Gives whether there was anything.
+-- Gives whether there was anything. locks: the row.
 create or replace function headcount.remove_room_settings(p_pattern text) returns boolean language plpgsql
 security definer set search_path = pg_catalog, pg_temp
 as $$

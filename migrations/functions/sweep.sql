@@ -1,7 +1,8 @@
 -- The sweep ends sessions whose lease ran out, and leaves whose grace is over.
 
--- Notes that a sweep runs now, and what an outage or a clock that jumped means for the leases.
--- Gives the state under its lock, with the time of the sweep before, or nothing while another sweep runs.
+-- Records that a sweep runs now, and what an outage or a clock that jumped means for the leases.
+-- Gives the locked state, with the time of the previous sweep, or nothing while another replica sweeps.
+-- locks: sweep_state; sessions and memberships whose time lies in the future; all skip what is locked.
 create or replace function headcount.begin_sweep(p_interval interval) returns setof headcount.sweep_state language plpgsql as $$
 declare
     v_now   timestamptz := clock_timestamp();
@@ -16,8 +17,8 @@ begin
         v_state.leases_from := v_now;
         v_state.recovering := true;
     end if;
-    -- The clock went back: what lies in the future would otherwise live that much too long. Rows that somebody
-    -- holds are skipped: a sweep waits for nobody, and in another order than theirs it would deadlock.
+    -- The clock went back: a time in the future would keep its row alive that much too long. Locked rows are skipped:
+    -- a sweep never waits, and in another order than the lock order it would deadlock.
     if v_now < v_state.last_sweep_at - interval '100 ms' then
         v_state.leases_from := v_now;
         update headcount.memberships m set leaving_at = v_now
@@ -27,7 +28,7 @@ begin
             for update skip locked
         );
     end if;
-    -- In every sweep, for those that were skipped when it happened.
+    -- In every sweep, for the rows that were skipped when the clock went back.
     update headcount.presence p set last_seen = v_now
     where p.session_id = any (array(
         select f.session_id from headcount.presence f
@@ -41,8 +42,8 @@ end
 $$;
 
 -- One batch of a sweep: ends sessions whose lease ran out and completes leaves whose grace is over.
--- Never waits: a room, user or session that somebody holds is left for the next batch. Nobody's heartbeat is
--- needed for it, and a heartbeat that comes first wins, because the lease is read again under the lock.
+-- Never waits: a room, user or session that another transaction holds is left for the next batch. A heartbeat that wins
+-- the race keeps its session, because the lease is checked again under the lock.
 -- p_lease is the shortest lease in use: the index on last_seen is read up to now minus that.
 -- locks: sweep_state, users in key order, rooms in key order, sessions in key order; all skip what is locked.
 create or replace function headcount.sweep(
@@ -70,7 +71,7 @@ begin
         return query select 0, 0, false, false;
         return;
     end if;
-    -- After an outage departures are spread: so many a second, however many replicas sweep.
+    -- After an outage departures are throttled to p_limit_recovering a second, however many replicas sweep.
     v_limit := case
         when v_state.recovering
         then p_limit_recovering * greatest(0, least(1, extract(epoch from v_now - v_state.last_sweep_at)))
@@ -86,8 +87,8 @@ begin
     end if;
 
     v_held := headcount.try_lock_users(v_due.users);
-    -- Nobody joins as a user who is locked, so there are no more rooms than these. What could not be locked is looked
-    -- for rather than what could: lists are searched from their beginning, and this one is nearly always empty.
+    -- Nobody joins as a locked user, so there are no more rooms than these. Below, lists of what is not ours are passed
+    -- rather than lists of what is: a list is searched linearly, and these are nearly always empty.
     v_rooms := array(
         select distinct m.room_id from headcount.memberships m where m.session_id = any (v_due.expired || v_due.leaving)
     );
@@ -109,7 +110,7 @@ end
 $$;
 
 -- Sessions whose lease ran out, and sessions with a leave whose grace is over, with their users. Half of the limit is
--- for the leaves, the rest for the leases: no backlog of the one keeps the other waiting.
+-- for the leaves, the rest for the leases, so that a backlog of the one does not starve the other.
 create or replace function headcount.find_due(
     p_leases_from timestamptz, p_lease interval, p_now timestamptz, p_limit integer,
     out expired uuid[], out leaving uuid[], out users text[], out more boolean
@@ -140,7 +141,7 @@ begin
 end
 $$;
 
--- locks: users in key order, but those whom somebody holds. Gives those.
+-- Gives the users that another transaction holds. locks: the others, in key order.
 create or replace function headcount.try_lock_users(p_users text[]) returns text[] language plpgsql as $$
 begin
     return array(
@@ -156,7 +157,8 @@ begin
 end
 $$;
 
--- locks: sessions in key order. Gives those that are, under the lock, still expired, and whose user and rooms are ours.
+-- Gives the sessions that are still expired when checked under the lock, and whose user and rooms are ours.
+-- locks: sessions in key order, skipping what is locked.
 create or replace function headcount.lock_expired(
     p_sessions uuid[], p_leases_from timestamptz, p_now timestamptz, p_held text[], p_busy text[]
 )
@@ -182,7 +184,7 @@ begin
 end
 $$;
 
--- locks: sessions in key order. Gives those whose user is ours.
+-- Gives the sessions whose user is ours. locks: sessions in key order, skipping what is locked.
 create or replace function headcount.lock_leaving(p_sessions uuid[], p_held text[]) returns uuid[]
 language plpgsql as $$
 begin
@@ -199,8 +201,8 @@ begin
 end
 $$;
 
--- Who departs from where. Of users who have other sessions in the room it is remembered how they look; of the others it is
--- enough that they were seen, and are not any more. needs: the sessions locked.
+-- The members that the sweep removes or changes. A user with another session in the room is looked up, for comparison; for
+-- any other it is enough to know that they were seen, and will not be. needs: the sessions locked.
 create or replace function headcount.departing(p_expired uuid[], p_leaving uuid[], p_now timestamptz, p_busy text[])
 returns headcount.touched[] language plpgsql stable as $$
 declare

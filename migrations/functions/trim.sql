@@ -59,6 +59,7 @@ $$;
 --
 -- A room's row holds its version. Before one is forgotten the generation rises, in an earlier call and so in an earlier
 -- transaction: whoever creates the room again then takes another epoch, and no version repeats.
+-- locks: the rooms, skipping what is locked.
 create or replace function headcount.forget_rooms(p_limit integer) returns integer language plpgsql as $$
 declare
     v_generation text := (select to_hex(l.generation) from headcount.lineage l);

@@ -1,28 +1,27 @@
--- Webhooks: what happens in rooms, told to receivers of the operator's by HTTP, at least once and in order in each room.
+-- Webhooks: events of rooms, delivered to the operator's receivers by HTTP, at least once and in order in each room.
 --
--- Where a webhook goes on. The log has a version in each room and no order over all rooms, and none can be had cheaply:
--- a sequence is no cursor, and reading up to the oldest transaction that still runs (an xid8 column on events)
--- would let one long transaction anywhere in the cluster hold back everything. So there is a cursor for each room, and
--- what is needed is to know which rooms have one to move. They are not searched for: that would read every room again and
--- again. They are not marked as dirty either: a mark that is there already cannot be made by a second writer, and goes away
--- under it when the first one's events were sent. Instead a transaction adds a row for each room that it moved (the
--- outbox), which commits with its events and is deleted only by whoever has seen it: nothing is skipped, in whichever
--- order transactions commit, and writers never wait for a webhook nor for each other because of one.
+-- Cursors. The log has a version in each room and no order over all rooms, and none is cheap: a sequence is no cursor,
+-- because a smaller number may commit later, and reading up to the oldest running transaction (an xid8 column on events)
+-- would let one long transaction anywhere in the cluster hold back every webhook. So a webhook has a cursor for each room
+-- in which it lags.
 --
--- The outbox is filled by announce, which every writing function calls once, last, with the versions from before. It asks
--- one small table first: without an enabled webhook nothing is written, and that question is all there is.
+-- Outbox. The rooms that have moved are not found by polling all rooms, nor by a dirty flag: a flag that is already set
+-- cannot be set by a second writer, and the first reader would clear it under that writer (a lost update). Instead a
+-- transaction inserts a row for each room that it moved, which commits with its events and is deleted only by a reader
+-- that has seen it. Nothing is skipped, in whichever order transactions commit, and writers never wait for a webhook, nor
+-- for each other because of one. announce fills the outbox; without an enabled webhook that is one look at a small table.
 --
--- A replica moves what the outbox holds to the webhooks that want it (route): then a webhook has a row for each room in
--- which it is behind, from which version, to which. Several transactions become one row, so that an outage of a receiver
--- costs a row for each room and not for each event: the events are in the log, whose trim waits (webhook_retention).
+-- Routing. A replica moves rows of the outbox to the webhooks that want the room: one row for each room in which a webhook
+-- lags, from which version, to which. Rows of several transactions coalesce, so an outage of a receiver costs a row for each
+-- room and not for each event: the events are in the log, and the trim waits for them (webhook_retention).
 --
--- What is sent is decided once and kept until it is accepted (webhook_batches), with the cursors moved in the same
--- transaction: every attempt has the same id and the same content, whichever replica makes it.
+-- Batches. The events of a delivery are decided once and stored until they are accepted (webhook_batches), and the cursors
+-- move in the same transaction. So a retry has the same id and the same content, whichever replica sends it.
 --
 -- Locks, always in this order: the advisory lock of the outbox, webhook_deliveries, webhook_rooms by key, webhook_batches.
 -- No room and no user is ever locked here.
 
--- Of the rooms that have moved since they were locked, one row each, when anybody is to be told.
+-- One row for each room that has moved since it was locked; a no-op while no webhook is enabled. needs: the rooms locked.
 create or replace function headcount.fill_outbox(p_locked headcount.room_version[]) returns void language plpgsql as $$
 begin
     if exists (select from headcount.webhooks w where w.enabled) then
@@ -49,9 +48,9 @@ create or replace function headcount.webhook_wants(p_patterns text[], p_room tex
     )
 $$;
 
--- locks: the outbox's; rooms of webhooks by key. Goes away when somebody else is at it.
--- What the outbox holds of a room is always its next events without a gap, and what is taken is the first of them:
--- writers of a room follow one another.
+-- Moves rows of the outbox to the webhooks; a no-op while another replica does. The rows of a room are its next events
+-- without a gap, and the oldest are taken, because writers of a room are serialized by its lock.
+-- locks: the outbox's advisory lock; rooms of webhooks by key.
 create or replace function headcount.webhook_route(p_limit integer) returns void language plpgsql
 set headcount.planner = 'nested_loops'
 as $$
@@ -76,7 +75,7 @@ begin
     select w.name, s.room_id, s.epoch, s.seq, s.before, s.head, s.first_count - m.gain, v_now, coalesce(m.since, v_now)
     from span s
     join headcount.webhooks w on w.enabled and headcount.webhook_wants(w.rooms, s.room_id)
-    -- How many members there were before the first of its transactions, of which nobody was told.
+    -- The change of the count by the first transaction, to get the count before it.
     cross join lateral (
         select
             (count(*) filter (where e.kind = 'joined') - count(*) filter (where e.kind = 'left'))::integer as gain,
@@ -90,9 +89,9 @@ begin
 end
 $$;
 
--- How many members a room had at a version: from what it has now, back through the log. A webhook keeps count as it goes on;
--- only after a gap this must be asked. So far back that it would take too long it is what the room has now, until
--- the webhook has caught up.
+-- How many members a room had at a version: the count of now, undone through the log. A webhook keeps its own count;
+-- this is asked only after a gap. More than 500,000 versions back it would take too long: then it is the count of now,
+-- until the webhook has caught up.
 create or replace function headcount.webhook_members(p_room text, p_version bigint) returns integer language sql stable
 security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -107,14 +106,14 @@ as $$
     where r.room_id = p_room
 $$;
 
--- Nothing waits for longer than some minutes here. What is further off was said by a clock that went back since.
+-- No delay or backoff here is longer than some minutes. A time further ahead was written before the clock went back.
 create or replace function headcount.webhook_is_due(p_at timestamptz, p_now timestamptz) returns boolean language sql immutable as $$
     select p_at <= p_now or p_at > p_now + interval '10 min'
 $$;
 
--- One look: routes, and claims the webhooks that have something to do and nobody who does it. Gives whether there is an
--- enabled webhook at all, whether more is to be routed, and the claimed ones. At most p_limit rows are written, which takes
--- about half a second.
+-- One poll: routes, and claims the webhooks that have work and no replica at it. Gives whether any webhook is enabled,
+-- whether more is to be routed, and the claimed webhooks. At most p_limit rows are written, which takes about half a
+-- second. locks: as webhook_route; the deliveries that it claims, skipping what is locked.
 create or replace function headcount.webhook_tick(
     p_claim uuid, p_replica text, p_lease interval default '5 s', p_limit integer default 20000
 )
@@ -162,8 +161,8 @@ begin
 end
 $$;
 
--- Holds a claim for another lease. Gives what to do it with, and the batch to send if there is one; nothing when the claim
--- is lost or the webhook disabled.
+-- Renews a claim for another lease. Gives the webhook, and the batch to send if there is one; nothing when the claim is
+-- lost or the webhook disabled. locks: the delivery.
 create or replace function headcount.webhook_hold(p_name text, p_claim uuid, p_lease interval default '5 s')
 returns table (
     url text, types text[], leave_delay_ms bigint, secrets text[], attempts integer, now timestamptz,
@@ -199,8 +198,8 @@ begin
 end
 $$;
 
--- locks: the delivery, its rooms by key, its batch. Moves cursors past what is in the batch, in the same transaction.
--- A room whose cursor is not where it was is a fault, or a claim that was lost: then nothing is done.
+-- Stores a batch and moves the cursors past it, in one transaction. A room whose cursor is not where the caller read it
+-- means a bug, or a claim that was lost: then it is a no-op. locks: the delivery, its rooms by key, its batch.
 create or replace function headcount.webhook_make(p_name text, p_claim uuid, p_batch uuid, p_events jsonb, p_rooms jsonb)
 returns boolean language plpgsql
 security definer set search_path = pg_catalog, pg_temp
@@ -244,7 +243,7 @@ begin
 end
 $$;
 
--- locks: the delivery, its batch. Whoever sent it: the receiver has it.
+-- Idempotent, and whichever claim sent it: the receiver has it. locks: the delivery, its batch.
 create or replace function headcount.webhook_accept(p_name text, p_batch uuid) returns void language plpgsql
 security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -262,6 +261,7 @@ begin
 end
 $$;
 
+-- locks: the delivery.
 create or replace function headcount.webhook_fail(p_name text, p_claim uuid, p_error text, p_retry interval)
 returns void language sql
 security definer set search_path = pg_catalog, pg_temp
@@ -272,6 +272,7 @@ as $$
     where d.name = p_name and d.claim = p_claim
 $$;
 
+-- locks: the delivery.
 create or replace function headcount.webhook_release(p_name text, p_claim uuid) returns void language sql
 security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -279,7 +280,7 @@ as $$
     where d.name = p_name and d.claim = p_claim
 $$;
 
--- needs: the outbox's lock. A webhook that is disabled collects nothing: it begins anew.
+-- Drops cursors and batch: a disabled webhook collects nothing, and begins anew. needs: the outbox's lock.
 create or replace function headcount.webhook_forget(p_name text) returns void language plpgsql as $$
 begin
     perform from headcount.webhook_deliveries d where d.name = p_name for update;
@@ -307,7 +308,7 @@ end
 $$;
 
 -- locks: the outbox's, the delivery, its rooms, its batch.
--- p_secrets null keeps those that are there; a new webhook gets p_secret then. Gives `created`, `changed` or `full`.
+-- p_secrets null keeps the stored ones; a new webhook gets p_secret then. Gives `created`, `changed` or `full`.
 create or replace function headcount.webhook_put(
     p_name text, p_url text, p_types text[], p_rooms text[], p_leave_delay interval, p_enabled boolean,
     p_secrets text[], p_secret text, p_most integer
@@ -323,7 +324,7 @@ begin
     if not v_known and (select count(*) from headcount.webhooks) >= p_most then
         return 'full';
     end if;
-    -- Written for webhooks that are gone: it would be old news to this one.
+    -- Rows for webhooks that are gone: to a new webhook they would be old news.
     if not exists (select from headcount.webhooks w where w.enabled) then
         delete from headcount.webhook_outbox;
     end if;
@@ -385,8 +386,8 @@ $$;
 comment on function headcount.webhook_retention is
     'How long to keep the log, so that what webhooks have still to tell is in it; but no longer than p_keep.';
 
--- What was erased of a user in the log is erased in what waits to be sent. A trigger, so that it goes with the profile
--- whoever erases it.
+-- Erases a user's member from stored batches, as erase_user does in the log. A trigger, so that every way of deleting the
+-- profile does it.
 create or replace function headcount.webhook_erase() returns trigger language plpgsql as $$
 begin
     update headcount.webhook_batches b
