@@ -15,7 +15,7 @@ pub enum SchemaVersion {
     Newer,
 }
 
-// Also reads another table, so that a partly restored schema does not pass for a whole one.
+// Also reads another table, so that an incomplete schema does not pass for a whole one.
 const NEWEST: &str =
     "select coalesce(max(m.version), 0) from headcount.migrations m, headcount.sweep_state s where m.success";
 

@@ -19,8 +19,8 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// `None` unless headcount runs as root: then Postgres runs as the same user. For root it is the owner of the
-    /// cluster, so that a cluster made by an ordinary user stays theirs; for a new cluster `postgres`, else `nobody`.
+    /// `None` for an ordinary user: Postgres runs as the same user. For root it is the owner of the cluster, so that a
+    /// cluster made by an ordinary user stays theirs; for a new cluster `postgres`, else `nobody`.
     pub(super) fn choose(cluster: &Path) -> Result<Option<Self>, EmbeddedError> {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);

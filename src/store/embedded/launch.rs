@@ -19,7 +19,7 @@ use super::{
 /// Timeout of a start. After a crash Postgres first replays its write-ahead log, up to `max_wal_size`, 1 GB.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// Runs programs: where they are, and the directory and user they run with.
+/// Runs Postgres's programs: their directory, and the data directory and user with which they run.
 #[derive(Debug)]
 pub(super) struct Launcher {
     pub(super) binaries: Binaries,

@@ -48,8 +48,8 @@ pub struct EmbeddedPostgres {
 impl EmbeddedPostgres {
     /// Starts Postgres on the data directory, which is made if absent, and returns when it accepts connections.
     ///
-    /// Recovers by itself from what a kill leaves behind: a stale lock file, a half-made cluster, a Postgres
-    /// whose headcount is gone. Cancelling this stops what it started.
+    /// Recovers from the leftovers of a kill: a stale lock file, a half-made cluster, an orphaned Postgres. Cancelling
+    /// this future stops the programs that it started.
     ///
     /// # Errors
     /// Each is a sentence for a person; see [`EmbeddedError`].
@@ -102,8 +102,7 @@ impl EmbeddedPostgres {
         Ok(connection.close().await?)
     }
 
-    /// Resolves when Postgres ends without having been asked to, with what there is to say about it. Safe to
-    /// cancel.
+    /// Resolves when Postgres ends without having been asked to, with the reason as far as it is known. Safe to cancel.
     pub async fn exited(&mut self) -> EmbeddedError {
         let how = match self.server.ended().await {
             Ok(status) => status.to_string(),
