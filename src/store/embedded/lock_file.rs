@@ -50,7 +50,7 @@ fn path(cluster: &Path) -> PathBuf {
 }
 
 /// Clears the lock file for a new Postgres, or reports the process that holds it. We hold the directory's lock, so a
-/// Postgres of ours that runs here has lost its headcount. It is stopped here if the kernel could not be asked to do so.
+/// Postgres of ours that runs here has lost its headcount. It is stopped here if the kernel could not be asked to.
 pub(super) async fn clear(home: &Home, patience: Instant) -> Result<(), EmbeddedError> {
     let cluster = home.cluster();
     let mut told = false;
