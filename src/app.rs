@@ -1,4 +1,4 @@
-//! Composes the parts: what starts after what, and what stops before what.
+//! Composes the parts of a replica, and defines the order in which they start and stop.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -31,30 +31,30 @@ use crate::tasks::{
 };
 use crate::webhooks::WebhookSender;
 
-/// From the signal to the end of the process, at most; what still runs then is cut.
+/// Deadline from the signal to the end of the process. Requests that still run then are cut.
 const STOP_MAX: Duration = Duration::from_secs(4);
 
-/// Between the last connection that is accepted and the end of those that ask nothing. actix drops what it has accepted
-/// and not yet begun to read when it is told to stop; by then there is none such.
+/// Delay between the last accepted connection and stopping the server. On stop, actix drops connections that it has
+/// accepted and not begun to read. After this delay there are none, which avoids that race.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// What a replica needs to start.
+/// Everything that a replica needs to start.
 pub struct Parts {
-    /// Where to serve: bound already, so that an address in use is found before anything is started.
+    /// The listening socket. It is bound already, so that an address in use is found before anything starts.
     pub socket: TcpListener,
-    /// Which database; its schema is up to date.
+    /// The database. Its schema must be up to date.
     pub database: PgConnectOptions,
-    /// How it is reached.
+    /// Whether the database is reached through a pooler.
     pub pool_mode: PoolMode,
-    /// A direct connection for LISTEN, where that is another one.
+    /// The direct connection for LISTEN, if `database` leads to a pooler.
     pub listen_database: Option<PgConnectOptions>,
-    /// Credentials.
+    /// Keys that check credentials.
     pub keys: Keys,
-    /// What to show to clients that speak TLS; none speak it when there is none.
+    /// The TLS certificate; none to serve plain HTTP.
     pub certificate: Option<Certificate>,
-    /// Everything else.
+    /// All other settings.
     pub tuning: Tuning,
-    /// In `dev`: tokens are given to anybody, and the demo page is served.
+    /// In `dev`: any caller is given a token, and the demo page is served.
     pub mint: Option<TokenKey>,
 }
 
@@ -63,7 +63,7 @@ pub struct Replica {
     address: SocketAddr,
     service: web::Data<Service>,
     certificate: Option<Arc<Certificate>>,
-    /// On bare sockets: actix does not know of them.
+    /// Streams on raw sockets, which actix does not track.
     streams: TaskTracker,
     server: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
@@ -71,7 +71,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Starts everything: the hub before the commands that wake it, the tasks, and the HTTP server last. Requests
+    /// Starts all parts: the hub before the commands that wake it, then the tasks, and the HTTP server last. Requests
     /// are served when this returns.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let Parts { socket, database, pool_mode, listen_database, keys, certificate, tuning, mint } = parts;
@@ -150,23 +150,25 @@ impl Replica {
         Ok(Self { address, service, certificate, streams, server: handle, serving, tasks: running })
     }
 
-    /// Where it serves.
+    /// The address on which it serves.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Reads key files and the certificate now, and not only when it is time. What cannot be read stays as it was.
+    /// Reads key files and the certificate now, instead of at their next period. Those that cannot be read stay
+    /// unchanged.
     pub async fn reload(&self) {
         use tasks::Periodic;
         tracing::info!("token keys and the certificate are read again");
-        let _ = ReadKeys { service: self.service.clone() }.run_once().await; // both log what went wrong
+        let _ = ReadKeys { service: self.service.clone() }.run_once().await; // both log their failures
         if let Some(certificate) = self.certificate.clone() {
             let _ = ReadCertificate { certificate }.run_once().await;
         }
     }
 
-    /// Not ready at once; every stream is told; open requests end; then the tasks stop and the connections close. Who comes
-    /// meanwhile waits in the socket, for whoever has it then.
+    /// Drains the replica. The health check reports it as not ready immediately, every stream is told, and open
+    /// requests end. Then the tasks stop and the connections close. New connections meanwhile queue in the listening
+    /// socket, for the process that takes it over.
     pub async fn stop(mut self) {
         self.service.draining.store(true, Ordering::Relaxed);
         self.server.pause().await;
@@ -174,15 +176,16 @@ impl Replica {
         tokio::time::sleep(SETTLE).await;
         let rest = STOP_MAX.saturating_sub(SETTLE) / 2;
         self.streams.close();
-        let _ = tokio::time::timeout(rest, self.streams.wait()).await; // the others do not read
-        let _ = tokio::time::timeout(rest, self.server.stop(true)).await; // what still runs is cut below
+        let _ = tokio::time::timeout(rest, self.streams.wait()).await; // then cuts those whose clients do not read
+        let _ = tokio::time::timeout(rest, self.server.stop(true)).await; // requests that still run are cut below
         self.serving.abort();
         self.tasks.shutdown().await;
         let _ = tokio::time::timeout(Duration::from_millis(500), self.service.store.close()).await;
     }
 }
 
-/// Host name and port: what tells replicas apart wherever they run. Postgres keeps 63 bytes of it, with what stands before.
+/// Host name and port, which distinguish replicas wherever they run. Postgres keeps 63 bytes of an `application_name`,
+/// including the prefix.
 fn replica_name(address: SocketAddr) -> String {
     let uname = rustix::system::uname();
     let host = uname.nodename().to_string_lossy();
@@ -191,7 +194,7 @@ fn replica_name(address: SocketAddr) -> String {
     format!("{host}:{}", address.port())
 }
 
-/// Forgets callers that have not called for a while.
+/// Drops the rate limit state of callers that are back at their full allowance, which bounds its memory.
 struct Forget {
     service: web::Data<Service>,
 }
@@ -209,7 +212,7 @@ impl tasks::Periodic for Forget {
     }
 }
 
-/// Reads key files again, so that keys rotate without a restart.
+/// Reads key files periodically, so that keys rotate without a restart.
 struct ReadKeys {
     service: web::Data<Service>,
 }
@@ -229,14 +232,14 @@ impl tasks::Periodic for ReadKeys {
     }
 }
 
-/// Fetches keys, where they come from a URL, so that they rotate without a restart.
+/// Fetches keys if they come from a URL, so that they rotate without a restart.
 async fn fetch_keys(service: web::Data<Service>) {
     if let Some(remote) = service.keys.verifier().remote() {
         remote.run().await;
     }
 }
 
-/// Reads the certificate again, so that a renewed one needs no restart.
+/// Reads the certificate periodically, so that a renewed one needs no restart.
 struct ReadCertificate {
     certificate: Arc<Certificate>,
 }

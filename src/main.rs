@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: parses it and runs the command.
 
 #![expect(
     clippy::print_stdout,
@@ -27,11 +27,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type BoxError = Box<dyn std::error::Error>;
 
-// The runtime's main thread lives as long as the process: the private Postgres is told to stop when it ends.
+// Under `#[tokio::main]` this runs on the main thread, which lives as long as the process. The private Postgres needs
+// that: the kernel stops it when the thread that started it ends.
 #[tokio::main]
 async fn main() -> ExitCode {
-    // A connection uses a part of its buffers, and a huge page is resident whole: with 10,000 watchers that is 22 KiB for
-    // each, and 13 without. Where it cannot be had, only memory is lost.
+    // A connection uses only a part of its buffers, but a huge page is resident as a whole: with 10,000 watchers that
+    // is 22 KiB for each, and 13 KiB without huge pages. A failure costs only memory, so it is ignored.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let result = match Cli::read().command {
         Invocation::Dev(dev) => run_dev(*dev).await,
@@ -131,7 +132,7 @@ const POOLED: &str = "HEADCOUNT_DATABASE_URL leads to a pooler in transaction mo
 const FORBIDDEN: &str = "the schema is not up to date, and this role may not change it; run `headcount migrate \
      --grant-to ROLE` as its owner first";
 
-/// A database that is away is waited for; one that refuses is an error. Gives how it is reached.
+/// Migrates. Retries every second while the database is down; a refusal is an error. Returns the mode of its pools.
 async fn migrate_patiently(
     database: &PgConnectOptions,
     direct: Option<&PgConnectOptions>,
@@ -145,7 +146,7 @@ async fn migrate_patiently(
         };
         match (headcount::store::migrate(wanted).await, pool_mode) {
             (Ok(()), Some(pool_mode)) => return Ok(pool_mode),
-            (Ok(()), None) => {} // it came back between the two
+            (Ok(()), None) => {} // the database came back between the two calls
             (Err(error), _) if headcount::store::is_away(&error) => {
                 tracing::warn!(%error, "the database is away; waiting for it");
                 headcount::systemd::waiting("the database is away; waiting for it");
@@ -165,7 +166,7 @@ fn random_key() -> SecretString {
     format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()).into()
 }
 
-/// Reachable for the unprivileged user that Postgres runs as when this runs as root.
+/// A directory that, if this runs as root, the unprivileged user as which Postgres runs can reach.
 fn default_data_dir() -> std::path::PathBuf {
     let home = std::env::var_os("HOME").filter(|_| !rustix::process::geteuid().is_root());
     match home {
@@ -191,7 +192,7 @@ fn greet(replica: &Replica, jwt_secret: &SecretString, server_key: &SecretString
     println!("try        {}", try_line(&url));
 }
 
-/// One line to paste: gets a token and watches the lobby.
+/// A shell command to paste, which gets a token and watches the lobby.
 fn try_line(url: &str) -> String {
     format!(
         "curl -sN -H \"Authorization: Bearer $(curl -s {url}/dev/token -H 'content-type: application/json' \
@@ -199,19 +200,25 @@ fn try_line(url: &str) -> String {
     )
 }
 
+<<<<<<< HEAD
 /// Before anything else is started: an address in use is found at once.
 fn bind(listen: SocketAddr) -> Result<TcpListener, BoxError> {
+=======
+/// Called before anything else starts, so that an address in use is found immediately.
+fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
+>>>>>>> wt-w1
     TcpListener::bind(listen).map_err(|error| format!("HEADCOUNT_LISTEN {listen}: {error}").into())
 }
 
-/// A terminal that closes (SIGHUP) ends `dev`, as it ends any program.
+/// Waits for SIGTERM or SIGINT. SIGHUP, when the terminal closes, is not handled, so it ends `dev` like any program.
 async fn stop() {
     let heard = |kind| signal(kind).expect("a signal handler can be installed");
     let (mut terminate, mut interrupt) = (heard(SignalKind::terminate()), heard(SignalKind::interrupt()));
     tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
 }
 
-/// What a process is told. Heard from when this is made, so that none gets lost between two who wait for it.
+/// The signals of `serve`. Handlers are installed when this is made, so that no signal is lost in the race between two
+/// waits.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -232,7 +239,7 @@ impl Signals {
         tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
     }
 
-    /// On SIGHUP the replica reads keys and certificate again.
+    /// Waits for SIGTERM or SIGINT. On each SIGHUP the replica reads keys and certificate again.
     async fn stop_or_reload(&mut self, replica: &Replica) {
         loop {
             tokio::select! {

@@ -1,7 +1,7 @@
-//! What systemd hands to a process, and what it wants to hear: the socket that it keeps over a restart, when requests are
-//! served, what the process does, and that it still lives. Where there is no systemd every call does nothing.
+//! The interface to systemd: socket activation, readiness, status, and the watchdog. Without systemd every call is a
+//! no-op.
 //!
-//! A message that cannot be sent is not sent again: nothing that is served depends on one.
+//! A message that cannot be sent is dropped without a retry, because no request depends on it.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use sd_notify::NotifyState;
 
 use crate::hub::Hub;
 
-/// Between two reports, where systemd wants none more often.
+/// Period of reports, unless the watchdog needs a shorter one.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// A worker ticks every second. One that has not for this long is stuck, whatever the load.
+/// A worker ticks every second. A worker without a tick for this long is stuck, whatever the load.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why what was handed over cannot be served on.
+/// Why the sockets that systemd passed cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// There is one address to serve on.
+    /// More than one socket: the service listens on one address.
     #[error("systemd handed over {0} sockets; one is served on: keep one ListenStream= in headcount.socket")]
     Several(usize),
-    /// It is of another kind.
+    /// Not a listening TCP socket.
     #[error("the socket that systemd handed over cannot be served on: {0}")]
     Kind(std::io::Error),
 }
 
-/// The listening socket, where one is handed over: connections wait in it while the process is restarted.
+/// The listening socket, if systemd passed one. Connections queue in it while the process is restarted.
 pub fn socket() -> Result<Option<TcpListener>, SocketError> {
     let mut handed = ListenFd::from_env();
     match handed.len() {
@@ -37,24 +37,24 @@ pub fn socket() -> Result<Option<TcpListener>, SocketError> {
     }
 }
 
-/// Requests are served.
+/// Reports that requests are served.
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// The start takes longer, and why: it is not given up meanwhile.
+/// Reports why the start takes longer, and extends systemd's start timeout.
 pub fn waiting(why: &str) {
     let longer = u32::try_from((3 * REPORT_EVERY).as_micros()).unwrap_or(u32::MAX);
     tell(&[NotifyState::ExtendTimeoutUsec(longer), NotifyState::Status(why)]);
 }
 
-/// The process ends; what is open is told so.
+/// Reports that the process stops, and that open streams are being drained.
 pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
-/// Says what this replica does, and that it lives, for as long as that is so: the runtime that runs this, the feed, and every
-/// worker. A process that no longer does is ended by systemd, and started again.
+/// Reports the replica's status, and is the heartbeat of systemd's watchdog. The health check covers the runtime on
+/// which this runs, the feed, and every worker. If it fails, the heartbeat stops, and systemd restarts the process.
 pub async fn report(hub: Hub) {
     let every = sd_notify::watchdog_enabled().map_or(REPORT_EVERY, |most| (most / 3).min(REPORT_EVERY));
     let mut ticks = tokio::time::interval(every);
@@ -66,7 +66,7 @@ pub async fn report(hub: Hub) {
         }
         let database = if hub.stale() { "does not answer" } else { "answers" };
         let status = format!("{} watchers; the database {database}", hub.watchers());
-        // A systemd that does not read would hold the thread.
+        // On a thread for blocking calls: a systemd that does not read would block a thread of the runtime.
         let told = tokio::task::spawn_blocking(move || {
             tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
         });

@@ -1,28 +1,28 @@
-//! Public keys out of a JSON Web Key Set. A set may hold what is not meant for us: keys of other kinds, for other
-//! algorithms or for encryption are left out, and so is a secret, which has no place among public keys.
+//! Parses public keys out of a JSON Web Key Set. A set may hold keys that are not meant for us. Keys of other types,
+//! for other algorithms or for encryption are skipped, and so is a secret, which has no place among public keys.
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A key, and the one algorithm it is good for.
+/// A key, and the one algorithm for which it is accepted.
 pub(super) struct VerifyingKey {
-    /// What a token's header calls it.
+    /// Its key id, the `kid` in a token's header.
     pub id: Option<String>,
-    /// Never the header's choice.
+    /// Fixed by the key, never chosen by a token's header.
     pub algorithm: Algorithm,
     /// The key.
     pub key: DecodingKey,
 }
 
-/// Each key by itself, so that one which is not understood does not cost the others.
+/// Keys are decoded one by one, so that an unsupported key does not make the whole set fail.
 #[derive(Deserialize)]
 struct Set {
     keys: Vec<Value>,
 }
 
-/// What of a set can be used; nothing of what is no set.
+/// The usable keys of a set; none if the text is not a key set.
 pub(super) fn parse(json: &[u8]) -> Vec<VerifyingKey> {
     let set = serde_json::from_slice(json).unwrap_or(Set { keys: Vec::new() });
     set.keys.into_iter().filter_map(|key| usable(&serde_json::from_value(key).ok()?)).collect()

@@ -1,4 +1,4 @@
-//! The keys of this deployment, and who a credential belongs to.
+//! The keys of this deployment, and the owner of a credential.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn hash(credential: &str) -> Hash {
     Sha256::digest(credential.as_bytes()).into()
 }
 
-/// Whose credential it is.
+/// The owner of a credential.
 #[derive(Clone, Debug)]
 pub enum Owner {
     /// An application's server.
@@ -50,8 +50,8 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// These server keys (several, so that they can be rotated; the first signs tickets), what checks tokens, and
-    /// what a token without the claim `rooms` allows.
+    /// `server` may be several keys, so that they can be rotated; the first signs tickets. `rooms_default` are the
+    /// rights of a token without the claim `rooms`.
     pub fn new(server: &[SecretString], verifier: Verifier, rooms_default: Rights) -> Self {
         Self {
             server: server.iter().map(ServerKey::new).collect(),
@@ -62,7 +62,8 @@ impl Keys {
         }
     }
 
-    /// Finds out whose credential this is. Every server key is compared, whichever matches.
+    /// Finds the owner of a credential. All server keys are compared, even after a match, so that timing reveals
+    /// nothing.
     pub async fn identify(&self, credential: &str) -> Result<Owner, TokenError> {
         let hash = hash(credential);
         let server = self.server.iter().fold(false, |found, key| key.matches(&hash) | found);
@@ -81,12 +82,12 @@ impl Keys {
         Ok(claims)
     }
 
-    /// What signs and checks tickets.
+    /// The keys that sign and check tickets.
     pub fn tickets(&self) -> &TicketKeys {
         &self.tickets
     }
 
-    /// What checks tokens.
+    /// The verifier of tokens.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
     }

@@ -1,4 +1,5 @@
-//! Who is asking, and what they may do. Pure, but for the clock that token expiry needs and for where keys come from.
+//! Authentication and rights: the identity of a caller, and what it may do. No I/O, except reading the clock for token
+//! expiry and loading keys.
 
 mod jwks;
 pub mod keys;

@@ -1,10 +1,10 @@
-//! Public keys from a URL: fetched when the service starts and every [`FetchPace::refresh`], and when a token names a key
-//! that is not among them.
+//! A cache of public keys from a URL. They are fetched when the service starts, then every [`FetchPace::refresh`], and
+//! when a token names an unknown key.
 //!
-//! One task fetches, so there is never more than one request under way, however many tokens ask; and between two there
-//! are at least [`FetchPace::apart`], whatever the tokens name. Whoever needs newer keys waits for the fetch that is under
-//! way, at most [`WAIT_MAX`]. An answer that is late, large, not 200 or without a usable key leaves the keys as they
-//! were: with the identity provider away, those who have tokens of known keys are not concerned.
+//! One task fetches, so requests of many callers coalesce into one fetch. Fetches are throttled: two are at least
+//! [`FetchPace::apart`] apart, whatever keys the tokens name. A caller that needs newer keys waits for the fetch in
+//! progress, at most [`WAIT_MAX`]. An answer that is late, too large, not 200 or without a usable key leaves the cached
+//! keys unchanged. So an outage of the identity provider does not affect callers whose tokens use known keys.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -26,21 +26,21 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::jwks::{self, VerifyingKey};
 
-/// Bytes of an answer, at most.
+/// Limit of an answer, in bytes.
 const ANSWER_MAX: usize = 256 * 1024;
 
-/// A fetch takes no longer.
+/// Timeout of a fetch.
 const FETCH_MAX: Duration = Duration::from_secs(5);
 
-/// Nobody waits for keys longer than this.
+/// Timeout of a caller that waits for newer keys.
 const WAIT_MAX: Duration = Duration::from_secs(6);
 
-/// When keys are fetched.
+/// How often keys are fetched.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchPace {
-    /// Between the end of a fetch and the next, at least.
+    /// Minimum delay between the end of a fetch and the next one.
     pub apart: Duration,
-    /// Between the end of a fetch and the next, at most: so long a key that was withdrawn is still good.
+    /// Maximum delay between the end of a fetch and the next one. A withdrawn key is still accepted for this long.
     pub refresh: Duration,
 }
 
@@ -57,7 +57,7 @@ enum FetchError {
     Late,
     #[error("{}", causes(.0))]
     Connection(#[from] hyper_util::client::legacy::Error),
-    /// A redirection too: it might lead to plain HTTP, or into a network of ours.
+    /// Redirects are refused too: one could lead to plain HTTP, or into a private network.
     #[error("it answers {0}")]
     Status(StatusCode),
     #[error("the answer is larger than {ANSWER_MAX} bytes")]
@@ -68,16 +68,16 @@ enum FetchError {
     NoKey,
 }
 
-/// What is known of the fetches.
+/// State of the fetches.
 #[derive(Clone, Copy, Default)]
 struct Fetches {
     done: u64,
-    /// The end of the last one, and whether it gave keys.
+    /// The end of the last fetch, and whether it returned keys.
     last: Option<(Instant, bool)>,
     under_way: bool,
 }
 
-/// Keys from a URL.
+/// A cache of keys from a URL.
 pub struct Remote {
     url: Uri,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
@@ -89,7 +89,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Fetches nothing yet: see [`Self::run`].
+    /// Does not fetch yet: see [`Self::run`].
     pub(super) fn new(url: Uri, pace: FetchPace) -> Result<Self, std::io::Error> {
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector(&url)?);
         let (keys, edition) = (RwLock::default(), AtomicU64::new(0));
@@ -97,13 +97,13 @@ impl Remote {
         Ok(Self { url, client, pace, keys, edition, wanted, fetches })
     }
 
-    /// Fetches once, and says how many keys it found, or why none.
+    /// Fetches once, and returns the number of keys, or the reason of a failure.
     pub async fn look(&self) -> Result<usize, String> {
         self.fetch().await.map_err(|error| error.to_string())?;
         Ok(self.with_keys(<[_]>::len))
     }
 
-    /// Fetches for as long as it is polled.
+    /// Fetches periodically and on demand, for as long as the future is polled.
     pub async fn run(&self) {
         loop {
             self.fetches.send_modify(|fetches| fetches.under_way = true);
@@ -114,7 +114,7 @@ impl Remote {
             let last = Some((Instant::now(), result.is_ok()));
             self.fetches
                 .send_modify(|fetches| *fetches = Fetches { done: fetches.done + 1, last, under_way: false });
-            self.wanted.notified().now_or_never(); // whoever asked while it was under way has been answered
+            self.wanted.notified().now_or_never(); // this fetch served the requests that came meanwhile
             sleep(self.pace.apart).await;
             let _ = timeout(self.pace.refresh.saturating_sub(self.pace.apart), self.wanted.notified()).await;
         }
@@ -140,7 +140,7 @@ impl Remote {
         if found.is_empty() { Err(FetchError::NoKey) } else { Ok(found) }
     }
 
-    /// Returns when the keys are as new as they can be had: at once after a recent fetch, else after the next.
+    /// Waits for newer keys: not at all after a recent fetch, because of the throttle, else until the next fetch.
     pub(super) async fn freshen(&self) {
         let mut fetches = self.fetches.subscribe();
         let Fetches { done, last, under_way } = *fetches.borrow_and_update();
@@ -153,23 +153,23 @@ impl Remote {
         let _ = timeout(WAIT_MAX, fetches.wait_for(|fetches| fetches.done > done)).await;
     }
 
-    /// Grows with every fetch that gave keys.
+    /// Increases with every fetch that returned keys.
     pub(super) fn edition(&self) -> u64 {
         self.edition.load(Ordering::Acquire)
     }
 
-    /// Whether the last fetch gave keys.
+    /// Whether the last fetch returned keys.
     pub(super) fn is_current(&self) -> bool {
         self.fetches.borrow().last.is_some_and(|(_, good)| good)
     }
 
-    /// Gives the keys to a function that only looks at them.
+    /// Passes the keys to a function that reads them.
     pub(super) fn with_keys<T>(&self, look: impl FnOnce(&[VerifyingKey]) -> T) -> T {
         look(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The system's roots vouch for a server. Where it is reached by plain HTTP, none need be there.
+/// Trusts the system's root certificates. For a plain HTTP address none are needed.
 pub fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, std::io::Error> {
     let provider = ring::default_provider();
     let builder = HttpsConnectorBuilder::new();
@@ -184,7 +184,7 @@ pub fn connector(url: &Uri) -> Result<HttpsConnector<HttpConnector>, std::io::Er
     Ok(builder.with_tls_config(nobody).https_or_http().enable_http1().build())
 }
 
-/// The reason is in the last of them.
+/// An error with all its sources, because the reason is usually in the last.
 pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! What a token allows in which rooms. What nothing allows is denied.
+//! Rights of a token in each room: an allowlist, so what no entry allows is denied.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,15 +6,15 @@ use crate::domain::id::RoomId;
 use crate::domain::pattern::{can_match, matches};
 use crate::domain::range::KeyRange;
 
-/// Something one may do in a room. Each is separate: watching is not joining, listing is not watching.
+/// A right in a room. Each is separate: watching does not include joining, listing does not include watching.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Right {
-    /// See who is there.
+    /// See the members.
     Watch,
-    /// Be there.
+    /// Become a member.
     Join,
-    /// See that it is occupied, and by how many.
+    /// See that the room is occupied, and the number of its members.
     List,
     /// Remove members.
     Admin,
@@ -24,7 +24,7 @@ impl Right {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Watch, Self::Join, Self::List, Self::Admin];
 
-    /// As it is written in a token.
+    /// Its name in a token.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Watch => "watch",
@@ -48,13 +48,13 @@ impl std::str::FromStr for Right {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Grant {
-    /// What a user of a room needs: [`Right::Watch`] and [`Right::Join`].
+    /// The short form, for an ordinary user of a room: [`Right::Watch`] and [`Right::Join`].
     WatchAndJoin(String),
-    /// These rights.
+    /// Exactly these rights.
     Some {
         /// A room, or a prefix ending in `*`.
         room: String,
-        /// What one may do there.
+        /// The rights there.
         can: Vec<Right>,
     },
 }
@@ -73,7 +73,7 @@ impl Grant {
         }
     }
 
-    /// From a setting or a command line, where a pattern that can never match is a mistake.
+    /// Parses a grant from a setting or a command line, where a pattern that can never match is an error.
     pub fn parse(pattern: &str) -> Result<Self, String> {
         if can_match(pattern) {
             Ok(Self::WatchAndJoin(pattern.to_owned()))
@@ -83,24 +83,24 @@ impl Grant {
     }
 }
 
-/// What a caller may do: the claim `rooms`. Without the claim it is nothing, unless the deployment has a default.
+/// The rights of a caller: the claim `rooms`. Without the claim there are none, unless the deployment has a default.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Rights(pub Option<Vec<Grant>>);
 
 impl Rights {
-    /// To watch and to join every room.
+    /// The rights to watch and to join every room.
     pub fn everywhere() -> Self {
         Self(Some(vec![Grant::WatchAndJoin("*".into())]))
     }
 
-    /// These, or where the claim is missing the deployment's default.
+    /// These rights, or the deployment's default if the claim is missing.
     #[must_use]
     pub fn or(self, default: &Self) -> Self {
         if self.0.is_some() { self } else { default.clone() }
     }
 
-    /// In the same rooms, exactly these rights.
+    /// The same rooms, with exactly these rights.
     #[must_use]
     pub fn limited_to(self, can: &[Right]) -> Self {
         if *can == [Right::Watch, Right::Join] {
@@ -110,14 +110,14 @@ impl Rights {
         Self(self.0.map(|grants| grants.into_iter().map(limited).collect()))
     }
 
-    /// Whether this is allowed in that room.
+    /// Whether the right is allowed in the room.
     pub fn allow(&self, room: &RoomId, right: Right) -> bool {
         self.grants().iter().any(|grant| grant.gives(right) && matches(grant.pattern(), room))
     }
 
-    /// The rooms in which this is allowed, of those whose key begins with `prefix`; none overlaps another.
+    /// The rooms in which the right is allowed and whose key begins with `prefix`, as ranges that do not overlap.
     pub fn ranges(&self, right: Right, prefix: &str) -> Vec<KeyRange> {
-        // What can never match is left out: it may hold what a database cannot be asked for.
+        // Patterns that can never match are left out: they may contain text that is no valid parameter of a query.
         let given = self.grants().iter().filter(|grant| grant.gives(right) && can_match(grant.pattern()));
         let ranges = given.filter_map(|grant| match grant.pattern().strip_suffix('*') {
             Some(begin) if begin.starts_with(prefix) => Some(KeyRange::beginning_with(begin)),
@@ -128,7 +128,7 @@ impl Rights {
         KeyRange::without_overlap(ranges.collect())
     }
 
-    /// Whether this is allowed in any room at all.
+    /// Whether the right is allowed in any room.
     pub fn anywhere(&self, right: Right) -> bool {
         self.grants().iter().any(|grant| grant.gives(right))
     }

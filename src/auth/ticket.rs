@@ -1,8 +1,8 @@
-//! Tickets: what a browser's own `EventSource` puts into an address, because it cannot send headers. A ticket lets
-//! one watch the rooms it names, for ten minutes, and nothing else.
+//! Tickets: credentials that a browser's `EventSource` can put into a URL, because it cannot send headers. A ticket
+//! permits watching the rooms it names, for ten minutes, and nothing else.
 //!
-//! Signed with a key made from the first server key, so that any replica accepts it whatever signs the tokens;
-//! while server keys are rotated, tickets of each of them are accepted.
+//! A ticket is signed with a key derived from the first server key, so that any replica accepts it, whatever signs the
+//! tokens. While server keys are rotated, tickets signed with any of them are accepted.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,10 +15,10 @@ use super::rights::{Grant, Right, Rights};
 use super::token::{Claims, TokenError};
 use crate::domain::id::{RoomId, UserId};
 
-/// How long a ticket is good for, at most; never longer than the token it was got with.
+/// Maximum lifetime of a ticket. It never outlives the token with which it was requested.
 pub const TICKET_TTL: Duration = Duration::from_secs(600);
 
-/// Tells a ticket from a token: a token must never be in an address, where it ends up in logs.
+/// Distinguishes a ticket from a token. A token must never be in a URL, because URLs end up in logs.
 const PREFIX: &str = "hct_";
 
 #[derive(Serialize, Deserialize)]
@@ -32,7 +32,7 @@ struct Inside {
 pub struct TicketKeys(Vec<[u8; 32]>);
 
 impl TicketKeys {
-    /// From the server keys, the first of which signs.
+    /// Derives them from the server keys, the first of which signs.
     pub fn new(server_keys: &[SecretString]) -> Self {
         let derive = |key: &SecretString| {
             Sha256::new()
@@ -44,7 +44,7 @@ impl TicketKeys {
         Self(server_keys.iter().map(derive).collect())
     }
 
-    /// A ticket for these rooms, and when it ends in seconds since 1970. `until` is the end of the caller's token.
+    /// A ticket for these rooms, and its expiry in seconds since 1970. `until` is the expiry of the caller's token.
     pub fn mint(
         &self,
         user: Option<&UserId>,
@@ -60,7 +60,7 @@ impl TicketKeys {
         (format!("{PREFIX}{}", signed.expect("a ticket is a map, and HMAC takes any secret")), exp)
     }
 
-    /// What a ticket allows, as the claims of a token that allows no more.
+    /// Checks a ticket, and returns claims with exactly its rights.
     pub fn check(&self, ticket: &str) -> Result<Claims, TokenError> {
         let signed = ticket.strip_prefix(PREFIX).ok_or(TokenError::Invalid)?;
         let mut validation = Validation::new(Algorithm::HS256);
@@ -78,7 +78,7 @@ impl TicketKeys {
     }
 }
 
-/// Whether something given as a ticket has the form of a token.
+/// Whether a text given as a ticket has the form of a token.
 pub fn looks_like_a_token(ticket: &str) -> bool {
     !ticket.starts_with(PREFIX) && ticket.bytes().filter(|b| *b == b'.').count() == 2
 }

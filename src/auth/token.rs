@@ -1,4 +1,4 @@
-//! What a token says, and signing one. Checking is the [`verifier`](super::verifier)'s.
+//! The claims of a token, and signing one. The [`verifier`](super::verifier) checks them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,26 +9,27 @@ use serde::{Deserialize, Serialize};
 use super::rights::Rights;
 use crate::domain::id::UserId;
 
-/// Characters of a display name, at most.
+/// Limit of a display name, in characters.
 pub const NAME_CHARS_MAX: usize = 256;
 
-/// Characters of an avatar's address, at most.
+/// Limit of an avatar's address, in characters.
 pub const AVATAR_CHARS_MAX: usize = 2048;
 
-/// Seconds that two clocks may differ.
+/// Clock skew that is tolerated, in seconds.
 pub(super) const LEEWAY: u64 = 5;
 
-/// Whether this may be a picture's address. Other schemes (`javascript:`, `http:`) are refused when written.
+/// Whether this may be a picture's address: `https:` only. Other schemes (`javascript:`, `http:`) are refused when
+/// written.
 pub fn is_picture(url: &str) -> bool {
     url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claims {
     /// The user.
     pub sub: UserId,
-    /// End of validity, in seconds since 1970.
+    /// Expiry, in seconds since 1970.
     pub exp: u64,
     /// Display name; changes the profile at a join.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,7 +37,7 @@ pub struct Claims {
     /// Picture; changes the profile at a join.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar_url: Option<String>,
-    /// Which rooms, and what there.
+    /// The rooms, and the rights in each.
     #[serde(default)]
     pub rooms: Rights,
 }
@@ -44,25 +45,25 @@ pub struct Claims {
 /// Why a token was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It was valid once.
+    /// The token was valid once.
     #[error("the token has expired")]
     Expired,
     /// Signature, form or claims are wrong.
     #[error("the token is not valid")]
     Invalid,
-    /// It names a key that we do not have, and newer keys cannot be had now.
+    /// It names an unknown key, and newer keys cannot be fetched now.
     #[error("the keys of tokens cannot be fetched")]
     UnknownKey,
 }
 
 impl Claims {
-    /// Whether the end of validity is over.
+    /// Whether the token has expired.
     pub(super) fn expired(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.exp.saturating_add(LEEWAY) < now.as_secs()
     }
 
-    /// Refuses what could not be stored or shown.
+    /// Refuses claims that could not be stored or shown.
     pub(super) fn checked(self) -> Result<Self, TokenError> {
         let fits = |text: &Option<String>, max| {
             text.as_ref().is_none_or(|t| t.chars().count() <= max && !t.contains('\0'))
@@ -76,7 +77,7 @@ impl Claims {
     }
 }
 
-/// The secret that signs tokens, where this service mints them: for trying things and in `dev`.
+/// The secret that signs tokens, where this program mints them: in `headcount token` and in `dev`.
 pub struct TokenKey(SecretString);
 
 impl TokenKey {

@@ -1,20 +1,21 @@
-//! Credentials that were found good, so that a client's next request need not be checked from scratch.
+//! A cache of verified tokens: the fast path of a request, which saves checking the signature again.
 //!
-//! Kept by their hash: a dump of memory gives no tokens away. What was found under other keys than those in use is not
-//! known any more; whether the time of a token is over is for whoever asks to look. Bounded: [`CACHED_MAX`].
+//! The cache keys are hashes, so that a memory dump reveals no tokens. Entries are dropped when the keys change. Expiry
+//! is not checked here; the caller must. Bounded: [`CACHED_MAX`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::token::Claims;
 
-/// Credentials kept, at most; a replica with more users than that checks again now and then.
+/// Limit of cached tokens. When it is reached the cache is cleared, so a replica with more users sometimes checks
+/// again.
 const CACHED_MAX: usize = 16_384;
 
 /// SHA-256 of a credential.
 pub type Hash = [u8; 32];
 
-/// Credentials that were found good, and what they say.
+/// Verified tokens, with their claims.
 #[derive(Default)]
 pub struct TokenCache(RwLock<Found>);
 
@@ -25,13 +26,13 @@ struct Found {
 }
 
 impl TokenCache {
-    /// What was found good under this edition of the keys.
+    /// The claims of a token that was verified with this edition of the keys.
     pub fn get(&self, credential: &Hash, edition: u64) -> Option<Arc<Claims>> {
         let found = self.0.read().unwrap_or_else(PoisonError::into_inner);
         (found.edition == edition).then(|| found.claims.get(credential).cloned()).flatten()
     }
 
-    /// Keeps what was found good by keys of this edition, or of a newer one.
+    /// Caches a token that was verified with keys of this edition or a newer one.
     pub fn keep(&self, credential: Hash, edition: u64, claims: Arc<Claims>) {
         let mut found = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if found.edition < edition || found.claims.len() >= CACHED_MAX {

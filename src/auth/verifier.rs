@@ -1,8 +1,8 @@
 //! Checks tokens: HS256 by a secret, or RS256, ES256 and EdDSA by public keys from a PEM or JWKS file or a JWKS URL.
 //!
-//! Each key has the one algorithm it is good for; what a token's header asks for only selects among keys, so a
-//! public key is never taken for an HMAC secret. Files and the URL are read again, so keys rotate without a
-//! restart; what cannot be read or understood leaves the keys as they were.
+//! Each key is bound to one algorithm. A token's header only selects among keys, so a public key is never used as an
+//! HMAC secret. Files and the URL are read again, so keys rotate without a restart. If one cannot be read or parsed,
+//! the keys stay unchanged.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -19,28 +19,28 @@ use super::jwks::{self, VerifyingKey};
 use super::remote::{FetchPace, Remote};
 use super::token::{Claims, LEEWAY, TokenError};
 
-/// Bytes of a key file, at most.
+/// Limit of a key file, in bytes.
 const FILE_MAX: u64 = 256 * 1024;
 
-/// What a key may be good for.
+/// The algorithms that are accepted.
 const ALGORITHMS: [Algorithm; 4] = [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
 
-/// Where keys come from, and what tokens must say besides.
+/// The sources of keys, and the claims that tokens must have.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// HMAC secrets: the one in use, and one that it replaces.
+    /// HMAC secrets: the one in use, and the one that it replaces.
     pub secrets: Vec<SecretString>,
     /// A public key in PEM.
     pub public_key_file: Option<PathBuf>,
     /// A set of public keys.
     pub jwks_file: Option<PathBuf>,
-    /// Where a set of public keys is fetched.
+    /// URL of a set of public keys.
     pub jwks_url: Option<Uri>,
-    /// When it is fetched.
+    /// How often it is fetched.
     pub jwks_pace: FetchPace,
-    /// Required when set.
+    /// The claim `iss` that is required, if set.
     pub issuer: Option<String>,
-    /// Required when set.
+    /// The claim `aud` that is required, if set.
     pub audience: Option<String>,
 }
 
@@ -53,7 +53,7 @@ pub enum KeyError {
     /// The file holds no usable key.
     #[error("{0}: no RSA, P-256 or Ed25519 public key in it")]
     NoKey(PathBuf),
-    /// There is nobody whose word a server's certificate could have.
+    /// The system's root certificates cannot be read, so no server's certificate could be verified.
     #[error("the system's root certificates: {0}")]
     Roots(#[from] std::io::Error),
 }
@@ -61,28 +61,28 @@ pub enum KeyError {
 /// Checks tokens.
 pub struct Verifier {
     sources: Sources,
-    /// What is asked of a token, by its key's algorithm: made once, not for every token.
+    /// Rules for validating a token, by its key's algorithm. Built once and not for every token.
     rules: HashMap<Algorithm, Validation>,
     local: RwLock<Local>,
     edition: AtomicU64,
     remote: Option<Remote>,
 }
 
-/// The secrets, and what is in the files.
+/// The secrets, and the keys in the files.
 struct Local {
     contents: Vec<Vec<u8>>,
     keys: Vec<VerifyingKey>,
 }
 
 impl Verifier {
-    /// Reads the keys. Those of a URL are not there before [`Remote::run`] runs.
+    /// Reads the keys. Those of a URL are missing until [`Remote::run`] runs.
     pub fn new(sources: Sources) -> Result<Self, KeyError> {
         let local = RwLock::new(read(&sources)?);
         let remote = sources.jwks_url.clone().map(|url| Remote::new(url, sources.jwks_pace)).transpose()?;
         Ok(Self { rules: rules(&sources), sources, local, edition: AtomicU64::new(0), remote })
     }
 
-    /// What fetches keys from a URL.
+    /// The cache of keys from a URL, if one is set.
     pub fn remote(&self) -> Option<&Remote> {
         self.remote.as_ref()
     }
@@ -98,19 +98,20 @@ impl Verifier {
         Ok(())
     }
 
-    /// Grows with every change of the keys. Read before a check, it is not newer than the keys that the check uses.
+    /// Increases with every change of the keys. A caller must read it before a check, so that it is never newer than
+    /// the keys that the check uses.
     pub fn edition(&self) -> u64 {
         let remote = self.remote.as_ref().map_or(0, Remote::edition);
         self.edition.load(Ordering::Acquire) + remote
     }
 
-    /// Whether there are files that may change.
+    /// Whether any keys are read from files, which may change.
     pub fn has_files(&self) -> bool {
         self.sources.public_key_file.is_some() || self.sources.jwks_file.is_some()
     }
 
-    /// Checks a token against every key that its header may mean. Where that is none of those we have, and there may
-    /// be newer ones, the answer waits for them.
+    /// Checks a token against every key that its header may mean. If the key is unknown and may be among newer ones,
+    /// waits for those and retries once.
     pub async fn check(&self, token: &str) -> Result<Claims, TokenError> {
         match (self.check_now(token), &self.remote) {
             (Err(TokenError::UnknownKey), Some(remote)) => {
@@ -124,8 +125,7 @@ impl Verifier {
         }
     }
 
-    /// Checks a token by the keys that are here. Refuses one whose key may be among newer ones with
-    /// [`TokenError::UnknownKey`].
+    /// Checks a token with the keys at hand. Fails with [`TokenError::UnknownKey`] if the key may be among newer ones.
     pub fn check_now(&self, token: &str) -> Result<Claims, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
         let local =
@@ -155,7 +155,7 @@ impl Verifier {
     }
 }
 
-/// For tests and `dev`: one secret and nothing else.
+/// For tests and `dev`: a single secret.
 impl From<SecretString> for Verifier {
     fn from(secret: SecretString) -> Self {
         let sources = Sources::default();
@@ -186,8 +186,9 @@ fn rule(sources: &Sources, algorithm: Algorithm) -> Validation {
     rule
 }
 
-/// Whether newer keys than these could tell: when there are none yet, or none of that name. A token that names no key
-/// waits for the next refresh: it must not be able to cause a fetch. Nor one of an algorithm that no public key has.
+/// Whether newer keys may include the token's: there are no keys yet, or none with its `kid`. A token without a `kid`
+/// waits for the next refresh, because it must not be able to cause a fetch. Neither must a token of an algorithm that
+/// no public key has.
 fn may_be_newer(header: &Header, keys: &[VerifyingKey]) -> bool {
     let public = matches!(header.alg, Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA);
     let named = header.kid.is_some() && keys.iter().all(|key| key.id != header.kid);

@@ -1,6 +1,6 @@
-//! Log lines to standard error, and traces to an OpenTelemetry collector where one is named.
+//! Log lines to standard error, and traces to an OpenTelemetry collector if one is set.
 //!
-//! Bounded: spans that wait for the collector are at most 2048; one more is dropped.
+//! Bounded: the queue of spans to the collector holds 2048; further spans are dropped, so there is no back-pressure.
 
 pub mod otlp;
 
@@ -18,12 +18,12 @@ use crate::settings::{LogFormat, Tuning};
 
 type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// What must be told at the end.
+/// The exporter, which must be flushed at the end.
 pub struct Logs {
     traces: Option<SdkTracerProvider>,
 }
 
-/// Starts logging, and exporting traces if the settings say so. Once per process.
+/// Starts logging, and exports traces if the settings say so. Call it once per process.
 pub fn start(tuning: &Tuning) -> Result<Logs, otlp::ExportError> {
     let traces = tuning.traces.otlp_endpoint.as_ref().map(otlp::provider).transpose()?;
     let mut layers = vec![lines(tuning)];
@@ -40,9 +40,9 @@ pub fn start(tuning: &Tuning) -> Result<Logs, otlp::ExportError> {
 }
 
 fn lines(tuning: &Tuning) -> Boxed {
-    // Whoever sends garbage must not fill the log: actix reports each as an error.
+    // Clients that send garbage must not fill the log: actix reports each malformed request as an error.
     let filter = EnvFilter::new(format!("actix_http=off,{}", tuning.log));
-    // Spans are for the collector: lines name their request themselves.
+    // Spans go to the collector only. Log lines name their request themselves.
     let filter = filter.and(filter_fn(|metadata| metadata.target() != spans::TARGET));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
@@ -54,7 +54,7 @@ fn lines(tuning: &Tuning) -> Boxed {
 }
 
 impl Logs {
-    /// Sends the spans that still wait. Takes some seconds at most.
+    /// Drains the queue of spans, for at most [`otlp::SEND_MAX`].
     pub async fn stop(self) {
         let Some(traces) = self.traces else { return };
         let stopping = tokio::task::spawn_blocking(move || traces.shutdown_with_timeout(otlp::SEND_MAX));

@@ -1,4 +1,4 @@
-//! The way to the collector: OTLP over HTTP, as protobuf, by the HTTP client that is here anyway.
+//! Exports traces to the collector: OTLP over HTTP, as protobuf, through the HTTP client that the program has anyway.
 
 use std::fmt;
 use std::pin::Pin;
@@ -22,13 +22,13 @@ use tokio::runtime::Handle;
 
 use crate::auth::remote::connector;
 
-/// Sending takes no longer.
+/// Timeout of sending a batch.
 pub const SEND_MAX: Duration = Duration::from_secs(5);
 
-/// Bytes of an answer, at most.
+/// Limit of an answer, in bytes.
 const ANSWER_MAX: usize = 64 * 1024;
 
-/// Traces cannot be exported.
+/// Why traces cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The system's root certificates cannot be read.
@@ -39,7 +39,7 @@ pub enum ExportError {
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Collects spans and sends them to the collector, from a thread of its own.
+/// Batches spans and sends them to the collector, from a thread of its own.
 pub fn provider(endpoint: &Uri) -> Result<SdkTracerProvider, ExportError> {
     let endpoint = format!("{}/v1/traces", endpoint.to_string().trim_end_matches('/'));
     let exporter = SpanExporter::builder()
@@ -52,7 +52,7 @@ pub fn provider(endpoint: &Uri) -> Result<SdkTracerProvider, ExportError> {
         .with_service_name("headcount")
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
-    // What is not to be traced has no span: see `measure::spans`.
+    // Requests that are not sampled have no span, so every span is exported: see `measure::spans`.
     Ok(SdkTracerProvider::builder()
         .with_resource(service)
         .with_sampler(Sampler::AlwaysOn)
@@ -79,7 +79,7 @@ impl Sender {
         Ok(Self { client, runtime: Handle::current(), failing: AtomicBool::new(false) })
     }
 
-    /// A failure is logged when it begins, not with every batch.
+    /// Logs a failure only once, when it begins, and not for every batch.
     fn note(&self, result: &Result<Response<Bytes>, HttpError>) {
         let problem = match result {
             Ok(response) if response.status().is_success() => None,
@@ -96,7 +96,7 @@ impl Sender {
 type Sending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'a>>;
 
 impl HttpClient for Sender {
-    /// On our runtime, whichever thread asks: the exporter's has none.
+    /// Runs on the service's runtime, because the exporter's thread has none.
     fn send_bytes<'life0, 'async_trait>(&'life0 self, request: Request<Bytes>) -> Sending<'async_trait>
     where
         'life0: 'async_trait,

@@ -2,19 +2,19 @@
 
 use metrics::{Counter, Gauge, Histogram, Label};
 
-/// What kind of a number it is.
+/// Type of a metric.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// It only rises.
+    /// Only increases.
     Counter,
-    /// It rises and falls.
+    /// Increases and decreases.
     Gauge,
-    /// How many were how large.
+    /// A distribution of values, in buckets.
     Histogram,
 }
 
 impl Kind {
-    /// As Prometheus calls it.
+    /// Its name in Prometheus.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -24,7 +24,7 @@ impl Kind {
     }
 }
 
-/// A label and its values; none where they are the program's, and too many to list.
+/// Labels, each with its values. The list is empty for values that are too many to list.
 pub type Labels = &'static [(&'static str, &'static [&'static str])];
 
 /// One metric.
@@ -32,11 +32,11 @@ pub type Labels = &'static [(&'static str, &'static [&'static str])];
 pub struct Metric {
     /// Its name.
     pub name: &'static str,
-    /// What kind of a number it is.
+    /// Its type.
     pub kind: Kind,
-    /// What tells its series apart.
+    /// The labels that distinguish its series.
     pub labels: Labels,
-    /// What it says.
+    /// Its meaning, as in the HELP line.
     pub help: &'static str,
 }
 
@@ -51,12 +51,12 @@ impl Metric {
     }
 }
 
-/// One series.
+/// The handle of one series.
 pub trait Series: Sized {
-    /// What kind of a number it is.
+    /// Its type.
     const KIND: Kind;
 
-    /// The handle of the series with these labels; made if need be.
+    /// The handle of the series with these labels. Registers the series if it is new.
     fn series(name: &'static str, labels: Vec<Label>) -> Self;
 }
 
@@ -84,12 +84,12 @@ impl Series for Histogram {
     }
 }
 
-/// What a metric is recorded by.
+/// The handle that records a metric.
 pub trait Meter {
-    /// What kind of a number it is.
+    /// Its type.
     const KIND: Kind;
 
-    /// Makes the series that are known beforehand, so that they are there at 0.
+    /// Registers the series that are known beforehand, so that they are exported as 0.
     fn register(name: &'static str, labels: Labels) -> Self;
 }
 
@@ -108,7 +108,7 @@ pub struct Each<S> {
 }
 
 impl<S> Each<S> {
-    /// The series of a value; none for one that is not in the table.
+    /// The series of a label value; none for a value that is not in the table.
     pub fn of(&self, value: &str) -> Option<&S> {
         let index = self.values.iter().position(|known| *known == value);
         debug_assert!(index.is_some(), "{value} is not in the table of metrics");
@@ -117,7 +117,7 @@ impl<S> Each<S> {
 }
 
 impl Each<Counter> {
-    /// Counts.
+    /// Increments a counter.
     pub fn count(&self, value: &str, by: u64) {
         if let Some(counter) = self.of(value) {
             counter.increment(by);
@@ -126,7 +126,7 @@ impl Each<Counter> {
 }
 
 impl Each<Gauge> {
-    /// Says how it is now.
+    /// Sets a gauge.
     pub fn set(&self, value: &str, now: f64) {
         if let Some(gauge) = self.of(value) {
             gauge.set(now);
@@ -144,7 +144,7 @@ impl<S: Series> Meter for Each<S> {
     }
 }
 
-/// Series whose labels have values that the program knows only when it runs. Making a handle allocates: keep it.
+/// Series whose label values are known only at run time. Making a handle allocates, so a caller should cache it.
 pub struct Dynamic<S> {
     name: &'static str,
     series: std::marker::PhantomData<fn() -> S>,

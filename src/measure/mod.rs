@@ -1,9 +1,10 @@
-//! What is measured: every metric once, with its name, labels and meaning, and a handle that records it.
+//! All metrics: each is defined once, with its name, labels and meaning, and a handle that records it.
 //!
-//! Handles are made once per process and kept in a static, so that recording is one atomic instruction or two and
-//! allocates nothing. Bounded: the values of a label are listed in the [`table`], or are route patterns and codes of
-//! errors, which the program has a fixed number of, or names of webhooks, which operators give; never what a client sent. Durations are kept as they are
-//! until [`tidy`] or a scrape folds them into buckets: about 5 s of them.
+//! Handles are made once per process and kept in a static, so that recording takes one or two atomic instructions and
+//! does not allocate. Bounded: the values of a label are listed in the [`table`], or are route patterns and error
+//! codes, of which the program has a fixed number, or names of webhooks, which operators give. A label never holds a
+//! value that a client sent. Durations are buffered until [`tidy`] or a scrape drains them into buckets: about 5 s of
+//! them.
 
 mod meter;
 pub mod process;
@@ -18,13 +19,14 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub use meter::{Dynamic, Each, Kind, Metric};
 pub use table::{METRICS, Meters};
 
-/// How often [`tidy`] is due.
+/// Period of [`tidy`].
 pub const TIDY_EVERY: Duration = Duration::from_secs(5);
 
-/// Upper bounds of durations, in seconds: from a heartbeat's share of a commit to more than any call may take.
+/// Upper bounds of the buckets of durations, in seconds: from a heartbeat's share of a commit to more than the deadline
+/// of any call.
 const SECONDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Upper bounds of batches: the largest are 500 commands and some thousands of heartbeats.
+/// Upper bounds of the buckets of batch sizes: the largest batches are 500 commands and some thousands of heartbeats.
 const SIZES: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 5000.0];
 
 struct Measures {
@@ -32,8 +34,8 @@ struct Measures {
     recorder: PrometheusHandle,
 }
 
-/// One recorder per process, whatever number of replicas a test starts in it. Made by whoever asks first, so that no
-/// handle can be older than it, and record nothing.
+/// One recorder per process, even if a test starts several replicas in it. It is made on first use of any handle, so
+/// that no handle can be older than the recorder, and record nothing.
 static MEASURES: LazyLock<Measures> = LazyLock::new(|| {
     let builder = PrometheusBuilder::new()
         .set_buckets(&SIZES)
@@ -51,23 +53,23 @@ pub fn meters() -> &'static Meters {
     &MEASURES.meters
 }
 
-/// Everything measured, in the text format of Prometheus.
+/// All metrics, in the text format of Prometheus.
 pub fn render() -> String {
     MEASURES.recorder.render()
 }
 
-/// Folds durations that were recorded into their buckets. Without it, and without scrapes, they would pile up.
+/// Drains recorded durations into their buckets. Without it, and without scrapes, the buffer would grow without bound.
 pub fn tidy() {
     MEASURES.recorder.run_upkeep();
 }
 
-/// A count as a gauge has it.
+/// Converts a count to the type of a gauge.
 #[expect(clippy::cast_precision_loss, reason = "what is counted here is far below 2^52")]
 pub fn number(count: usize) -> f64 {
     count as f64
 }
 
-/// The metrics as the table of the documentation.
+/// The table of metrics for the documentation, as Markdown.
 pub fn page() -> String {
     let mut page = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
     for Metric { name, kind, labels, help } in METRICS {

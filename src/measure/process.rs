@@ -1,14 +1,14 @@
-//! What the kernel knows of this process. Looking at it takes some milliseconds with many connections open: not on a
-//! scrape.
+//! Figures of the kernel about this process. Reading them takes some milliseconds with many open connections, so it
+//! is not done during a scrape.
 
 use super::{meters, number};
 
-/// Bytes in a page, as `statm` counts.
+/// Size of a page in bytes, the unit of `statm`.
 fn page_size() -> f64 {
     number(rustix::param::page_size())
 }
 
-/// Reads it. What cannot be read stays as it was.
+/// Reads the figures into their gauges. A figure that cannot be read keeps its last value.
 pub fn read() {
     let meters = meters();
     let pages = std::fs::read_to_string("/proc/self/statm").ok();

@@ -1,19 +1,19 @@
-//! Spans, where traces are exported. They are made for the requests that were chosen and for the batches that carry
-//! them, and for nothing else: without export, or for a request that was not chosen, a span costs a look at a static.
+//! Spans of exported traces. They are made only for sampled requests, and for the batches that contain one. Fast path:
+//! without export, or for a request that is not sampled, the cost of a span is reading a static.
 
 use std::sync::OnceLock;
 
 use tracing::Span;
 
-/// What tells spans that are exported from what logs show.
+/// Target of exported spans, which distinguishes them from log events.
 pub const TARGET: &str = "headcount::trace";
 
-/// The share of requests that are chosen; set once, and only where traces are exported.
+/// The sampling rate of requests. Set once, and only if traces are exported.
 static SHARE: OnceLock<f64> = OnceLock::new();
 
-/// Says that traces are exported, and of which share of the requests that bring no trace of their own.
+/// Turns export on, with the sampling rate of requests that bring no trace context of their own.
 pub fn export(share: f64) {
-    let _ = SHARE.set(share); // a second replica of this process, in a test
+    let _ = SHARE.set(share); // fails for a second replica in this process, in a test
 }
 
 /// Whether traces are exported.
@@ -21,18 +21,18 @@ pub fn exported() -> bool {
     SHARE.get().is_some()
 }
 
-/// Whether to trace this request; asked once for each.
+/// The sampling decision; called once for each request.
 pub fn chosen() -> bool {
     SHARE.get().is_some_and(|share| rand::random::<f64>() < *share)
 }
 
-/// The span of the request that is being answered; none where it is not traced.
+/// The span of the current request; none if it is not traced.
 pub fn current() -> Span {
     if exported() { Span::current() } else { Span::none() }
 }
 
-/// The span of a batch: within the first of the requests that it carries, and linked to the others. None when no
-/// request is traced.
+/// The span of a batch: a child of the first traced request in it, and linked to the others. None if no request is
+/// traced.
 pub fn batch<'a>(callers: impl Iterator<Item = &'a Span>, size: usize) -> Span {
     if !exported() {
         return Span::none();
@@ -46,7 +46,7 @@ pub fn batch<'a>(callers: impl Iterator<Item = &'a Span>, size: usize) -> Span {
     span
 }
 
-/// The span of one attempt to commit a batch, within the batch's.
+/// The span of one attempt to commit a batch, a child of the batch's span. Each retry has its own.
 pub fn commit() -> Span {
     if !exported() || Span::current().is_disabled() {
         return Span::none();

@@ -1,7 +1,7 @@
-//! The table of metrics. What a metric says here is its HELP line and its row of `docs/metrics.md`.
+//! The table of metrics. The doc comment of a metric is its HELP line and its row in `docs/metrics.md`.
 //!
-//! Names follow Prometheus: base units at the end, `_total` for what only rises. A metric is added here and recorded
-//! through its handle; a test finds the one that is not in the documentation, or not in a scrape.
+//! Names follow the conventions of Prometheus: base units at the end, `_total` for counters. A metric is added here and
+//! recorded through its handle. A test fails for a metric that is missing in the documentation or in a scrape.
 
 use metrics::{Counter, Gauge, Histogram};
 
@@ -21,7 +21,7 @@ macro_rules! meters {
             }
         }
 
-        /// All of them.
+        /// All metrics.
         pub const METRICS: &[Metric] = &[$(Metric {
             name: $name,
             kind: <$meter as Meter>::KIND,
@@ -31,7 +31,8 @@ macro_rules! meters {
     };
 }
 
-/// Too many to list: the program's own, of which there is a fixed number; and names of webhooks, of which there are 20.
+/// Values that are too many to list: the program's own, of which there is a fixed number, and names of webhooks, of
+/// which there are 20 at most.
 const PROGRAMS: &[&str] = &[];
 
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];

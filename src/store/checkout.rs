@@ -1,7 +1,7 @@
-//! Pools of connections, and a connection in use.
+//! Connection pools, and a connection that is checked out of one.
 //!
-//! A connection whose call was cut short (cancelled, timed out, failed) is closed, never pooled again: nobody
-//! knows what is still on its wire.
+//! A connection whose call was cut short (cancelled, timed out, failed) is closed and never returned to the pool,
+//! because bytes of that call may still be on the wire.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,15 @@ use sqlx::{AssertSqlSafe, Executor, Postgres, pool::PoolConnection};
 use super::StoreError;
 use crate::measure::{meters, number};
 
-/// No database call lasts longer, whatever the server does: a commit that waits for a standby ignores
-/// `statement_timeout`, so the deadline is ours.
+/// Deadline of a database call. It is enforced here, because a commit that waits for a standby ignores
+/// `statement_timeout`.
 pub const CALL_MAX: Duration = Duration::from_secs(2);
 
-/// Waiting for a free connection, at most.
+/// Timeout for getting a connection from the pool.
 pub(super) const ACQUIRE_MAX: Duration = Duration::from_secs(1);
 
-/// What the server is told, so that it gives up before we do; about a held room before callers do (`commands::writer`).
+/// Timeouts of the server session. The server gives up before [`CALL_MAX`] does, and gives up on a locked room before
+/// callers do (`commands::writer`).
 const SETTINGS: [&str; 4] = [
     "statement_timeout = '1800ms'",
     "lock_timeout = '250ms'",
@@ -26,31 +27,31 @@ const SETTINGS: [&str; 4] = [
     "timezone = 'UTC'",
 ];
 
-/// Sets them, for a `session` or `local` to a transaction.
+/// The `set` statements, with the scope `session` or `local` (to the transaction).
 fn settings(scope: &str) -> String {
     SETTINGS.map(|setting| format!("set {scope} {setting}")).join("; ")
 }
 
-/// How the database is reached.
+/// Whether connections go to the server or through a pooler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PoolMode {
-    /// A connection is a session of the server.
+    /// A connection is one server session for as long as it lives.
     Direct,
-    /// Through a pooler in transaction mode, such as `PgBouncer`: a connection is another session in every transaction.
+    /// Through a pooler in transaction mode, such as `PgBouncer`: every transaction may get another server session.
     Pooled,
 }
 
-/// Some connections. Cheap to clone.
+/// A connection pool. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     connections: PgPool,
-    /// What metrics call it.
+    /// Value of the label `pool` in metrics.
     name: &'static str,
     mode: PoolMode,
 }
 
 impl Pool {
-    /// Prepares connections; none is opened yet.
+    /// Sets up the pool. No connection is opened yet.
     pub(super) fn new(
         name: &'static str,
         options: PgConnectOptions,
@@ -60,14 +61,14 @@ impl Pool {
         let connections = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_MAX)
-            .test_before_acquire(false) // a round trip for nothing: a dead connection fails its call and is closed
+            .test_before_acquire(false) // saves a round trip: a dead connection fails its call and is closed
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     match mode {
                         PoolMode::Direct => {
                             connection.execute(AssertSqlSafe(settings("session"))).await.map(drop)
                         }
-                        PoolMode::Pooled => Ok(()), // they would be somebody else's
+                        PoolMode::Pooled => Ok(()), // the session settings would leak to other clients of the pooler
                     }
                 })
             })
@@ -75,12 +76,12 @@ impl Pool {
         Self { connections, name, mode }
     }
 
-    /// Whether a connection may keep what it prepared: behind a pooler the next transaction is another session's.
+    /// Whether to cache prepared statements. Not behind a pooler: the next transaction may run in another session.
     pub(super) fn keeps_statements(&self) -> bool {
         self.mode == PoolMode::Direct
     }
 
-    /// Takes a connection, and begins a transaction on it behind a pooler.
+    /// Takes a connection from the pool. Behind a pooler, also begins a transaction on it.
     pub(super) async fn checkout(&self) -> Result<Checkout, StoreError> {
         let mut checkout = Checkout { connection: Some(self.acquire().await?), mode: self.mode };
         if self.mode == PoolMode::Pooled {
@@ -100,12 +101,12 @@ impl Pool {
                 }
             }
             Err(sqlx::Error::PoolTimedOut) => meters().acquire_timeouts.count(self.name, 1),
-            Err(_) => {} // whoever called counts it
+            Err(_) => {} // the caller counts it
         }
         result
     }
 
-    /// Says how many connections there are.
+    /// Records the gauges of the pool.
     pub(super) fn measure(&self) {
         let meters = meters();
         meters.connections.set(self.name, f64::from(self.connections.size()));
@@ -119,7 +120,7 @@ impl Pool {
     }
 }
 
-/// A pooled connection in use. Goes back to the pool by [`Checkout::done`] only; dropped otherwise, it is closed.
+/// A connection in use. Only [`Checkout::done`] returns it to the pool; dropping it closes it.
 pub(super) struct Checkout {
     connection: Option<PoolConnection<Postgres>>,
     mode: PoolMode,
@@ -130,7 +131,7 @@ impl Checkout {
         self.connection.as_mut().expect("present until done or dropped")
     }
 
-    /// After this what was done is durable.
+    /// Commits if a transaction was begun, and returns the connection. When this succeeds, the work is durable.
     pub(super) async fn done(mut self) -> Result<(), StoreError> {
         if self.mode == PoolMode::Pooled {
             self.connection().execute("commit").await?;
@@ -148,13 +149,13 @@ impl Drop for Checkout {
     }
 }
 
-/// How this database is reached; none when it is away. Through a pooler in transaction mode two connections that are
-/// open at once can be the same session of the server. Asked without preparing anything.
+/// Detects the mode; none when the database is down. Through a pooler in transaction mode, two connections that are
+/// open at once can have the same server session. The query uses no prepared statement, which a pooler may not support.
 pub async fn pool_mode(options: &PgConnectOptions) -> Option<PoolMode> {
     let asking = async {
         use sqlx::{Connection, Row};
         let mut sessions = Vec::new();
-        let mut connections = Vec::new(); // all open until the last is asked
+        let mut connections = Vec::new(); // all stay open until the last has answered
         for _ in 0..2 {
             let mut connection = PgConnection::connect_with(options).await?;
             let row = connection.fetch_one(sqlx::raw_sql("select pg_backend_pid()")).await?;

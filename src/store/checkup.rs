@@ -1,7 +1,7 @@
-//! What `headcount doctor` asks of a database, as the role that will serve. It changes nothing.
+//! The health checks of a database that `headcount doctor` runs, as the role that will serve. Read-only.
 //!
-//! Each question is a transaction of its own that is rolled back, so that it works behind a pooler in transaction mode,
-//! and so that one which the role may not ask does not spoil the next.
+//! Each query has its own transaction, which is rolled back. So it works behind a pooler in transaction mode, and a
+//! query that the role is not permitted to run does not abort the next.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -15,97 +15,97 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::listen::CHANNEL;
 use super::overview::{PEERS, Peer};
 
-/// Connecting takes no longer.
+/// Timeout for connecting.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// A notification that takes longer does not come.
+/// A notification that has not arrived by then counts as lost.
 const HEAR_MAX: Duration = Duration::from_secs(2);
 
-/// What the connection is called: nothing that looks like a replica's.
+/// `application_name` of the connection. It must not match the pattern by which replicas are found.
 const NAME: &str = "headcount_doctor";
 
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum Unreachable {
-    /// Nobody listens there.
+    /// Nothing listens on that port.
     Refused,
-    /// The name of the host means nothing here.
+    /// The host name does not resolve.
     UnknownHost,
-    /// There is no such socket.
+    /// The Unix socket does not exist.
     NoSocket,
-    /// Nothing is said.
+    /// No answer before the timeout.
     Late,
-    /// A wrong password, or a role that does not exist: Postgres does not tell them apart.
+    /// A wrong password, or a role that does not exist: Postgres reports both alike.
     Password,
-    /// There is no such role.
+    /// The role does not exist.
     NoRole,
-    /// `pg_hba.conf` does not let the role in from here, or not like this.
+    /// `pg_hba.conf` does not admit the role from this address, or not with this method.
     NotAdmitted(String),
-    /// There is no such database.
+    /// The database does not exist.
     NoDatabase,
     /// The server does not speak TLS.
     NoTls,
-    /// Its certificate is not to be believed.
+    /// Its certificate is not trusted.
     Untrusted(String),
-    /// All connections are taken.
+    /// The server has reached its connection limit.
     Full,
-    /// It starts up or shuts down.
+    /// The server is starting up or shutting down.
     Busy,
     /// Anything else.
     Other(String),
 }
 
-/// The schema, against what this program needs.
+/// State of the schema, compared with the migrations of this build.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Schema {
-    /// Up to date; the newest migration.
+    /// Up to date; the version of the newest migration.
     Current(i64),
-    /// There is none.
+    /// There is no schema.
     Absent,
-    /// The role may not even look.
+    /// The role may not read it.
     Forbidden,
     /// These migrations are missing.
     Behind(Vec<i64>),
-    /// These are there and not known to this program.
+    /// These migrations have run and are unknown to this build.
     Ahead(Vec<i64>),
-    /// These are not what they are here.
+    /// The checksums of these migrations differ from this build's.
     Altered(Vec<i64>),
 }
 
-/// What the server is like.
+/// Version and limits of the server.
 #[derive(Debug, FromRow)]
 pub struct ServerFacts {
-    /// 150018 for 15.18.
+    /// `server_version_num`: 150018 for 15.18.
     pub version: i32,
     /// Whether it is a standby.
     pub standby: bool,
-    /// Connections that this role may have; -1 for any number.
+    /// Connection limit of this role; -1 for none.
     pub role_max: i32,
-    /// Connections that this database may have; -1 for any number.
+    /// Connection limit of this database; -1 for none.
     pub database_max: i32,
-    /// Connections that there are.
+    /// Client connections that are open now.
     pub connections: i64,
 }
 
-/// The sweep.
+/// State of the sweep.
 #[derive(Debug, FromRow)]
 pub struct SweepState {
-    /// Milliseconds since the last one, by any replica.
+    /// Milliseconds since the last sweep by any replica.
     pub age_ms: i64,
-    /// Whether departures are being spread after an outage.
+    /// Whether departures are throttled after an outage.
     pub recovering: bool,
-    /// Live sessions, and those that only a sweep will end.
+    /// Sessions: live ones, and expired ones that the next sweep will end.
     pub sessions: i64,
 }
 
-/// A session that holds a transaction open and does nothing.
+/// A server session that is idle in a transaction.
 #[derive(Debug, FromRow)]
 pub struct Idler {
-    /// Its process.
+    /// Its process id.
     pub pid: i32,
-    /// What it calls itself.
+    /// Its `application_name`.
     pub name: String,
-    /// For how long.
+    /// How many seconds it has been idle.
     pub seconds: i64,
 }
 
@@ -116,7 +116,7 @@ const SCHEMA: &str = "select has_schema_privilege(n.oid, 'usage') as usage, c.oi
 
 const MIGRATIONS: &str = "select version, checksum from headcount.migrations where success order by version";
 
-// What a service needs is what its grant names: that function is the one list there is.
+// Parses the source of `grant_to_service`, which is the only list of the rights that a service needs.
 const RIGHTS: &str = "with granted as ( \
          select part \
          from pg_proc p join pg_namespace n on n.oid = p.pronamespace, \
@@ -147,7 +147,7 @@ const SWEEP: &str = "select (extract(epoch from clock_timestamp() - last_sweep_a
             (select count(*) from headcount.presence) as sessions \
      from headcount.sweep_state";
 
-// Of others' sessions a role sees what they do only with the right to; without it, there are none.
+// Without `pg_read_all_stats` a role does not see the state of other roles' sessions, and this finds none of them.
 const IDLERS: &str = "select pid, application_name as name, \
             extract(epoch from clock_timestamp() - state_change)::bigint as seconds \
      from pg_stat_activity \
@@ -155,7 +155,7 @@ const IDLERS: &str = "select pid, application_name as name, \
            and state_change < clock_timestamp() - interval '1 min' \
      order by state_change limit 3";
 
-/// A connection that asks questions.
+/// A connection that runs the health checks.
 pub struct Checkup {
     connection: PgConnection,
 }
@@ -207,17 +207,17 @@ impl Checkup {
         Ok(compare(&ran, &known))
     }
 
-    /// What the role lacks of what a service needs, as it would be granted.
+    /// The rights that a service needs and the role lacks, each worded as in a `grant`.
     pub async fn missing_rights(&mut self) -> Result<Vec<String>, sqlx::Error> {
         Ok(self.ask::<(String,)>(RIGHTS).await?.into_iter().map(|(missing,)| missing).collect())
     }
 
-    /// What the server is like.
+    /// Version and limits of the server.
     pub async fn server(&mut self) -> Result<ServerFacts, sqlx::Error> {
         self.one(SERVER).await
     }
 
-    /// The server's settings, as they are for this role in this database.
+    /// The server's settings, as they apply to this role in this database.
     pub async fn settings(&mut self) -> Result<BTreeMap<String, String>, sqlx::Error> {
         Ok(self.ask("select name, setting from pg_settings").await?.into_iter().collect())
     }
@@ -227,7 +227,7 @@ impl Checkup {
         Ok(self.one::<(OffsetDateTime,)>("select clock_timestamp()").await?.0)
     }
 
-    /// How the sweep does.
+    /// State of the sweep.
     pub async fn sweep(&mut self) -> Result<SweepState, sqlx::Error> {
         self.one(SWEEP).await
     }
@@ -237,12 +237,12 @@ impl Checkup {
         self.ask(PEERS).await
     }
 
-    /// Who holds a transaction open.
+    /// Server sessions that have been idle in a transaction for more than a minute: the three oldest.
     pub async fn idlers(&mut self) -> Result<Vec<Idler>, sqlx::Error> {
         self.ask(IDLERS).await
     }
 
-    /// Says something on the channel that only a listener of ours would know.
+    /// Sends a nonce on the channel, which only our own listener recognizes.
     async fn notify(&mut self, nonce: &str) -> Result<(), sqlx::Error> {
         let nonce = nonce.replace('\'', "");
         let notify = format!("select pg_notify('{CHANNEL}', '{nonce}')");
@@ -250,7 +250,7 @@ impl Checkup {
     }
 }
 
-/// Listens by one connection and notifies by another, as a replica does. Gives how long it took; none if nothing came.
+/// Listens on one connection and notifies on another, as a replica does. Returns the delay; none if nothing arrived.
 pub async fn hears(
     listening: &PgConnectOptions,
     notifying: &mut Checkup,
@@ -266,7 +266,7 @@ pub async fn hears(
     };
     let opened = timeout(CONNECT_MAX, opening).await.map_err(|_| Unreachable::Late)?;
     let mut listener = opened.map_err(|error| Unreachable::of(&error))?;
-    // A `?` cannot be in a room's key: no replica takes this for a hint.
+    // A room's key cannot contain `?`, so no replica takes this for a hint.
     let nonce = format!("?doctor {}", uuid::Uuid::new_v4());
     let began = Instant::now();
     notifying.notify(&nonce).await.map_err(|error| Unreachable::of(&error))?;
@@ -317,7 +317,7 @@ impl Unreachable {
         }
     }
 
-    /// A pooler has one code for whatever a client did wrong, and says in words what it is.
+    /// A pooler uses one code (08P01) for every client error, so the message text decides.
     fn of_server(code: &str, text: &str) -> Self {
         match code {
             "28P01" => Self::Password,

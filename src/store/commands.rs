@@ -1,4 +1,4 @@
-//! The batch of write commands: `headcount.apply`.
+//! Runs a batch of write commands: `headcount.apply`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,41 +12,41 @@ use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::{Member, Status};
 
-/// One command, as `headcount.apply` takes it. What is `None` is kept as it is.
+/// One command, as `headcount.apply` takes it. A field that is `None` stays unchanged.
 ///
-/// What says nothing is not sent: the database would parse it for every command, and keep the same.
+/// Such fields are left out of the JSON, which saves the database from parsing them for every command.
 #[derive(Clone, Debug, Serialize)]
 pub struct Command {
-    /// What to do.
+    /// The operation.
     pub op: Op,
-    /// In which room.
+    /// The room.
     pub room_id: RoomId,
-    /// Whose presence.
+    /// The user.
     pub user_id: UserId,
-    /// Through which session; none for a kick.
+    /// The session; none for a kick.
     pub session_id: Option<SessionId>,
-    /// Increasing per session; an older one than the newest seen changes nothing.
+    /// Sequence number, increasing per session. A command older than the newest one seen is a no-op.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<i64>,
-    /// The profile, at a join.
+    /// The display name, at a join.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The picture, at a join; empty removes it.
+    /// The picture's address, at a join; an empty one removes the picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub avatar_url: Option<String>,
-    /// How present.
+    /// The status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-    /// What the application attaches.
+    /// The state that the application attaches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<Arc<RawValue>>,
-    /// Whether the page can be seen.
+    /// Whether the page is visible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visible: Option<bool>,
-    /// Whether others do not see the session in the room.
+    /// Whether the session is hidden from others in the room.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invisible: Option<bool>,
-    /// A leave waits this long for a join of the same user.
+    /// Grace of a leave: a join of the same user within it cancels the leave.
     #[serde(serialize_with = "interval", skip_serializing_if = "Duration::is_zero")]
     pub grace: Duration,
     /// Lease of a visible session.
@@ -55,11 +55,11 @@ pub struct Command {
     /// Lease of a hidden session.
     #[serde(serialize_with = "interval")]
     pub lease_hidden: Duration,
-    /// A join that [`UserLimits`] limits.
+    /// Whether [`UserLimits`] apply to this join.
     pub limited: bool,
 }
 
-/// How much one user may have; none is no limit.
+/// Limits of one user; none is no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UserLimits {
     /// Rooms.
@@ -74,7 +74,7 @@ pub struct UserLimits {
 pub enum Op {
     /// Makes the session present in the room.
     Join,
-    /// Ends that.
+    /// Ends the session's presence in the room.
     Leave,
     /// Changes status or state.
     Update,
@@ -83,7 +83,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// As SQL and metrics call it.
+    /// Its name in SQL and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Join => "join",
@@ -94,22 +94,22 @@ impl Op {
     }
 }
 
-/// What became of a command.
+/// The result of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Done, or found done.
+    /// Done, or a no-op because it was done before: commands are idempotent.
     Ok,
     /// The session is not in that room.
     Absent,
-    /// The session is somebody else's, or nobody's.
+    /// The session belongs to another user, or does not exist.
     Foreign,
-    /// Somebody holds the room; nothing was done.
+    /// Another transaction holds the room's lock; nothing was done.
     Busy,
-    /// The user is in as many rooms as they may; nothing was done.
+    /// The user has reached the limit of rooms; nothing was done.
     RoomsFull,
-    /// The user has as many sessions as they may; nothing was done.
+    /// The user has reached the limit of sessions; nothing was done.
     SessionsFull,
-    /// The room has as many members as it takes; nothing was done.
+    /// The room has reached its limit of members; nothing was done.
     RoomFull,
 }
 
@@ -128,27 +128,27 @@ impl Outcome {
     }
 }
 
-/// What to do about a room that somebody holds.
+/// What to do about a room that another transaction has locked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IfHeld {
-    /// Wait, up to the lock timeout.
+    /// Wait for the lock, up to the lock timeout.
     Wait,
-    /// Leave its commands out.
+    /// Skip its commands.
     Skip,
 }
 
 /// The answer to one command.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// What became of it.
+    /// The result.
     pub outcome: Outcome,
-    /// The room's position, at or past the command's event.
+    /// The room's position, at or after the command's event.
     pub cursor: Cursor,
     /// Whether this command made the user a member.
     pub created: bool,
     /// The member afterwards.
     pub member: Option<Member>,
-    /// The session afterwards, where the settings of rooms say something about leases.
+    /// The session afterwards. Given only where a room's settings change its lease.
     pub session: Option<Leased>,
 }
 
@@ -157,7 +157,7 @@ pub struct Answer {
 pub struct Leased {
     /// Whether it counts as visible.
     pub visible: bool,
-    /// How long a heartbeat of it lasts.
+    /// The lease that a heartbeat renews.
     pub lease: Duration,
 }
 
@@ -181,8 +181,8 @@ struct Numbered<'a> {
 type AnswerRow = (i32, String, String, i64, bool, Option<Json<Member>>, Option<bool>, Option<i64>);
 
 impl Store {
-    /// Applies commands in one transaction, in their order, and answers each in that order. Commands for a room
-    /// that somebody holds wait for it, or are answered [`Outcome::Busy`].
+    /// Applies a batch of commands in one transaction, in their order, and returns the answers in that order. Commands
+    /// for a room that is locked wait for the lock, or are answered with [`Outcome::Busy`].
     pub async fn apply(
         &self,
         commands: &[Command],

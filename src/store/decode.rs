@@ -1,12 +1,12 @@
-//! What the database says, as the domain has it. What is not understood is a [`StoreError::Bug`] and never a default: a
-//! guess would be told to clients as if it were so.
+//! Decodes texts of the database into values of the domain. An unknown text is a [`StoreError::Bug`] and never a
+//! default: clients would be told a guess as if it were a fact.
 
 use super::StoreError;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Reason;
 use crate::domain::id::{RoomId, UserId};
 
-/// What the log says happened to a member.
+/// Kind of an event in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum EventKind {
     Joined,
@@ -40,7 +40,7 @@ pub(super) fn user(text: &str) -> Result<UserId, StoreError> {
     UserId::parse(text).map_err(StoreError::decoding)
 }
 
-/// What `with ordinality` counted, as an index.
+/// Turns the number of a `with ordinality` into an index.
 pub(super) fn index(ordinality: i64) -> usize {
     usize::try_from(ordinality - 1).expect("ordinality counts from 1")
 }

@@ -1,4 +1,4 @@
-//! What webhooks are sent: who delivers, what is due in which rooms, and what became of it.
+//! Delivery of webhooks: claims by replicas, the events that are due in each room, the batch that is sent, its result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,76 +15,77 @@ use crate::domain::id::RoomId;
 use crate::domain::notice::{Advance, Due, EVENTS_MAX, Entry, Later, LoggedChange, Notice, RoomPosition};
 use crate::domain::webhook::Topic;
 
-/// After so many events of a room it is not looked any further whether somebody came back.
+/// How many events of a room to read ahead for a join that takes a delayed leave back.
 const LOOK_AHEAD: i64 = 20_000;
 
-/// What a look found.
+/// The result of one look at the outbox.
 #[derive(Debug, sqlx::FromRow)]
 pub struct WebhookTick {
     /// Whether there is an enabled webhook at all.
     pub enabled: bool,
-    /// Whether there is more to look at.
+    /// Whether the outbox holds more.
     pub more: bool,
-    /// Webhooks that have something to do, and are now ours.
+    /// Webhooks that have something to send, claimed by this replica now.
     pub claimed: Vec<String>,
 }
 
-/// One of them, as long as a claim holds.
+/// A claim of a webhook, valid for as long as its lease.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// The webhook.
+    /// Name of the webhook.
     pub name: String,
-    /// Which claim.
+    /// Id of the claim.
     pub id: Uuid,
 }
 
-/// A webhook that is ours for another lease.
+/// A webhook whose claim was renewed for another lease.
 #[derive(sqlx::FromRow)]
 pub struct ClaimedWebhook {
-    /// Where it leads.
+    /// Address of the receiver.
     pub url: String,
-    /// What it is told.
+    /// Topics that it subscribes to.
     #[sqlx(try_from = "Vec<String>")]
     pub types: Topics,
-    /// A leave waits so many milliseconds.
+    /// Milliseconds that a leave is held back, in case the user comes back.
     pub leave_delay_ms: i64,
-    /// What signs.
+    /// Secrets that sign messages.
     pub secrets: Vec<String>,
-    /// Failed attempts since the last that was accepted.
+    /// Failed attempts since the last accepted one, from which the backoff is computed.
     pub attempts: i32,
     /// The database's clock.
     pub now: OffsetDateTime,
-    /// What is to be sent, if that is decided.
+    /// The stored batch, if there is one.
     #[sqlx(flatten)]
     pub batch: Pending,
 }
 
-/// What a webhook is told.
+/// Topics that a webhook subscribes to.
 #[derive(Clone, Debug)]
 pub struct Topics(pub Vec<Topic>);
 
 impl TryFrom<Vec<String>> for Topics {
     type Error = StoreError;
 
-    /// A topic that this build does not know is not left out: whoever knows it claims the webhook next.
+    /// An unknown topic is an error and is not skipped, so that a replica of a newer build, which knows the topic,
+    /// claims the webhook next.
     fn try_from(texts: Vec<String>) -> Result<Self, StoreError> {
         let topic = |text: &String| Topic::parse(text).ok_or_else(|| StoreError::unknown("topic", text));
         texts.iter().map(topic).collect::<Result<_, _>>().map(Self)
     }
 }
 
-/// What is to be sent; all or none are there.
+/// The batch to send. Either all fields are present or none.
 #[derive(sqlx::FromRow)]
 pub struct Pending {
     /// Its id.
     pub batch_id: Option<Uuid>,
-    /// When it was decided.
+    /// When the batch was made.
     pub made_at: Option<OffsetDateTime>,
     /// The notices, as JSON.
     pub events: Option<Json<Box<RawValue>>>,
 }
 
-/// A room's cursor, moved.
+/// A room's cursor after a batch.
 #[derive(Serialize)]
 struct MovedCursor<'a> {
     room_id: &'a RoomId,
@@ -100,7 +101,8 @@ struct MovedCursor<'a> {
     since: Option<OffsetDateTime>,
 }
 
-// Rooms that have waited longest, until their events fill a batch; of one room that is pending in two epochs the older.
+// Takes the rooms that have waited longest, until their events fill a batch. A room that is pending in two epochs is
+// taken in the older one.
 const DUE: &str = "select r.room_id, r.epoch, r.version as \"from\", r.head, r.count, r.returns, r.occupies, \
             e.version, e.kind, e.user_id, e.member, e.reason, e.at, e.next_version, e.next_at, e.following_at \
      from ( \
@@ -154,7 +156,7 @@ struct DueRow {
 }
 
 impl Store {
-    /// Gives what happened to the webhooks that want it, and claims those that nobody delivers.
+    /// Routes events from the outbox to the webhooks that want them, and claims webhooks that no replica delivers.
     pub async fn tick_webhooks(&self, claim: Uuid) -> Result<WebhookTick, StoreError> {
         self.query("select t.* from headcount.rules, headcount.webhook_tick($1, $2) t")
             .bind(claim)
@@ -163,7 +165,7 @@ impl Store {
             .await
     }
 
-    /// Holds a claim for another lease; none when it is lost, or the webhook is disabled.
+    /// Renews a claim for another lease; none when the claim is lost or the webhook is disabled.
     pub async fn hold_webhook(&self, claim: &Claim) -> Result<Option<ClaimedWebhook>, StoreError> {
         self.query("select * from headcount.webhook_hold($1, $2)")
             .bind(&claim.name)
@@ -172,7 +174,7 @@ impl Store {
             .await
     }
 
-    /// What is due, at most about a batch of it. Looks further only where a leave may be taken back.
+    /// The events that are due, about one batch at most. Reads ahead only if a leave can be taken back.
     pub async fn due_notices(&self, claim: &Claim, delay: Duration) -> Result<Vec<Due>, StoreError> {
         let look_ahead = if delay.is_zero() { 0 } else { LOOK_AHEAD };
         let limit = i64::try_from(EVENTS_MAX).expect("a small number");
@@ -180,12 +182,13 @@ impl Store {
         collect(rows)
     }
 
-    /// How many members a room had at a version.
+    /// The number of members that a room had at a version.
     pub async fn members_at(&self, room: &RoomId, version: i64) -> Result<i32, StoreError> {
         self.query("select headcount.webhook_members($1, $2)").bind(room.as_str()).bind(version).value().await
     }
 
-    /// Decides what is sent next, and moves the cursors past it. Gives whether the claim held.
+    /// Stores the next batch and moves the cursors past it, in one transaction, so that a retry sends the same batch.
+    /// Returns whether the claim was still valid.
     pub async fn make_batch(
         &self,
         claim: &Claim,
@@ -205,12 +208,12 @@ impl Store {
             .await
     }
 
-    /// The receiver has it.
+    /// Records that the receiver accepted a batch.
     pub async fn accept_batch(&self, claim: &Claim, batch: Uuid) -> Result<(), StoreError> {
         self.query("select headcount.webhook_accept($1, $2)").bind(&claim.name).bind(batch).run().await
     }
 
-    /// The receiver does not have it; it is tried again after a while, by anybody.
+    /// Records a failed attempt, and schedules the retry after a backoff. Any replica may make it.
     pub async fn fail_batch(&self, claim: &Claim, error: &str, retry: Duration) -> Result<(), StoreError> {
         self.query("select headcount.webhook_fail($1, $2, $3, $4)")
             .bind(&claim.name)
@@ -221,7 +224,7 @@ impl Store {
             .await
     }
 
-    /// The receiver wants no more: the webhook is disabled, and what it had still to tell is forgotten.
+    /// Disables a webhook whose receiver answered 410 Gone, and drops what was still pending.
     pub async fn disable_gone(&self, claim: &Claim, error: &str) -> Result<(), StoreError> {
         self.query("select headcount.webhook_gone($1, $2, $3) from headcount.rules")
             .bind(&claim.name)
@@ -231,7 +234,7 @@ impl Store {
             .await
     }
 
-    /// There is nothing to do now.
+    /// Gives a claim up, because nothing is left to send now.
     pub async fn release_webhook(&self, claim: &Claim) -> Result<(), StoreError> {
         self.query("select headcount.webhook_release($1, $2)").bind(&claim.name).bind(claim.id).run().await
     }
@@ -250,7 +253,7 @@ fn progress<'a>(due: &'a Due, moved: &'a Advance, now: OffsetDateTime) -> MovedC
         count: moved.position.count,
         returns: &moved.position.returns,
         occupies: moved.position.occupies,
-        due_at: moved.held_until.unwrap_or(now), // behind the others that wait
+        due_at: moved.held_until.unwrap_or(now), // behind the rooms that already wait
         since: moved.since,
     }
 }
@@ -281,7 +284,7 @@ fn collect(rows: Vec<DueRow>) -> Result<Vec<Due>, StoreError> {
     Ok(found)
 }
 
-/// None where the log holds nothing any more.
+/// None where the log has been trimmed.
 fn entry(row: DueRow) -> Result<Option<Entry>, StoreError> {
     let (Some(version), Some(kind), Some(user), Some(at)) = (row.version, row.kind, row.user_id, row.at)
     else {

@@ -1,39 +1,40 @@
-//! How a database call can fail, as far as a caller can act on it.
+//! Failures of a database call, by what a caller can do about them.
 
 use sqlx::error::{BoxDynError, DatabaseError};
 
 /// A failed call.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be reached, or refuses to serve now. Nothing was done.
+    /// The database cannot be reached, or refuses to serve now. Nothing was done, so a retry is safe.
     #[error("the database is away")]
     Unavailable,
-    /// The call was sent, and no answer came. It may have been done.
+    /// The call was sent and no answer came before the deadline. It may have been carried out.
     #[error("the database did not answer in time")]
     OutcomeUnknown,
-    /// Somebody holds a lock that is needed. Nothing was done.
+    /// Another transaction holds a lock that is needed. Nothing was done.
     #[error("the room is locked by somebody")]
     Busy,
     /// Postgres refused the data of one of the commands. Nothing was done.
     #[error("the database refused the data: {0}")]
     Refused(sqlx::Error),
-    /// A statement of ours is wrong, and nothing was done; or its answer is not understood, and it was done.
+    /// Either a statement of ours is wrong, and nothing was done; or its answer cannot be decoded, and it was carried
+    /// out.
     #[error("database error: {0}")]
     Bug(sqlx::Error),
 }
 
 impl StoreError {
-    /// The answer holds what it must not.
+    /// A value in the answer is invalid.
     pub(super) fn decoding(error: impl Into<BoxDynError>) -> Self {
         Self::Bug(sqlx::Error::Decode(error.into()))
     }
 
-    /// The answer says something that this build does not know.
+    /// A text in the answer is unknown to this build.
     pub(super) fn unknown(what: &str, text: &str) -> Self {
         Self::decoding(format!("unknown {what} {text:?}"))
     }
 
-    /// What metrics call it.
+    /// Value of the label `reason` in metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unavailable => "unavailable",
@@ -65,9 +66,9 @@ fn from_sqlstate(error: &dyn DatabaseError) -> Option<StoreError> {
     match code.as_ref() {
         // lock_not_available, deadlock_detected, serialization_failure
         "55P03" | "40P01" | "40001" => Some(StoreError::Busy),
-        // query_canceled: our statement_timeout; HC001: the log was trimmed since it was looked at how far it reaches
+        // query_canceled: our statement_timeout; HC001: a race with the trim, after the bounds of the log were read
         "57014" | "HC001" => Some(StoreError::Unavailable),
-        // object_not_in_prerequisite_state, read_only_sql_transaction: we reached a standby
+        // object_not_in_prerequisite_state, read_only_sql_transaction: the connection is to a standby
         "55000" | "25006" => Some(StoreError::Unavailable),
         // connections, resources (disk full, too many connections), operator intervention (shutdown), system errors
         code if ["08", "53", "57", "58"].contains(&&code[..2]) => Some(StoreError::Unavailable),

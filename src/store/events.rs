@@ -1,4 +1,4 @@
-//! Reading the log.
+//! Reads the event log.
 
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use crate::domain::event::{Change, Event};
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::member::Member;
 
-/// Events of one room that a read returns at most. More than that behind, a roster is cheaper.
+/// Events of one room that a read returns at most. For a larger lag, reading the whole roster is cheaper.
 pub const EVENTS_MAX: i64 = 5000;
 
-/// What the log holds after a position.
+/// The part of a room's log after a position.
 #[derive(Debug)]
 pub struct Tail {
     /// The room's head when this was read.
     pub head: Cursor,
     /// The events after the position, oldest first: all of them when `complete`.
     pub events: Vec<Event>,
-    /// How long before this was read the oldest of the events was written, by the database's clock.
+    /// Age of the oldest of the events when this was read, by the database's clock.
     pub age: Duration,
     /// Whether `events` reach from the position to the head without a gap.
     pub complete: bool,
 }
 
-/// The statement is a function of its own, because it needs settings: see there. First of recent days only.
+/// A function in the database, because the query needs planner settings of its own. `$5` limits it to recent days.
 const TAILS: &str = "select n, epoch, head, version, kind, user_id, member, reason, age \
      from headcount.tails($1, $2, $3, $4, $5)";
 
@@ -44,8 +44,9 @@ type TailRow = (
     Option<f64>,
 );
 
-/// Of each room who changed after a position, in the order of the log, and how far that was read. Of the last day, so that
-/// no other is looked into: whatever a replica missed for longer it finds by looking users up in turn.
+/// For each room, the users that changed after a position, and the version up to which the log was read. Limited to the
+/// last day, so that older partitions are not scanned. Changes that a replica missed for longer are found by its
+/// periodic look-up of every user.
 const MOVERS: &str = "select w.n, max(e.version), array_agg(distinct e.user_id) \
      from unnest($1::text[], $2::bigint[]) with ordinality w (room_id, version, n) \
      cross join lateral ( \
@@ -57,8 +58,8 @@ const MOVERS: &str = "select w.n, max(e.version), array_agg(distinct e.user_id) 
      group by w.n";
 
 impl Store {
-    /// For each room in which something happened after a version: its index, the version up to which it was read, and
-    /// who changed.
+    /// For each room that changed after a version: its index, the version up to which the log was read, and the users
+    /// that changed.
     pub async fn movers(
         &self,
         positions: &[(RoomId, i64)],
@@ -74,10 +75,10 @@ impl Store {
         rows.into_iter().map(mover).collect()
     }
 
-    /// For each position whose room has moved since: its index, and what came after it. All as of one moment.
+    /// For each position that lags behind its room: its index, and the events after it. All are read from one snapshot.
     pub async fn tails(&self, positions: &[(RoomId, Cursor)]) -> Result<Vec<(usize, Tail)>, StoreError> {
         let recent = self.tails_of(positions, true).await?;
-        // Behind by days, or of a log that was trimmed: which of them, only all of the log tells.
+        // The position lags by days, or the log was trimmed. Only a read of the whole log can tell which.
         let short = |(index, tail): &(usize, Tail)| {
             tail.head.epoch == positions[*index].1.epoch
                 && !tail.complete
@@ -114,7 +115,7 @@ fn collect(rows: Vec<TailRow>, versions: &[i64]) -> Result<Vec<(usize, Tail)>, S
         let index = decode::index(n);
         if tails.last().is_none_or(|(last, _)| *last != index) {
             let head = Cursor { epoch: decode::epoch(&epoch)?, version: head };
-            let age = Duration::try_from_secs_f64(age.unwrap_or_default()).unwrap_or_default(); // a clock that was set
+            let age = Duration::try_from_secs_f64(age.unwrap_or_default()).unwrap_or_default(); // set back: negative
             tails.push((index, Tail { head, events: Vec::new(), age, complete: false }));
             reached = versions[index];
         }
@@ -136,7 +137,7 @@ fn collect(rows: Vec<TailRow>, versions: &[i64]) -> Result<Vec<(usize, Tail)>, S
     Ok(tails)
 }
 
-/// None for an event whose member was erased: the erasure's own `left` is further on in the log.
+/// None for an event whose member was erased. The `left` of the erasure comes later in the log.
 fn change(kind: EventKind, member: Option<&str>) -> Result<Option<Change>, StoreError> {
     let member = || member.map(serde_json::from_str::<Member>).transpose().map_err(StoreError::decoding);
     Ok(match kind {

@@ -1,32 +1,32 @@
-//! What the database knows of itself and of the sweep, for metrics. Cheap to read: nothing here looks at every row.
+//! Figures about the tables and the sweep, for metrics. Cheap to read: no query here scans a whole table.
 
 use super::{Store, StoreError};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::RoomId;
 
-/// How the sweep does.
+/// State of the sweep.
 #[derive(Debug, sqlx::FromRow)]
 pub struct SweepGauges {
     /// Seconds since the last sweep by any replica, by the database's clock.
     pub age: f64,
-    /// Whether, because sweeps had stopped, nobody expires now or departures are spread.
+    /// Whether the outage rule is in force: sweeps had stopped, so sessions do not expire, or departures are throttled.
     pub outage_rule: bool,
 }
 
-/// How a table does, since the statistics were reset.
+/// Statistics of a table, since Postgres last reset them.
 #[derive(Debug, sqlx::FromRow)]
 pub struct TableGauges {
-    /// Its name; of a partition, that of the whole.
+    /// Name of the table; partitions are summed under their parent.
     pub name: String,
     /// Rows updated.
     pub updates: f64,
-    /// Of those, HOT.
+    /// Of those, HOT updates, which touched no index.
     pub hot_updates: f64,
-    /// Live rows, as estimated.
+    /// Estimated live rows.
     pub rows: f64,
-    /// Dead rows, as estimated.
+    /// Estimated dead rows.
     pub dead_rows: f64,
-    /// Bytes, with indexes.
+    /// Bytes on disk, including indexes.
     pub bytes: f64,
 }
 
@@ -34,7 +34,7 @@ const SWEEP: &str = "select extract(epoch from clock_timestamp() - s.last_sweep_
             s.recovering or s.leases_from > clock_timestamp() - $1 as outage_rule \
      from headcount.sweep_state s";
 
-// Sums of bigints are numerics.
+// The casts are needed because a sum of bigints is a numeric.
 const TABLES: &str = "select coalesce(root.relname, s.relname)::text as name, \
             sum(s.n_tup_upd)::float8 as updates, sum(s.n_tup_hot_upd)::float8 as hot_updates, \
             sum(s.n_live_tup)::float8 as rows, sum(s.n_dead_tup)::float8 as dead_rows, \
@@ -44,24 +44,25 @@ const TABLES: &str = "select coalesce(root.relname, s.relname)::text as name, \
      where s.schemaname = 'headcount' \
      group by 1";
 
-// Another epoch is another history: that it is not the one the hub has shows at the next read, not here.
+// Rooms of another epoch are left out: versions of different epochs cannot be subtracted. The hub notices the new epoch
+// at its next read.
 const BEHIND: &str = "select coalesce(max(r.version - w.version), 0) \
      from unnest($1::text[], $2::text[], $3::bigint[]) w (room_id, epoch, version) \
      join headcount.rooms r on r.room_id = any (array[w.room_id]) \
      where w.epoch = headcount.epoch_in(headcount.lineage(), r.epoch)";
 
 impl Store {
-    /// How the sweep does. `lease` is the shortest in use.
+    /// State of the sweep. `lease` is the shortest in use.
     pub async fn sweep_gauges(&self, lease: std::time::Duration) -> Result<SweepGauges, StoreError> {
         self.query(SWEEP).bind(lease).row().await
     }
 
-    /// How the tables do.
+    /// Statistics of the tables.
     pub async fn table_gauges(&self) -> Result<Vec<TableGauges>, StoreError> {
         self.query(TABLES).rows().await
     }
 
-    /// How many events after these positions there are in the log, the most of any room.
+    /// The largest lag of any of these positions: how many events its room is ahead of it.
     pub async fn behind(&self, positions: &[(RoomId, Cursor)]) -> Result<i64, StoreError> {
         let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();
         let epochs: Vec<&str> = positions.iter().map(|(_, cursor)| cursor.epoch.as_str()).collect();

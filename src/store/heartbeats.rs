@@ -1,4 +1,4 @@
-//! Heartbeats: one update of `presence` for many sessions.
+//! Heartbeats: one update of `presence` for a batch of sessions.
 
 use std::time::Duration;
 
@@ -9,38 +9,38 @@ use super::{Store, StoreError};
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::lease::Pace;
 
-/// "This session still lives."
+/// A client's report that a session is still alive.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
-    /// Which.
+    /// The session.
     pub session: SessionId,
-    /// Whose it must be; none under the server key.
+    /// The user that must own the session; none under the server key, which may renew any.
     pub user: Option<UserId>,
-    /// Whether the page can be seen; none keeps what was said last.
+    /// Whether the page is visible; none keeps the last value.
     pub visible: Option<bool>,
     /// Whether the user did something since the last heartbeat.
     pub active: bool,
-    /// Increasing per session; an older one than the newest seen changes nothing.
+    /// Sequence number, increasing per session. A heartbeat older than the newest one seen is a no-op.
     pub seq: Option<i64>,
 }
 
-/// A session that a heartbeat found.
+/// A session whose lease a heartbeat renewed.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Alive {
-    /// Which.
+    /// The session.
     pub session_id: Uuid,
-    /// Whose.
+    /// Its user.
     pub user_id: String,
     /// Whether it counts as visible now.
     pub visible: bool,
-    /// Whether rosters should now say something else about idleness.
+    /// Whether the idleness that rosters show is out of date.
     pub idle_due: bool,
-    /// How long the heartbeat lasts, in milliseconds.
+    /// The lease, in milliseconds.
     pub lease_ms: i64,
 }
 
 impl Alive {
-    /// What its client must know.
+    /// The part that its client needs.
     pub fn leased(&self) -> Leased {
         Leased::of(self.visible, self.lease_ms)
     }
@@ -56,7 +56,7 @@ const BEAT: &str = "with relaxed as materialized (select set_config('synchronous
 const KICKED: &str = "select k.session_id, k.room_id from headcount.kicked($1, $2) k";
 
 impl Store {
-    /// Renews the leases of the sessions that exist. `beats` hold a session at most once, sorted by session.
+    /// Renews the leases of the sessions that exist. `beats` must be sorted by session, without duplicates.
     pub async fn heartbeat(
         &self,
         beats: &[Heartbeat],
@@ -81,7 +81,8 @@ impl Store {
             .await
     }
 
-    /// Which of these sessions were kicked out of which rooms, and did not join those again. A user's own, if one is named.
+    /// The rooms from which these sessions were kicked and that they have not joined again. If a user is given, only
+    /// that user's sessions.
     pub async fn kicked(
         &self,
         sessions: &[SessionId],
@@ -91,7 +92,7 @@ impl Store {
         self.query(KICKED).bind(sessions).bind(user.map(UserId::as_str)).rows().await
     }
 
-    /// Makes rosters agree with how long these sessions have been inactive.
+    /// Updates the idleness that rosters show for these sessions.
     pub async fn refresh_idle(&self, sessions: &[SessionId], idle_after: Duration) -> Result<(), StoreError> {
         let sessions: Vec<Uuid> = sessions.iter().map(|s| s.0).collect();
         self.query("select headcount.refresh_idle($1, $2) from headcount.rules")

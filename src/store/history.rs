@@ -1,5 +1,4 @@
-//! Questions about the past of a room. Each looks first how far the log reaches, so that nothing is asked that cannot
-//! be told.
+//! Queries about the past of a room. Each first reads the bounds of the log, and refuses a time outside them.
 
 use std::time::Duration;
 
@@ -11,21 +10,21 @@ use super::{Store, StoreError, decode};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, UserId};
 
-/// How much is told where the question does not say.
+/// The range when a query gives none.
 const DEFAULT_RANGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is known of the past.
+/// An answer about the past, or why there is none.
 #[derive(Debug)]
 pub enum Past<T> {
-    /// This.
+    /// The answer.
     Known(T),
-    /// Nothing, because it is before the log begins: it is complete since then.
+    /// The time is before the log begins. The log is complete since this time.
     Gone(OffsetDateTime),
-    /// Nothing, because it is not over: it is now so late.
+    /// The time is in the future. This is the time now.
     Future(OffsetDateTime),
 }
 
-/// A member as they were.
+/// A member at a past time.
 #[derive(Debug, sqlx::FromRow)]
 pub struct PastMember {
     /// The user's id.
@@ -34,28 +33,28 @@ pub struct PastMember {
     pub name: String,
     /// Picture.
     pub avatar_url: Option<String>,
-    /// How present; none if the log no longer says.
+    /// Status; none if the log no longer has it.
     pub status: Option<String>,
-    /// What the application had attached; none if the log no longer says.
+    /// State that the application had attached; none if the log no longer has it.
     pub state: Option<Json<Box<RawValue>>>,
-    /// When they had become a member, if the log says.
+    /// When the user became a member; none if the log no longer has it.
     pub joined_at: Option<OffsetDateTime>,
-    /// Whether the log says what they looked like then.
+    /// Whether all fields are from the log, and so exact for that time.
     pub exact: bool,
 }
 
 /// A room's members at a time, by user id.
 #[derive(Debug)]
 pub struct PastRoster {
-    /// The room's position then.
+    /// The room's position at that time.
     pub cursor: Cursor,
-    /// All members then.
+    /// Number of members at that time.
     pub count: i64,
-    /// Those of the page.
+    /// The members on this page.
     pub members: Vec<PastMember>,
 }
 
-/// A time range as it is asked for: to now, and of one day, where it does not say.
+/// A time range as a client asks for it. By default it ends now, and is one day long.
 #[derive(Clone, Copy, Debug)]
 pub struct AskedRange {
     /// Its beginning.
@@ -64,7 +63,7 @@ pub struct AskedRange {
     pub to: Option<OffsetDateTime>,
 }
 
-/// A time range, from one time up to but without another.
+/// A time range, including its beginning and excluding its end.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeRange {
     /// Its beginning.
@@ -84,27 +83,27 @@ pub struct Attended {
     pub minutes: f64,
 }
 
-/// Whose attendance, in which days, and after which row.
+/// Filter and page of an attendance query.
 #[derive(Debug)]
 pub struct Attendees {
-    /// Only this user's.
+    /// Only this user; none for all.
     pub user: Option<UserId>,
-    /// The time zone that makes the days.
+    /// The time zone in which days begin.
     pub zone: String,
-    /// Rows after this user and day.
+    /// Page cursor: only rows after this user and day.
     pub after: (String, String),
     /// Rows, at most.
     pub limit: i64,
 }
 
-/// How many members a room had.
+/// Occupancy of a room over a range.
 #[derive(Debug)]
 pub struct OccupancyBuckets {
-    /// The most at once.
+    /// The most members at once.
     pub peak: i64,
-    /// When it first had so many.
+    /// When that number was first reached.
     pub peak_at: OffsetDateTime,
-    /// The most in each bucket, by its beginning.
+    /// For each bucket, its beginning and the most members in it.
     pub buckets: Vec<(OffsetDateTime, i64)>,
 }
 
@@ -114,7 +113,7 @@ const BOUNDS: &str =
 const MEMBERS: &str = "select user_id, name, avatar_url, status, state, joined_at, exact \
      from headcount.members_at($1, $2, $3, $4)";
 
-// A page is cut here, not in the function: all rows are of one look at the log anyway.
+// The page is cut here and not in the function, which has to read the whole range anyway.
 const ATTENDANCE: &str = "select user_id, to_char(day, 'YYYY-MM-DD') as day, minutes::float8 \
      from headcount.attendance($1, $2, $3, $4, $5) \
      where (user_id collate \"C\", to_char(day, 'YYYY-MM-DD') collate \"C\") > ($6, $7) \
@@ -134,7 +133,7 @@ struct Bounds {
 }
 
 impl Store {
-    /// Who was in a room at a time, after a user id, in the order of ids; what happened at that time included.
+    /// A page of a room's members at a time, in the order of user ids, after an id. Events at exactly that time count.
     pub async fn past_members(
         &self,
         room: &RoomId,
@@ -154,7 +153,7 @@ impl Store {
         Ok(Past::Known(PastRoster { cursor, count, members }))
     }
 
-    /// The part of a range that is known: what the log holds, and what is over. And where the range began that was
+    /// The part of a range that the log covers and that is not in the future, and the beginning of the range that was
     /// asked for.
     pub async fn known_range(
         &self,
@@ -173,7 +172,7 @@ impl Store {
         Ok(Past::Known((TimeRange { from: from.max(bounds.complete_from), to }, from)))
     }
 
-    /// How long users were in a room within a known range, by user and day.
+    /// Minutes that users spent in a room within a known range, by user and day.
     pub async fn attendance(
         &self,
         room: &RoomId,
@@ -193,7 +192,7 @@ impl Store {
             .await
     }
 
-    /// How many members a room had, at most and in each bucket, within a range of which some is known.
+    /// Peak and buckets of a room's occupancy, within a range that is known at least in part.
     pub async fn occupancy(
         &self,
         room: &RoomId,

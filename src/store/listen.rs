@@ -1,22 +1,23 @@
-//! The connection that hears notifications, and the nonce that proves it does.
+//! The connection that listens for notifications, and the nonce that proves that it hears them.
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 use super::checkout::ACQUIRE_MAX;
 use super::{Store, StoreError};
 
-/// The one channel.
+/// The channel of all notifications.
 pub const CHANNEL: &str = "headcount";
 
 impl Store {
-    /// Sends a nonce through a pooled connection. A listener that does not hear it is deaf.
+    /// Sends a nonce through a pooled connection. It is a health check of the listener: if the nonce does not arrive,
+    /// the listener misses notifications.
     pub async fn send_nonce(&self, nonce: &str) -> Result<(), StoreError> {
         self.query("select pg_notify($1, $2)").bind(CHANNEL).bind(nonce).run().await
     }
 }
 
-/// Opens a connection of its own and listens. Whoever holds it must treat an `Err` and a `None` of `try_recv`
-/// alike: something may have been missed.
+/// Opens a separate connection and listens on it. The caller must treat an `Err` and a `None` of `try_recv` alike:
+/// notifications may have been missed.
 pub async fn listen(options: PgConnectOptions, replica: &str) -> Result<PgListener, StoreError> {
     let options = options.application_name(&format!("headcount-listener {replica}"));
     let pool =

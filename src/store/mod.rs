@@ -1,11 +1,11 @@
-//! The only SQL outside `migrations/`, and the connections it runs on.
+//! The only SQL outside `migrations/`, and the connection pools it runs on.
 //!
-//! A file for each subject that is asked about: `commands`, `heartbeats`, `events`, `rosters`, and so on. What a method
-//! there has of its own is the statement, the parameters, and what it makes of the rows; [`query`] does the rest. Every
-//! call is one statement, so nothing of ours is ever inside an open transaction between two round trips; behind a pooler
-//! in transaction mode it is one transaction, because only that long a connection there stays the same. Texts of the
-//! database become values of the domain in [`decode`] or fail. Not asked through a [`Store`] are [`schema`], which
-//! migrates, [`checkup`], which `headcount doctor` asks, and [`embedded`], the private Postgres.
+//! There is a file for each subject: `commands`, `heartbeats`, `events`, `rosters`, and so on. A method there gives the
+//! statement, binds the parameters and decodes the rows; [`query`] does the rest. Every call is one statement, so no
+//! transaction of ours stays open between two round trips. Behind a pooler in transaction mode a call is one explicit
+//! transaction, because there a connection keeps its server session only that long. [`decode`] turns texts of the
+//! database into values of the domain, or fails. Three modules do not go through a [`Store`]: [`schema`] migrates,
+//! [`checkup`] runs the health checks of `headcount doctor`, and [`embedded`] is the private Postgres.
 
 mod checkout;
 pub mod checkup;
@@ -44,20 +44,20 @@ pub use schema::{grant, is_away, is_forbidden, migrate, migrate_to};
 use checkout::Pool;
 use query::Query;
 
-/// This replica's connections. Cheap to clone.
+/// This replica's connection pools. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     main: Pool,
-    /// Heartbeats have a connection of their own: readers and writers cannot starve them.
+    /// A pool of one connection for heartbeats, so that readers and writers cannot starve them.
     heartbeats: Pool,
     runtime: Handle,
     replica: Arc<str>,
 }
 
 impl Store {
-    /// Prepares connections; none is opened yet, so a database that is away is no error here. Calls run on
-    /// the current Tokio runtime, whichever thread asks. By the replica's name others find its connections in
-    /// `pg_stat_activity`.
+    /// Sets up the pools. No connection is opened yet, so a database that is down is no error here. Calls run on
+    /// the current Tokio runtime, whichever thread makes them. The replica's name is in the `application_name` of its
+    /// connections, so that it can be found in `pg_stat_activity`.
     pub fn new(options: PgConnectOptions, mode: PoolMode, connections_max: u32, replica: &str) -> Self {
         let options = options.application_name(&format!("headcount {replica}"));
         Self {
@@ -73,29 +73,29 @@ impl Store {
         &self.replica
     }
 
-    /// Runs a call to its end in a task of its own, so that a client which goes away cannot cancel it half-way.
+    /// Runs a call to completion in a task of its own, so that a client that disconnects cannot cancel it half-way.
     pub fn detached<T, F, C>(&self, call: C) -> impl Future<Output = Result<T, StoreError>> + use<T, F, C>
     where
         C: FnOnce(Self) -> F,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
         T: Send + 'static,
     {
-        // At once: a handler that held the call would be larger by it for every request.
+        // Spawn now rather than inside the future, or every handler's future would grow by the size of `call`.
         let task = self.runtime.spawn(bounded(call(self.clone())));
         async move { task.await.map_err(|_| StoreError::Unavailable)? }
     }
 
-    /// A statement for a connection that everything but heartbeats shares.
+    /// A statement for the main pool, which everything except heartbeats shares.
     fn query(&self, statement: &'static str) -> Query<'_> {
         Query::new(&self.main, statement)
     }
 
-    /// A statement for the connection of heartbeats.
+    /// A statement for the heartbeat pool.
     fn heartbeat_query(&self, statement: &'static str) -> Query<'_> {
         Query::new(&self.heartbeats, statement)
     }
 
-    /// Says how many connections there are.
+    /// Records the gauges of both pools.
     pub fn measure(&self) {
         self.main.measure();
         self.heartbeats.measure();
@@ -108,7 +108,7 @@ impl Store {
     }
 }
 
-/// Ends a call that takes longer than [`CALL_MAX`]. Its outcome is then unknown.
+/// Cancels a call that takes longer than [`CALL_MAX`]. Its outcome is then unknown.
 pub async fn bounded<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     tokio::time::timeout(CALL_MAX, call).await.unwrap_or(Err(StoreError::OutcomeUnknown))
 }

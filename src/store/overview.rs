@@ -1,24 +1,24 @@
-//! What operators look at: all replicas at once, as the database sees them. Each is one statement, of the present
-//! moment; nothing is kept for it.
+//! The admin overview: queries over all replicas at once, as the database sees them. Each is one statement about the
+//! present; nothing is stored or cached for it.
 
 use time::OffsetDateTime;
 
 use super::{Store, StoreError};
 
-/// How much there is, and how the sweep does.
+/// Totals, and the state of the sweep.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Totals {
     /// The database's clock.
     pub now: OffsetDateTime,
     /// Occupied rooms.
     pub rooms: i64,
-    /// Members of all rooms: who is in two counts twice.
+    /// Members of all rooms. A user in two rooms counts twice.
     pub members: i64,
     /// Live sessions.
     pub sessions: i64,
     /// When the last sweep ran, by any replica.
     pub last_sweep_at: OffsetDateTime,
-    /// Whether departures are being spread after an outage.
+    /// Whether departures are throttled after an outage.
     pub recovering: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct Peer {
     pub connections: i64,
     /// Whether it has a connection that listens.
     pub listening: bool,
-    /// When it last said anything to the database.
+    /// When a connection of it was last active.
     pub heard_at: OffsetDateTime,
 }
 
@@ -47,7 +47,7 @@ pub struct RoomSize {
 /// Events within one second.
 #[derive(Debug, sqlx::FromRow)]
 pub struct EventRate {
-    /// Its beginning.
+    /// Beginning of the second.
     pub at: OffsetDateTime,
     /// Events `joined`.
     pub joined: i64,
@@ -72,7 +72,7 @@ const TOTALS: &str = "select clock_timestamp() as now, r.rooms, r.members, p.ses
      cross join (select count(*) as sessions from headcount.presence) p \
      cross join headcount.sweep_state s";
 
-// A connection that never said anything has no state_change yet.
+// A connection that has run no statement has no state_change yet.
 pub(super) const PEERS: &str = "select split_part(application_name, ' ', 2) as name, \
             count(*) filter (where application_name like 'headcount %') as connections, \
             bool_or(application_name like 'headcount-listener %') as listening, \
@@ -84,7 +84,7 @@ pub(super) const PEERS: &str = "select split_part(application_name, ' ', 2) as n
 const LARGEST_ROOMS: &str = "select room_id, member_count from headcount.rooms where member_count > 0 \
      order by member_count desc, room_id limit $1";
 
-// Whole seconds only: the one that runs is not over.
+// Whole seconds only, so the current one is left out.
 const SECONDS: &str = "select s.at, coalesce(e.joined, 0) as joined, coalesce(e.updated, 0) as updated, coalesce(e.gone, 0) as gone \
      from (select date_trunc('second', clock_timestamp()) as until offset 0) n \
      cross join lateral generate_series(n.until - $1 * interval '1 s', n.until - interval '1 s', '1 s') s (at) \
@@ -97,13 +97,13 @@ const SECONDS: &str = "select s.at, coalesce(e.joined, 0) as joined, coalesce(e.
      ) e on e.at = s.at \
      order by s.at";
 
-// Reads every profile, if need be: for people, not for programs.
+// May scan every profile: meant for the search box of the admin page, not for programs.
 const SEARCH: &str = "select user_id, name from headcount.users \
      where strpos(lower(name), lower($1)) > 0 or strpos(lower(user_id), lower($1)) > 0 \
      order by user_id = $1 desc, user_id limit $2";
 
 impl Store {
-    /// How much there is.
+    /// The totals.
     pub async fn totals(&self) -> Result<Totals, StoreError> {
         self.query(TOTALS).row().await
     }
@@ -118,12 +118,12 @@ impl Store {
         self.query(LARGEST_ROOMS).bind(limit).rows().await
     }
 
-    /// Events of the last whole seconds.
+    /// Counts of events in each of the last whole seconds.
     pub async fn seconds(&self, seconds: i32) -> Result<Vec<EventRate>, StoreError> {
         self.query(SECONDS).bind(seconds).rows().await
     }
 
-    /// Users whose id or name contains a text, the one with that id first.
+    /// Users whose id or name contains a text. An exact match of the id comes first.
     pub async fn search_users(&self, text: &str, limit: i64) -> Result<Vec<Match>, StoreError> {
         self.query(SEARCH).bind(text).bind(limit).rows().await
     }

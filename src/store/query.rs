@@ -1,7 +1,7 @@
-//! One statement with its parameters: takes a connection, asks, and gives the connection back.
+//! One statement with its parameters: takes a connection from a pool, runs, and returns the connection.
 //!
-//! Every call to the database is one of these, so nothing of ours is ever inside an open transaction between two round
-//! trips. Parameters are encoded before a connection is taken. One that is cut short closes its connection
+//! Every call of the service is one of these, so no transaction of ours stays open between two round trips. Parameters
+//! are encoded before a connection is taken. A call that is cut short closes its connection
 //! ([`Checkout`](super::checkout::Checkout)).
 
 use sqlx::postgres::{PgArguments, PgRow};
@@ -10,7 +10,7 @@ use sqlx::{Encode, FromRow, Postgres, Type};
 use super::StoreError;
 use super::checkout::Pool;
 
-/// A statement that is about to be asked.
+/// A statement that has not run yet.
 #[must_use = "a statement is asked by one of its last four methods"]
 pub(super) struct Query<'a> {
     pool: &'a Pool,
@@ -22,12 +22,12 @@ impl<'a> Query<'a> {
         Self { pool, query: sqlx::query(statement).persistent(pool.keeps_statements()) }
     }
 
-    /// Gives the next parameter a value.
+    /// Binds the next parameter.
     pub(super) fn bind<'t, T: Encode<'t, Postgres> + Type<Postgres>>(self, value: T) -> Self {
         Self { query: self.query.bind(value), ..self }
     }
 
-    /// All rows.
+    /// Runs it and returns all rows.
     pub(super) async fn rows<T: ReadRow>(self) -> Result<Vec<T>, StoreError> {
         let mut checkout = self.pool.checkout().await?;
         let rows = self.query.try_map(|row| T::from_row(&row)).fetch_all(checkout.connection()).await?;
@@ -35,7 +35,7 @@ impl<'a> Query<'a> {
         Ok(rows)
     }
 
-    /// The one row, or none.
+    /// Runs it and returns the one row, or none.
     pub(super) async fn row_if_any<T: ReadRow>(self) -> Result<Option<T>, StoreError> {
         let mut checkout = self.pool.checkout().await?;
         let row = self.query.try_map(|row| T::from_row(&row)).fetch_optional(checkout.connection()).await?;
@@ -43,12 +43,12 @@ impl<'a> Query<'a> {
         Ok(row)
     }
 
-    /// The one row; that there is none is a fault of ours.
+    /// Runs it and returns the one row. A missing row is a bug.
     pub(super) async fn row<T: ReadRow>(self) -> Result<T, StoreError> {
         self.row_if_any().await?.ok_or(StoreError::Bug(sqlx::Error::RowNotFound))
     }
 
-    /// The one column of the one row.
+    /// Runs it and returns the one column of the one row.
     pub(super) async fn value<T>(self) -> Result<T, StoreError>
     where
         (T,): ReadRow,
@@ -56,7 +56,7 @@ impl<'a> Query<'a> {
         self.row().await.map(|(value,)| value)
     }
 
-    /// Nothing: whatever the statement gives is dropped.
+    /// Runs it and ignores any rows.
     pub(super) async fn run(self) -> Result<(), StoreError> {
         let mut checkout = self.pool.checkout().await?;
         self.query.execute(checkout.connection()).await?;
@@ -64,7 +64,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// What a row is read into: a tuple, or a struct with a field for each column.
+/// A type that a row decodes into: a tuple, or a struct with a field for each column.
 pub(super) trait ReadRow: for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
 impl<T: for<'r> FromRow<'r, PgRow> + Send + Unpin> ReadRow for T {}

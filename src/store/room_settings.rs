@@ -1,4 +1,4 @@
-//! Settings of rooms by pattern.
+//! Reads and writes the settings of rooms, which are kept by pattern.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ const REMOVE: &str = "select headcount.remove_room_settings($1)";
 type PatternRow = (String, Option<i64>, Option<i64>, Option<i32>, Option<i32>, Option<i32>);
 
 impl Store {
-    /// What is set, in the order of patterns.
+    /// All settings, in the order of their patterns.
     pub async fn room_settings_list(&self) -> Result<Vec<(String, RoomSettings)>, StoreError> {
         let rows: Vec<PatternRow> = self.query(READ).rows().await?;
         rows.into_iter().map(entry).collect()
     }
 
-    /// The same, to look rooms up in.
+    /// All settings, as a table in which rooms are looked up.
     pub async fn room_settings(&self) -> Result<Patterns, StoreError> {
         self.room_settings_list().await.map(Patterns::new)
     }
 
-    /// Replaces what is set for a pattern. Gives false when there are as many patterns as there may be.
+    /// Upserts the settings of a pattern. Returns false when the limit of patterns is reached.
     pub async fn put_room_settings(
         &self,
         pattern: &str,
@@ -47,7 +47,7 @@ impl Store {
             .await
     }
 
-    /// Removes what is set for a pattern. Gives whether there was anything.
+    /// Removes the settings of a pattern. Idempotent; returns whether there were any.
     pub async fn remove_room_settings(&self, pattern: &str) -> Result<bool, StoreError> {
         self.query(REMOVE).bind(pattern).value().await
     }

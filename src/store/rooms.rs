@@ -1,9 +1,9 @@
-//! Reading which rooms are occupied.
+//! Lists occupied rooms.
 
 use super::{Store, StoreError};
 use crate::domain::range::KeyRange;
 
-/// One look into the index for each range, and no more than a page of each.
+/// One index scan for each range, which reads one page at most.
 const OCCUPIED: &str = "select r.room_id, r.member_count \
      from unnest($2::text[], $3::text[]) given (low, high) \
      cross join lateral ( \
@@ -14,8 +14,8 @@ const OCCUPIED: &str = "select r.room_id, r.member_count \
      order by r.room_id limit $4";
 
 impl Store {
-    /// Rooms with members within these ranges, which do not overlap, after a key, in the order of keys, with their
-    /// counts.
+    /// A page of the rooms with members, in the order of their keys, after a key, with their counts. Only rooms within
+    /// these ranges, which must not overlap.
     pub async fn occupied_rooms(
         &self,
         after: &str,

@@ -1,4 +1,4 @@
-//! Reading who is in a room.
+//! Reads rosters, and finds the rooms of users.
 
 use std::collections::HashMap;
 
@@ -14,11 +14,11 @@ use crate::domain::roster::Roster;
 /// A page of a roster.
 #[derive(Debug)]
 pub struct RosterSlice {
-    /// The room's position when this was read.
+    /// The room's position at this snapshot.
     pub cursor: Cursor,
     /// All members of the room that the viewer may see.
     pub count: i64,
-    /// How many of them others do not see.
+    /// How many of them are hidden from others.
     pub unseen: i64,
     /// The members on this page, by id.
     pub members: Vec<Member>,
@@ -53,11 +53,12 @@ const WHOLE: &str = "select w.n, coalesce(headcount.epoch_in(l.lineage, r.epoch)
          select headcount.member(m) as member from headcount.rosters m where m.room_id = w.room_id offset 0 \
      ) m on true";
 
-/// Epoch, version, how many everybody sees and how many only this viewer, and one of them.
+/// Epoch, version, number of members visible to all, number visible only to this viewer, and one member.
 type PageRow = (String, i64, i64, i64, Option<Json<Member>>);
 
 impl Store {
-    /// Members of a room after a user id, in the order of ids. Cursor, count and members are of one moment.
+    /// A page of a room's members in the order of user ids, after an id. Cursor, count and members come from one
+    /// snapshot.
     pub async fn roster_page(
         &self,
         room: &RoomId,
@@ -81,7 +82,7 @@ impl Store {
         Ok(RosterSlice { cursor, count, unseen, members })
     }
 
-    /// Whole rosters, each with its position, in the order asked for.
+    /// Snapshots of whole rosters, each with its position, in the order of `rooms`.
     pub async fn rosters(&self, rooms: &[RoomId]) -> Result<Vec<(Cursor, Roster)>, StoreError> {
         let names: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
         let rows: Vec<(i64, String, i64, Option<Json<Member>>)> =
@@ -102,7 +103,8 @@ impl Store {
             .collect()
     }
 
-    /// Where users are: for each, in the order asked and counted from 1, an entry per room, or one without.
+    /// The rooms in which users are, in the order of `users`: an entry for each room of a user, or one without a
+    /// room. The number of an entry is the user's place in `users`, counted from 1.
     pub async fn whereabouts(
         &self,
         users: &[UserId],
@@ -133,20 +135,20 @@ const WHEREABOUTS: &str = "select w.n, w.user_id, m.last_seen as online_last_see
 /// A user in one room, or in none.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Whereabouts {
-    /// Which of those asked for, from 1.
+    /// Place of the user in the list that was asked for, from 1.
     pub n: i64,
     /// The user's id.
     pub user_id: String,
     /// The newest heartbeat of a live session in the room, if there is one.
     pub online_last_seen: Option<OffsetDateTime>,
-    /// The last sign of life before they left a room in which others saw them.
+    /// The last sign of life before the user left a room in which others saw them.
     pub last_seen_at: Option<OffsetDateTime>,
-    /// What others may be told of that, as stored; none for a user whom nobody knows.
+    /// How much of that others may be told, as stored; none for an unknown user.
     pub show_last_seen: Option<String>,
     /// The room.
     pub room_id: Option<String>,
-    /// The member's status there.
+    /// The member's status in the room.
     pub status: Option<String>,
-    /// Whether others do not see them there.
+    /// Whether the member is hidden from others in the room.
     pub invisible: Option<bool>,
 }

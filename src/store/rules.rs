@@ -1,26 +1,27 @@
 //! The rules of presence: the SQL functions in `migrations/functions/`, and how they reach the database.
 //!
-//! Functions are code. They are loaded whole whenever they differ from those in the database, in one transaction under
-//! the migration lock, unless a newer build has loaded its own. So each function stands once, and is edited in place.
+//! Functions are code. All of them are loaded whenever they differ from those in the database, in one transaction
+//! under the migration lock (an advisory lock), unless a newer build has loaded its own. So each function is defined
+//! once, and is edited in place.
 //!
-//! A statement that calls several functions must not find half of them replaced. So every such statement reads
-//! `headcount.rules` first, and the loader locks that table before it commits: it waits for calls that run, and the
-//! calls that come meanwhile wait for it, 150 ms at most, before they have looked up any function.
+//! The race to avoid: a statement that calls several functions must not find only some of them replaced. So every such
+//! statement reads `headcount.rules` first, and the loader locks that table before it commits. The loader waits for
+//! calls that run. Calls that come meanwhile wait for the loader, 150 ms at most, before they look up any function.
 
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
-/// The loader waits this long for calls that run, and is then tried again: whoever queues behind it waits no longer,
-/// and a call of the service waits 250 ms for a lock.
+/// Lock timeout of the loader, after which it is retried. Calls that queue behind it wait no longer than this, which is
+/// within their own lock timeout of 250 ms.
 const GATE_MAX: &str = "150 ms";
 
 /// One set of functions.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Rises with every change of the functions. A build leaves a higher one alone.
+    /// Rises with every change of the functions. A build does not replace functions of a higher revision.
     pub revision: i32,
-    /// The files, each complete SQL, in an order in which each finds what it names.
+    /// The SQL files, in an order in which each finds the functions that it names.
     pub files: Vec<&'static str>,
     /// The last file, which needs the tables that it names locked.
     pub triggers: &'static str,
@@ -33,7 +34,8 @@ macro_rules! functions {
 }
 
 impl Rules {
-    /// Those of this build. `make rules` writes the revision and the checksum; a test compares them with the files.
+    /// The functions of this build. `make rules` writes the revision and the checksum; a test compares them with the
+    /// files.
     pub fn of_this_build() -> Self {
         let revision = include_str!("../../migrations/functions/revision");
         Self {
@@ -68,7 +70,7 @@ impl Rules {
         let mut hash = Sha256::new();
         for file in self.files.iter().chain([&self.triggers]) {
             hash.update(file.as_bytes());
-            hash.update([0]); // so that a line that moves from one file to the next counts
+            hash.update([0]); // so that moving a line to the next file changes the sum
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -78,7 +80,7 @@ impl Rules {
     }
 }
 
-/// Whether nothing is to be loaded: the functions are these, or a newer build's.
+/// The fast path of a start, which takes no lock: whether the loaded functions are these, or a newer build's.
 pub async fn are_current(rules: &Rules, connection: &mut PgConnection) -> bool {
     let Ok(stored) = stored(connection).await else { return false };
     if stored.0 > rules.revision {
@@ -91,8 +93,8 @@ async fn stored(connection: &mut PgConnection) -> Result<(i32, String), sqlx::Er
     sqlx::query_as("select revision, checksum from headcount.rules").fetch_one(connection).await
 }
 
-/// Loads the functions where [`are_current`] is false. needs: the migration lock. Fails with `lock_not_available`
-/// where a call does not end in time; nothing is changed then.
+/// Loads the functions if [`are_current`] is still false. needs: the migration lock. Fails with `lock_not_available`
+/// if a running call does not end in time; then nothing has changed.
 pub async fn load(rules: &Rules, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     if !rules.replace(&stored(&mut transaction).await?) {
@@ -123,7 +125,7 @@ pub async fn load(rules: &Rules, connection: &mut PgConnection) -> Result<(), sq
     transaction.commit().await
 }
 
-/// Roles that were granted something, and by which function: they go on with what there is now.
+/// Roles that were granted rights, and the function that granted them. It is run again for the new functions.
 async fn granted(connection: &mut PgConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
     sqlx::query_as(
         "select distinct case p.proname when 'apply' then 'grant_to_service' else 'grant_to_application' end, \

@@ -1,7 +1,8 @@
-//! Brings the database's schema up to date while replicas serve from it, old ones and new ones.
+//! Migrates the database's schema while replicas, old and new, serve from it.
 //!
-//! Whoever wants a table that a migration waits for queues behind it, so a long read (a dump) would stop every replica.
-//! Hence a migration waits for no lock longer than [`LOCK_MAX`] and is then tried again, whole, for [`PATIENCE`].
+//! Calls that need a table for which a migration waits queue behind it, so one long read (a dump) would stop every
+//! replica. So a migration waits for a lock at most [`LOCK_MAX`]. It is then rolled back and retried, until
+//! [`PATIENCE`] is over.
 
 use std::time::{Duration, Instant};
 
@@ -11,26 +12,27 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use super::rules::{self, Rules};
 
-/// A migration waits this long for a table. Twice what replicas wait: of the two, they give up, and ask again.
+/// Lock timeout of a migration. Twice that of replicas, so that in a conflict they give up first, and retry.
 const LOCK_MAX: Duration = Duration::from_millis(500);
 
-/// Between two tries.
+/// Delay before a retry.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// After this long somebody must look who holds what.
+/// Retries end after this long. Then an operator must find the session that holds the lock.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Any number: replicas that start together wait here for one another, however long the migrations take.
+/// Key of the advisory lock; an arbitrary number. Replicas that start together wait here for one another, without a
+/// timeout.
 const LOCK: i64 = 0x6865_6164_636f_756e;
 
-/// Brings the schema up to date: its state by migrations, its functions by [`rules`]. If both are current or newer, this
-/// only reads `headcount.migrations` and `headcount.rules`, all that the role of a service may do. Newer schemas stay
-/// compatible, so an older replica can start.
+/// Brings the schema up to date: its state by migrations, its functions by [`rules`]. Idempotent. Fast path: if both
+/// are current or newer, this only reads `headcount.migrations` and `headcount.rules`, for which the rights of a
+/// service's role suffice. Newer schemas stay compatible, so an older replica can start.
 pub async fn migrate(options: &PgConnectOptions) -> Result<(), MigrateError> {
     migrate_to(options, &Rules::of_this_build()).await
 }
 
-/// The same, with functions of another build.
+/// Like [`migrate`], with the functions of another build.
 pub async fn migrate_to(options: &PgConnectOptions, rules: &Rules) -> Result<(), MigrateError> {
     let mut migrator = sqlx::migrate!();
     migrator.dangerous_set_table_name("headcount.migrations"); // "dangerous" when changed later; it was never another
@@ -67,7 +69,7 @@ async fn attempt(
 }
 
 async fn run(migrator: &mut Migrator, connection: &mut PgConnection) -> Result<(), MigrateError> {
-    // Only when it is missing: `create schema if not exists` wants the right to create one even when it exists.
+    // Only when it is missing: `create schema if not exists` needs the right to create one even when it exists.
     let there: bool = sqlx::query_scalar("select to_regnamespace('headcount') is not null")
         .fetch_one(&mut *connection)
         .await?;
@@ -77,7 +79,7 @@ async fn run(migrator: &mut Migrator, connection: &mut PgConnection) -> Result<(
     migrator.run(connection).await
 }
 
-/// Whether all migrations of this build ran, as they are here.
+/// Whether all migrations of this build have run, with the same checksums.
 async fn is_current(migrator: &Migrator, connection: &mut PgConnection) -> bool {
     let ran: Result<Vec<(i64, Vec<u8>)>, _> =
         sqlx::query_as("select version, checksum from headcount.migrations where success order by version")
@@ -94,7 +96,7 @@ async fn is_current(migrator: &Migrator, connection: &mut PgConnection) -> bool 
     current
 }
 
-/// Lets a role serve, and nothing else.
+/// Grants a role the rights that a service needs, and no more.
 pub async fn grant(options: &PgConnectOptions, role: &str) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     sqlx::query("select headcount.grant_to_service($1)").bind(role).execute(&mut connection).await.map(drop)
@@ -105,12 +107,12 @@ pub fn is_forbidden(error: &MigrateError) -> bool {
     is_one_of(error, &["42501"])
 }
 
-/// Whether a migration failed because nobody answered, so that waiting may help.
+/// Whether a migration failed because the database is down, so that a retry may help.
 pub fn is_away(error: &MigrateError) -> bool {
     matches!(cause(error), Some(sqlx::Error::Io(_))) || is_one_of(error, &["57P03", "53300", "57P01"])
 }
 
-/// Whether a migration failed because somebody held what it needs.
+/// Whether a migration failed because another session held a lock that it needs.
 fn is_held(error: &MigrateError) -> bool {
     is_one_of(error, &["55P03", "40P01"])
 }

@@ -1,26 +1,26 @@
-//! Which schema is in the database, against the one this build needs.
+//! Health check of the schema: its version in the database, compared with the one that this build needs.
 
 use std::cmp::Ordering;
 
 use super::{Store, StoreError};
 
-/// Which schema is in the database.
+/// The schema in the database, compared with this build.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SchemaVersion {
-    /// Migrations of ours have not run.
+    /// Migrations of this build have not run yet.
     Older,
-    /// The one we were built for.
+    /// The version of this build.
     Ours,
-    /// A later version of headcount migrated it: replicas of both serve while one replaces the other.
+    /// A later build migrated it. Replicas of both builds serve during a rolling upgrade.
     Newer,
 }
 
-// Also looks at a table of ours, so that a schema that is half there is not taken for a whole one.
+// Also reads another table, so that an incomplete schema does not pass for a whole one.
 const NEWEST: &str =
     "select coalesce(max(m.version), 0) from headcount.migrations m, headcount.sweep_state s where m.success";
 
 impl Store {
-    /// Whether the database answers, and which schema is there.
+    /// The health check: whether the database answers, and the version of its schema.
     pub async fn schema(&self) -> Result<SchemaVersion, StoreError> {
         static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
         let wanted = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();

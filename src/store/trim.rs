@@ -1,12 +1,12 @@
-//! The trim: bounds the log and what is remembered of sessions that are gone.
+//! The trim: bounds the log, and the rows kept about sessions that are gone.
 
 use std::time::Duration;
 
 use super::{Store, StoreError};
 
 impl Store {
-    /// Bounds what is trimmed row by row; what webhooks have still to tell is kept longer, but no longer than `keep`. Gives whether more is
-    /// waiting.
+    /// Deletes one batch of what is trimmed row by row. Events that webhooks have still to send are kept for longer,
+    /// up to `keep`. Returns whether there is more to trim.
     pub async fn trim(&self, retention: Duration, keep: Duration) -> Result<bool, StoreError> {
         self.query("select headcount.trim(headcount.webhook_retention($1, $2)) from headcount.rules")
             .bind(retention)
@@ -15,8 +15,8 @@ impl Store {
             .await
     }
 
-    /// One step of keeping the log by day. Gives what was done; nothing when nothing was due, or somebody holds the log.
-    /// What webhooks have still to tell is kept, as in [`Store::trim`].
+    /// One step of rotating the daily partitions of the log. Returns a description of it; none when no step was due
+    /// or the log was locked. Events that webhooks have still to send are kept, as in [`Store::trim`].
     pub async fn rotate_days(
         &self,
         retention: Duration,

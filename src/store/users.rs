@@ -1,4 +1,4 @@
-//! Profiles.
+//! Reads, writes and erases the profiles of users.
 
 use super::{Store, StoreError};
 use crate::domain::id::UserId;
@@ -12,7 +12,7 @@ pub struct Profile {
     pub name: String,
     /// Picture, or none.
     pub avatar_url: Option<String>,
-    /// What others are told of when the user was last seen; none keeps what is stored.
+    /// How much others are told of when the user was last seen; none keeps the stored value.
     pub show_last_seen: Option<String>,
 }
 
@@ -23,7 +23,7 @@ const PUT: &str = "select p.* from headcount.rules, headcount.put_users(array( \
 const GET: &str = "select user_id, name, avatar_url, show_last_seen from headcount.users where user_id = $1";
 
 impl Store {
-    /// Creates or replaces profiles, all or none. Gives them as they are now, in no particular order.
+    /// Upserts profiles, all or none. Returns the stored profiles, in no particular order.
     pub async fn put_users(&self, profiles: &[Profile]) -> Result<Vec<Profile>, StoreError> {
         let ids: Vec<&str> = profiles.iter().map(|p| p.user_id.as_str()).collect();
         let names: Vec<&str> = profiles.iter().map(|p| p.name.as_str()).collect();
@@ -37,7 +37,7 @@ impl Store {
         self.query(GET).bind(id.as_str()).row_if_any().await
     }
 
-    /// Ends a user's presence and removes what is stored of them. Gives whether there was anything.
+    /// Ends a user's presence and deletes all data stored about the user. Idempotent; returns whether there was any.
     pub async fn erase_user(&self, id: &UserId) -> Result<bool, StoreError> {
         self.query("select headcount.erase_user($1) from headcount.rules").bind(id.as_str()).value().await
     }

@@ -1,4 +1,4 @@
-//! Webhooks as operators see them: where they lead, what they tell, how they do. What is sent is in `deliveries`.
+//! Webhooks as operators see them: settings and delivery state. Delivery itself is in `deliveries`.
 
 use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
@@ -6,40 +6,40 @@ use time::OffsetDateTime;
 use super::{Store, StoreError};
 use crate::domain::webhook::WebhookName;
 
-/// Webhooks there may be: each costs every replica a look, and is a label of metrics.
+/// Limit of webhooks. Every replica polls each of them, and each is a label value in metrics.
 pub const WEBHOOKS_MAX: i32 = 20;
 
-/// What a webhook is to be.
+/// The settings of a webhook.
 #[derive(Debug)]
 pub struct Setup {
-    /// Where it leads.
+    /// Address of the receiver.
     pub url: String,
-    /// What it is told.
+    /// Topics that it subscribes to.
     pub types: Vec<String>,
-    /// In which rooms: patterns.
+    /// Patterns of the rooms that it subscribes to.
     pub rooms: Vec<String>,
-    /// A leave waits so long for the same user to come back.
+    /// How long a leave is held back, in case the user comes back.
     pub leave_delay: std::time::Duration,
-    /// Whether it is told anything.
+    /// Whether it receives events.
     pub enabled: bool,
 }
 
-/// What a webhook's messages are signed with.
+/// The secrets that sign a webhook's messages.
 pub struct Secrets {
-    /// These; none keeps those that are there.
+    /// New secrets; none keeps the stored ones.
     pub given: Option<Vec<String>>,
-    /// Of a new webhook, when none were given.
+    /// The secret of a new webhook for which none were given.
     pub made: SecretString,
 }
 
-/// What became of it.
+/// The result of an upsert.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Put {
-    /// It is new.
+    /// The webhook is new.
     Created,
-    /// It was there.
+    /// The webhook existed.
     Changed,
-    /// There are as many as there may be; nothing was done.
+    /// The limit of webhooks is reached; nothing was done.
     Full,
 }
 
@@ -54,65 +54,65 @@ impl Put {
     }
 }
 
-/// A webhook, and how it does.
+/// A webhook, with its delivery state.
 #[derive(Debug, sqlx::FromRow)]
 pub struct StoredWebhook {
     /// Its name.
     pub name: String,
-    /// Where it leads.
+    /// Address of the receiver.
     pub url: String,
-    /// What it is told.
+    /// Topics that it subscribes to.
     pub types: Vec<String>,
-    /// In which rooms.
+    /// Patterns of the rooms that it subscribes to.
     pub rooms: Vec<String>,
-    /// A leave waits so many milliseconds.
+    /// Milliseconds that a leave is held back, in case the user comes back.
     pub leave_delay_ms: i64,
-    /// Whether it is told anything.
+    /// Whether it receives events.
     pub enabled: bool,
-    /// `gone` when the receiver said so.
+    /// `gone` when the receiver answered 410 Gone.
     pub disabled_reason: Option<String>,
-    /// Secrets that sign.
+    /// Number of secrets that sign.
     pub secret_count: i32,
     /// When it was made.
     pub created_at: OffsetDateTime,
     /// When it was last changed.
     pub updated_at: OffsetDateTime,
-    /// Events of the log that it has not been told of; not all of them need be something to tell.
+    /// Its lag: events in the log that it has not passed yet. Not all of them need result in a message.
     pub pending_events: i64,
-    /// Rooms they are in.
+    /// The number of rooms in which they are.
     pub pending_rooms: i64,
     /// When the oldest of them happened.
     pub oldest_at: Option<OffsetDateTime>,
     /// The database's clock.
     pub now: OffsetDateTime,
-    /// The replica that delivers now.
+    /// The replica that holds the claim and delivers; none if no claim is valid.
     pub replica: Option<String>,
-    /// Failed attempts since the last that was accepted.
+    /// Failed attempts since the last accepted one.
     pub attempts: i32,
-    /// When the next one is due, after a failed one.
+    /// When the retry is due, after a failed attempt.
     pub next_attempt_at: Option<OffsetDateTime>,
     /// Why the last failed attempt failed.
     pub last_error: Option<String>,
-    /// When.
+    /// When the last failed attempt was made.
     pub last_failed_at: Option<OffsetDateTime>,
-    /// When the receiver last accepted something.
+    /// When the receiver last accepted a batch.
     pub last_accepted_at: Option<OffsetDateTime>,
-    /// Notices that it accepted.
+    /// Notices that the receiver has accepted.
     pub accepted: i64,
 }
 
-/// Where a webhook leads, and what signs.
+/// The address of a receiver, and the secrets that sign.
 #[derive(sqlx::FromRow)]
 pub struct StoredEndpoint {
-    /// Where.
+    /// Address of the receiver.
     pub url: String,
-    /// In the form of operators.
+    /// Secrets, in the form in which operators give them.
     pub secrets: Vec<String>,
 }
 
 const PUT: &str = "select headcount.webhook_put($1, $2, $3, $4, $5, $6, $7, $8, $9) from headcount.rules";
 
-// All of them, or the one with that name.
+// All webhooks, or only the one named by `$1`.
 const LIST: &str = "select w.name, w.url, w.types, w.rooms, (extract(epoch from w.leave_delay) * 1000)::bigint as leave_delay_ms, \
             w.enabled, w.disabled_reason, w.secret_count, w.created_at, w.updated_at, \
             p.events + coalesce(jsonb_array_length(b.events), 0) as pending_events, p.rooms as pending_rooms, \
@@ -131,7 +131,7 @@ const LIST: &str = "select w.name, w.url, w.types, w.rooms, (extract(epoch from 
      order by w.name";
 
 impl Store {
-    /// Makes or changes a webhook.
+    /// Upserts a webhook.
     pub async fn put_webhook(
         &self,
         name: &WebhookName,
@@ -154,7 +154,7 @@ impl Store {
         Put::parse(&outcome)
     }
 
-    /// Removes a webhook and what it had still to tell. Gives whether there was one.
+    /// Deletes a webhook and its pending events. Idempotent; returns whether there was one.
     pub async fn delete_webhook(&self, name: &WebhookName) -> Result<bool, StoreError> {
         self.query("select headcount.webhook_delete($1) from headcount.rules")
             .bind(name.as_str())
@@ -167,7 +167,7 @@ impl Store {
         self.query(LIST).bind(name.map(WebhookName::as_str)).rows().await
     }
 
-    /// Where a webhook leads, if there is one.
+    /// The receiver of a webhook, if there is one.
     pub async fn webhook_target(&self, name: &WebhookName) -> Result<Option<StoredEndpoint>, StoreError> {
         self.query("select * from headcount.webhook_target($1)").bind(name.as_str()).row_if_any().await
     }

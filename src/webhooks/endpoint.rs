@@ -1,5 +1,5 @@
-//! Where messages go. An address is checked when an operator gives it, and again whenever something is sent: what a setting
-//! allows may have changed since.
+//! Receivers of messages. An address is checked when an operator sets it, and again before each message is sent,
+//! because the setting that allows plain HTTP may have changed since.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use hyper::Uri;
 
 use super::sign::{Secret, SecretError};
 
-/// Characters of an address, at most.
+/// Limit of an address, in characters.
 pub const URL_CHARS_MAX: usize = 2048;
 
 /// Whether plain HTTP may leave this machine.
@@ -15,27 +15,27 @@ pub const URL_CHARS_MAX: usize = 2048;
 pub enum Plain {
     /// To this machine only.
     Loopback,
-    /// To anywhere: a setting says so.
+    /// To anywhere, because a setting allows it.
     Anywhere,
 }
 
-/// A receiver.
+/// A receiver: its address and the secrets that sign.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     url: Uri,
     secrets: Vec<Secret>,
 }
 
-/// Why nothing can be sent there.
+/// Why an address or secrets are refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TargetError {
-    /// Not an address that is taken.
+    /// The address is not acceptable.
     #[error(
         "url is an https: address of at most {URL_CHARS_MAX} characters, without a user and without #; http: to this \
          machine only, unless HEADCOUNT_WEBHOOKS_INSECURE is on"
     )]
     Url,
-    /// Not secrets.
+    /// The secrets are malformed, or their number is wrong.
     #[error("secrets are one or two; {0}")]
     Secrets(SecretError),
 }
@@ -75,7 +75,7 @@ pub fn check_url(text: &str, plain: Plain) -> Result<Uri, TargetError> {
         Some("http") => here || plain == Plain::Anywhere,
         _ => false,
     };
-    // A user in it would be a password that is shown; and a port must be one.
+    // Refuses a user, because its password would be shown, and an empty port.
     let sound = !host.is_empty() && !authority.as_str().contains('@') && !authority.as_str().ends_with(':');
     if allowed && sound { Ok(url) } else { Err(TargetError::Url) }
 }

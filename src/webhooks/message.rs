@@ -1,4 +1,4 @@
-//! A message to a receiver, in its envelope.
+//! A message to a receiver, with its envelope.
 
 use bytes::Bytes;
 use time::OffsetDateTime;
@@ -6,19 +6,19 @@ use uuid::Uuid;
 
 use crate::domain::timestamp;
 
-/// What is sent.
+/// A message that can be sent.
 #[derive(Clone)]
 pub struct OutboundMessage {
-    /// The same at every attempt.
+    /// Message id. The same in every retry, so that receivers can be idempotent.
     pub id: String,
-    /// Of this attempt, in seconds since 1970.
+    /// Time of this attempt, in seconds since 1970.
     pub sent_at: i64,
     /// JSON.
     pub body: Bytes,
 }
 
 impl OutboundMessage {
-    /// In its envelope: a type, the time that goes with the content, and the content, which is JSON.
+    /// Wraps `data`, which is JSON, in the envelope: its type `kind`, and the time `at` that belongs to it.
     pub fn new(id: Uuid, now: OffsetDateTime, kind: &str, at: OffsetDateTime, data: &str) -> Self {
         let mut moment = Vec::new();
         timestamp::serialize(&at, &mut serde_json::Serializer::new(&mut moment))

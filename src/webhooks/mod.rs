@@ -1,8 +1,8 @@
-//! Sending a message to a webhook's receiver, in the form of Standard Webhooks: three headers, the last of which signs the
-//! other two and the body.
+//! Sends a message to a webhook's receiver, in the format of Standard Webhooks: three headers, the last of which signs
+//! the other two and the body. Makes one attempt; retry and backoff are the caller's.
 //!
-//! Bounded: an attempt takes at most [`ATTEMPT_MAX`]; of the answer nothing but its status is believed, and at most
-//! [`ANSWER_MAX`] bytes are read. Redirections are not followed: they might lead into a network of ours.
+//! Bounded: an attempt takes at most [`ATTEMPT_MAX`]. Of the answer only the status is used, and at most [`ANSWER_MAX`]
+//! bytes are read. Redirects are not followed: one could lead into a private network.
 
 pub mod endpoint;
 pub mod message;
@@ -27,38 +27,38 @@ pub use endpoint::Endpoint;
 pub use message::OutboundMessage;
 pub use sign::Secret;
 
-/// An attempt takes no longer.
+/// Timeout of an attempt.
 pub const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 
-/// Bytes of an answer that are read, at most.
+/// Bytes of an answer that are read at most.
 const ANSWER_MAX: usize = 64 * 1024;
 
-/// Connecting takes no longer.
+/// Timeout for connecting.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// An idle connection is kept so long: less than what most servers keep theirs for, so that they seldom close just when a
-/// message is on its way.
+/// How long an idle connection is kept. Shorter than the keep-alive of most servers, which avoids most races between a
+/// message and the server's close.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
-    /// 410: it will never want anything again.
+    /// 410: the receiver wants no more messages.
     #[error("it answers 410 Gone")]
     Gone,
-    /// Another status than 2xx. A redirection too.
+    /// A status other than 2xx, including a redirect.
     #[error("it answers {0}")]
     Refused(StatusCode),
-    /// It took too long.
+    /// No answer before the timeout.
     #[error("no answer within {} s", ATTEMPT_MAX.as_secs())]
     Late,
-    /// No connection, or one that broke.
+    /// The connection could not be made, or broke.
     #[error("{0}")]
     Connection(String),
 }
 
 impl DeliveryError {
-    /// What metrics call it.
+    /// Value of the label `outcome` in metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Gone => "gone",
@@ -69,7 +69,7 @@ impl DeliveryError {
     }
 }
 
-/// Sends. Cheap to clone.
+/// An HTTP client that sends messages. Cheap to clone.
 #[derive(Clone)]
 pub struct WebhookSender {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -77,7 +77,7 @@ pub struct WebhookSender {
 }
 
 impl WebhookSender {
-    /// Connections live on the current Tokio runtime, whichever thread sends.
+    /// Connections live on the current Tokio runtime, whichever thread calls [`Self::send`].
     pub fn new() -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -86,7 +86,7 @@ impl WebhookSender {
         Self { client, runtime: Handle::current() }
     }
 
-    /// One attempt. 2xx is a success, and says that the receiver has it.
+    /// Makes one attempt. A 2xx status means that the receiver has accepted the message.
     pub async fn send(
         &self,
         target: &Endpoint,
@@ -98,7 +98,7 @@ impl WebhookSender {
             let answer =
                 client.request(request).await.map_err(|error| DeliveryError::Connection(causes(&error)))?;
             let status = answer.status();
-            // To its end where that is near, so that the connection can be used again.
+            // Drain a short body, so that the connection can be reused.
             let _ = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
             Ok(status)
         }));
@@ -122,7 +122,7 @@ impl Default for WebhookSender {
     }
 }
 
-/// Whoever stops waiting stops the attempt.
+/// Aborts the attempt when the caller drops its future.
 struct Abort(tokio::task::AbortHandle);
 
 impl Drop for Abort {
@@ -143,7 +143,7 @@ fn request(target: &Endpoint, message: OutboundMessage) -> Result<Request<Full<B
         .map_err(|error| DeliveryError::Connection(error.to_string()))
 }
 
-/// The system's roots vouch for receivers. Where there are none, those by plain HTTP are reached all the same.
+/// Trusts the system's root certificates. Without any, receivers are still reached by plain HTTP.
 fn connector() -> HttpsConnector<HttpConnector> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
@@ -165,7 +165,7 @@ fn connector() -> HttpsConnector<HttpConnector> {
     }
 }
 
-/// The reason is in the last of them.
+/// An error with all its sources, because the reason is usually in the last.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

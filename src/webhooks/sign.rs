@@ -1,4 +1,5 @@
-//! Secrets and signatures: `v1,` and the base64 of an HMAC-SHA256 over `id.timestamp.body`, one for each secret.
+//! Secrets and signatures. A signature is `v1,` and the base64 of an HMAC-SHA256 over `id.timestamp.body`; there is one
+//! for each secret.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -8,20 +9,20 @@ use sha2::Sha256;
 
 use super::message::OutboundMessage;
 
-/// What a secret begins with, in the form in which operators and receivers keep it.
+/// Prefix of a secret, in the form in which operators and receivers keep it.
 const PREFIX: &str = "whsec_";
 
-/// Bytes of a secret, at least.
+/// Minimum length of a secret, in bytes.
 const BYTES_MIN: usize = 24;
 
-/// Bytes of a secret, at most.
+/// Maximum length of a secret, in bytes.
 const BYTES_MAX: usize = 64;
 
-/// What signs messages. Does not print itself.
+/// A secret that signs messages. Its `Debug` output is redacted.
 #[derive(Clone, Debug)]
 pub struct Secret(SecretSlice<u8>);
 
-/// Not a secret. Does not say what it is.
+/// The text is not a valid secret. The error does not contain the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a secret is whsec_ and the base64 of {BYTES_MIN} to {BYTES_MAX} random bytes")]
 pub struct SecretError;
@@ -36,7 +37,7 @@ impl Secret {
         }
     }
 
-    /// A new one, in that form.
+    /// A new random secret, in that form.
     pub fn random() -> SecretString {
         let bytes: [u8; BYTES_MIN] = rand::random();
         format!("{PREFIX}{}", BASE64_STANDARD.encode(bytes)).into()

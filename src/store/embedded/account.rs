@@ -1,4 +1,4 @@
-//! As whom Postgres runs when headcount is root, because Postgres refuses to run as root.
+//! The user as which Postgres runs when headcount runs as root, because Postgres refuses to run as root.
 //! Reads the password file; creates no user.
 
 use std::{
@@ -19,8 +19,8 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// `None` for an ordinary user, who runs Postgres as themselves. For root: whoever owns the cluster, so
-    /// that one made by an ordinary user stays theirs; for a new cluster `postgres`, else `nobody`.
+    /// `None` for an ordinary user: Postgres runs as the same user. For root it is the owner of the cluster, so that a
+    /// cluster made by an ordinary user stays theirs; for a new cluster `postgres`, else `nobody`.
     pub(super) fn choose(cluster: &Path) -> Result<Option<Self>, EmbeddedError> {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
@@ -45,7 +45,7 @@ impl Account {
         named("postgres").or_else(|| named("nobody"))
     }
 
-    /// A line is `name:password:uid:gid:...`; a line that is not is skipped.
+    /// A line is `name:password:uid:gid:...`; malformed lines are skipped.
     fn all(accounts: &str) -> impl Iterator<Item = Self> {
         accounts.lines().filter_map(|line| {
             let mut fields = line.split(':');
@@ -55,8 +55,8 @@ impl Account {
         })
     }
 
-    /// By owner, group or others alone: this user is given no further groups, and lists beyond the mode bits
-    /// are not read.
+    /// Judges by the mode bits of owner, group and others only. The process is given no supplementary groups, and
+    /// access control lists are ignored.
     pub(super) fn can_enter(&self, dir: &Metadata) -> bool {
         let search = match () {
             () if dir.uid() == self.uid => 0o100,

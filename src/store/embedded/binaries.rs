@@ -1,4 +1,4 @@
-//! Where `postgres` and `initdb` are. Searches what is installed; never downloads.
+//! Finds the programs `postgres` and `initdb` among those installed. Never downloads any.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ use std::{
 
 use super::error::EmbeddedError;
 
-/// Set it to use a Postgres that is not on the search path, such as one that came with a language package.
+/// Names a Postgres that is not on the search path, such as one that came with a language package.
 const WANTED: &str = "HEADCOUNT_POSTGRES_BIN";
 /// Debian and Ubuntu keep a directory per version here, none of them on the search path.
 const VERSIONS: &str = "/usr/lib/postgresql";

@@ -1,4 +1,5 @@
-//! Makes the cluster. It gets its name when it is whole, so a kill in between leaves only something to sweep.
+//! Makes the cluster. It is renamed to its final name once it is complete, so a kill before that leaves only a
+//! directory for a later start to remove.
 
 use std::{
     ffi::OsStr,
@@ -16,7 +17,7 @@ use super::{
 const UNFINISHED: &str = "cluster.new-";
 
 impl Launcher {
-    /// Does nothing if it is there.
+    /// A no-op if the cluster exists.
     pub(super) async fn make_cluster(&self, durability: Durability) -> Result<(), EmbeddedError> {
         self.sweep();
         let cluster = self.home.cluster();
@@ -28,7 +29,7 @@ impl Launcher {
         self.initdb(&unfinished, durability).await?;
         let doing = || format!("naming {}", cluster.display());
         fs::rename(&unfinished, &cluster).doing(doing)?;
-        // initdb has synced what is in it; the name is ours to sync.
+        // initdb has synced the contents; the rename must be synced here.
         File::open(&self.home.root).and_then(|root| root.sync_all()).doing(doing)
     }
 
@@ -45,8 +46,8 @@ impl Launcher {
         self.run(&self.binaries.initdb(), &args).await
     }
 
-    /// What cannot be removed is in nobody's way: the next one has another name. It happens when an initdb
-    /// was killed a moment ago and its own child still writes; a later start sweeps that.
+    /// Removes unfinished clusters. A failure is ignored: the next cluster has another name. It happens in a race with
+    /// the child of an initdb that was just killed and still writes; a later start removes that directory.
     fn sweep(&self) {
         let unfinished =
             |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes());

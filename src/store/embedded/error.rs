@@ -1,55 +1,55 @@
-//! Why there is no Postgres, each in words a person can act on.
+//! The reasons why the private Postgres does not run, each worded so that a person can act on it.
 
 use std::{fmt, io, path::PathBuf};
 
 /// What went wrong with the private Postgres.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// Nowhere on this machine.
+    /// Postgres is not installed on this machine.
     #[error(
         "Postgres was not found on this machine: install it with `apt-get install postgresql`, or set \
          HEADCOUNT_POSTGRES_BIN to the directory that holds `postgres` and `initdb`"
     )]
     BinariesMissing,
 
-    /// The variable is believed or reported, never overruled by another Postgres that happens to be there.
+    /// The variable names a wrong directory. This is an error; there is no fallback to another installed Postgres.
     #[error("HEADCOUNT_POSTGRES_BIN names {0}, which does not hold both `postgres` and `initdb`")]
     BinariesNotThere(PathBuf),
 
-    /// Postgres refuses to run as root, and there is nobody to become.
+    /// Postgres refuses to run as root, and there is no unprivileged user to switch to.
     #[error(
         "Postgres does not run as root, and this machine has neither a `postgres` nor a `nobody` user: \
          start headcount as an ordinary user"
     )]
     NoAccount,
 
-    /// Something Postgres needs lies behind a directory that its user may not enter.
+    /// Postgres needs a path below a directory that its user may not enter.
     #[error(
         "{path} cannot be reached by user {account}, as whom Postgres runs when headcount is root: \
          {closed} is closed to that user; {advice}"
     )]
     NotReachable {
-        /// What Postgres needs.
+        /// The path that Postgres needs.
         path: PathBuf,
-        /// The directory on the way to it that stops the user.
+        /// The directory above it that the user may not enter.
         closed: PathBuf,
-        /// As whom Postgres would run.
+        /// The user as which Postgres would run.
         account: String,
         /// What to do about it.
         advice: &'static str,
     },
 
-    /// Another headcount that is alive has this data directory.
+    /// Another running headcount holds the lock of this data directory.
     #[error("another headcount is using {0}: stop it, or choose another data directory")]
     InUse(PathBuf),
 
-    /// Somebody started a Postgres on our cluster by hand. It is theirs to stop.
+    /// A Postgres that headcount did not start runs on the cluster. Its owner must stop it.
     #[error(
         "process {pid} is a Postgres that headcount did not start, on the cluster of headcount in {cluster}: \
          stop it first, for example with `kill -INT {pid}`"
     )]
     NotOurs {
-        /// The process that was found.
+        /// Its process id.
         pid: u32,
         /// The cluster it runs on.
         cluster: PathBuf,
@@ -61,7 +61,7 @@ pub enum EmbeddedError {
     )]
     OrphanStays(u32),
 
-    /// Postgres itself saw another one on the cluster.
+    /// Postgres found another Postgres on the cluster.
     #[error("another Postgres holds this cluster; {0}")]
     Locked(LogTail),
 
@@ -70,16 +70,16 @@ pub enum EmbeddedError {
     Failed {
         /// The step that failed.
         what: String,
-        /// What Postgres says about it.
+        /// The end of Postgres's log.
         log: LogTail,
     },
 
-    /// The operating system refused.
+    /// A system call failed.
     #[error("{doing}: {source}")]
     Io {
         /// What was being done, with the path.
         doing: String,
-        /// The refusal.
+        /// The error.
         source: io::Error,
     },
 
@@ -88,7 +88,7 @@ pub enum EmbeddedError {
     Sql(#[from] sqlx::Error),
 }
 
-/// The end of Postgres's log, with where the rest is.
+/// The end of Postgres's log, and the path of the log file.
 #[derive(Debug)]
 pub struct LogTail {
     /// The log file.
@@ -103,7 +103,7 @@ impl fmt::Display for LogTail {
     }
 }
 
-/// Says what was being done when the operating system refused.
+/// Adds to an I/O error what was being done.
 pub(super) trait Doing<T> {
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T, EmbeddedError>;
 }

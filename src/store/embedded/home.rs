@@ -1,10 +1,10 @@
-//! What one embedded Postgres keeps on disk, all of it in the data directory:
+//! The files of one embedded Postgres, all of them in the data directory:
 //!
 //! ```text
-//! headcount.lock   held (flock) by the headcount that has the directory; the kernel lets go when that dies
-//! cluster/         Postgres's own; made beside as cluster.new-PID and renamed, so it is whole or absent
-//! run/             the socket, 0700: whoever can enter is trusted
-//! postgres.log     of this start; postgres.log.1 is of the start before, older ones are gone
+//! headcount.lock   locked (flock) by the headcount that uses the directory; the kernel unlocks it when that dies
+//! cluster/         Postgres's own; made as cluster.new-PID and renamed, so it is complete or absent
+//! run/             the socket, 0700: a process that can enter is trusted
+//! postgres.log     of this start; postgres.log.1 is of the start before, older ones are deleted
 //! ```
 
 use std::{
@@ -27,7 +27,7 @@ use super::{
 const TAIL_LINES: usize = 12;
 const TAIL_BYTES: i64 = 4096;
 
-/// The data directory, ours for as long as this lives.
+/// The data directory, locked for as long as this value lives.
 #[derive(Debug)]
 pub(super) struct Home {
     pub(super) root: PathBuf,
@@ -40,8 +40,8 @@ impl Home {
     /// The name of the cluster in a data directory.
     pub(super) const CLUSTER: &str = "cluster";
 
-    /// Makes what is missing. Waits until `patience` for another headcount to leave: after a restart the old
-    /// one may still be stopping.
+    /// Makes the directories that are missing. Waits until `patience` for another headcount to release the lock:
+    /// after a restart the old one may still be draining.
     pub(super) async fn open(
         data_dir: &Path,
         account: Option<Account>,
@@ -97,7 +97,7 @@ fn end_of(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&end).into_owned())
 }
 
-/// Only the last directory is private: as root, closed parents would keep Postgres out of it.
+/// Makes only the last directory private: if headcount is root, closed parents would keep Postgres out of it.
 fn made(data_dir: &Path) -> io::Result<PathBuf> {
     if !data_dir.is_dir() {
         if let Some(parent) = data_dir.parent() {
@@ -108,8 +108,8 @@ fn made(data_dir: &Path) -> io::Result<PathBuf> {
     fs::canonicalize(data_dir)
 }
 
-/// Gives an empty directory to the user as whom Postgres runs. One with files in it belongs to whoever put
-/// them there and is left as it is: `--data-dir /root` must not give away root's home.
+/// Gives an empty directory to the user as which Postgres runs. A directory with files in it keeps its owner:
+/// `--data-dir /root` must not give away root's home.
 fn hand_over(root: &Path, account: Option<&Account>) -> Result<(), EmbeddedError> {
     let Some(account) = account else {
         return Ok(());

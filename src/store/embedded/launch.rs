@@ -1,4 +1,4 @@
-//! Runs Postgres's programs as its user, with the log as their output, and starts `postgres`.
+//! Runs Postgres's programs as its user, with their output to the log, and starts `postgres`.
 
 use std::{ffi::OsStr, path::Path, process::Stdio, time::Duration};
 
@@ -16,33 +16,33 @@ use super::{
     server::Server,
 };
 
-/// After a crash Postgres first replays up to `max_wal_size`, 1 GB.
+/// Timeout of a start. After a crash Postgres first replays its write-ahead log, up to `max_wal_size`, 1 GB.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// What every start of a program here has in common.
+/// Runs Postgres's programs: their directory, and the data directory and user with which they run.
 #[derive(Debug)]
 pub(super) struct Launcher {
     pub(super) binaries: Binaries,
     pub(super) home: Home,
-    /// Whether `setpriv` can have the kernel stop a program when we die.
+    /// Whether `setpriv` works here, by which the kernel stops a program when this process dies.
     setpriv: bool,
 }
 
 impl Launcher {
-    /// Tries both ways of running a program, without and with `setpriv`, on one that does nothing.
+    /// Probes both ways of running a program, without and with `setpriv`, by `postgres --version`.
     pub(super) async fn new(binaries: Binaries, home: Home) -> Result<Self, EmbeddedError> {
         let mut launcher = Self { binaries, home, setpriv: false };
         launcher.check_the_way()?;
         let postgres = launcher.binaries.postgres();
         let version = [OsStr::new("--version")];
         launcher.run(&postgres, &version).await?;
-        // Absent outside Linux, and without --pdeathsig in busybox.
+        // `setpriv` is absent outside Linux, and has no --pdeathsig in busybox.
         launcher.setpriv = true;
         launcher.setpriv = launcher.run(&postgres, &version).await.is_ok();
         Ok(launcher)
     }
 
-    /// "Permission denied" alone would not say which directory is closed, nor to whom.
+    /// Reports which directory is closed to which user, because "Permission denied" alone would not.
     fn check_the_way(&self) -> Result<(), EmbeddedError> {
         let Some(account) = &self.home.account else {
             return Ok(());
@@ -58,29 +58,28 @@ impl Launcher {
         })
     }
 
-    /// Through `setpriv` the kernel signals the program when the thread that starts it ends. The process
-    /// group is its own, so that Ctrl-C in a terminal reaches headcount, which then stops Postgres in its
-    /// turn.
+    /// With `setpriv` the kernel signals the program when the thread that started it ends. The program gets its own
+    /// process group, so that Ctrl-C in a terminal reaches only headcount, which then stops Postgres in order.
     fn command(&self, program: &Path, when_we_die: &str) -> Result<Command, EmbeddedError> {
         let mut command = Command::new(if self.setpriv { Path::new("setpriv") } else { program });
         if self.setpriv {
             command.args(["--pdeathsig", when_we_die, "--"]).arg(program);
         }
         if let Some(account) = &self.home.account {
-            // As root this gives up the supplementary groups too.
+            // If headcount is root, this drops the supplementary groups too.
             command.uid(account.uid).gid(account.gid);
         }
         let log = self.home.log()?;
         let errors = log.try_clone().doing(|| "sharing the log of Postgres".to_owned())?;
         command.current_dir(&self.home.root).process_group(0);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
-        // The log is read by people and by `is_locked`: one language. One time zone, so initdb need not
-        // guess.
+        // People and `is_locked` read the log, so its language is fixed. The time zone is fixed so that initdb need not
+        // guess it.
         command.env("LC_ALL", "C").env("TZ", "UTC");
         Ok(command)
     }
 
-    /// Runs a program to its end. It is killed when we are: half a cluster is made anew.
+    /// Runs a program to its end. It is killed when this process is: a half-made cluster is made again.
     pub(super) async fn run(&self, program: &Path, args: &[&OsStr]) -> Result<(), EmbeddedError> {
         let mut command = self.command(program, "KILL")?;
         let ran = command.args(args).kill_on_drop(true).status().await;
@@ -107,8 +106,8 @@ impl Launcher {
         self.until_ready(server).await
     }
 
-    /// Ready is what the lock file of our own child says. A connection that works would prove less: it may be
-    /// to somebody else's Postgres.
+    /// Waits until the lock file says that our own child is ready. A successful connection would prove less: it may
+    /// be to another Postgres.
     async fn until_ready(&self, mut server: Server) -> Result<Server, EmbeddedError> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
@@ -132,8 +131,8 @@ impl Launcher {
     }
 }
 
-/// Whether Postgres ended because of a lock, which may be let go in a moment: right after a crash, backends
-/// whose postmaster was killed still write.
+/// Whether Postgres ended because of a lock, in which case a retry may succeed: right after a crash, backends of the
+/// killed postmaster still write.
 fn is_locked(log: &str) -> bool {
     let reason = log.lines().rfind(|line| line.contains("FATAL:")).unwrap_or_default();
     ["lock file", "shared memory block"].iter().any(|lock| reason.contains(lock))

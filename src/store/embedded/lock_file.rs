@@ -1,9 +1,9 @@
-//! `postmaster.pid`, Postgres's own lock file: who holds it, whether they are ready, and what to do about a
-//! holder that is left over.
+//! `postmaster.pid`, Postgres's own lock file: reads which process holds it and whether that is ready, and clears a
+//! stale one.
 //!
-//! It is never deleted here. Its seventh line names the shared memory by which Postgres knows that backends
-//! of a dead postmaster are still writing; without the file that guard is gone. A file that provably names no
-//! Postgres of this cluster is addressed to a process id that cannot exist, and Postgres judges the rest.
+//! The file is never deleted. Its seventh line names the shared memory by which Postgres detects that backends of a
+//! dead postmaster still write; deleting the file would remove that guard. If the file provably names no Postgres of
+//! this cluster, its process id is replaced by one that cannot exist, and Postgres decides on the rest.
 
 use std::{
     fs,
@@ -20,12 +20,12 @@ use super::{
     home::Home,
 };
 
-/// On the command line of each Postgres we start, and in its process titles, so that it is known again.
+/// Marks each Postgres that headcount starts, on its command line and in its process titles.
 pub(super) const MARK: &str = "cluster_name=headcount";
 /// Linux gives out process ids up to 4,194,304.
 const NEVER_A_PROCESS: u32 = i32::MAX as u32;
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LockFile {
     pub(super) pid: u32,
@@ -33,7 +33,7 @@ pub(super) struct LockFile {
 }
 
 impl LockFile {
-    /// `None` too for the half of a file that is being written.
+    /// `None` if there is no file, or only the beginning of one that is being written.
     pub(super) fn read(cluster: &Path) -> Option<Self> {
         Self::parse(&fs::read_to_string(path(cluster)).ok()?)
     }
@@ -49,14 +49,14 @@ fn path(cluster: &Path) -> PathBuf {
     cluster.join("postmaster.pid")
 }
 
-/// Makes way for a new Postgres, or says who is in it. We hold the directory's lock, so a Postgres of ours in
-/// it has lost its headcount: where the kernel could not be asked to stop it, it is stopped here.
+/// Clears the lock file for a new Postgres, or reports the process that holds it. We hold the directory's lock, so a
+/// Postgres of ours that runs here has lost its headcount. It is stopped here if the kernel could not be asked to.
 pub(super) async fn clear(home: &Home, patience: Instant) -> Result<(), EmbeddedError> {
     let cluster = home.cluster();
     let mut told = false;
     while let Some(LockFile { pid, .. }) = LockFile::read(&cluster) {
         match holder(pid, &cluster) {
-            Holder::Unknown => return Ok(()), // Postgres will judge.
+            Holder::Unknown => return Ok(()), // Postgres decides.
             Holder::Nobody => return readdress(home),
             Holder::NotOurs => return Err(EmbeddedError::NotOurs { pid, cluster }),
             Holder::Orphan if Instant::now() >= patience => {
@@ -73,7 +73,7 @@ pub(super) async fn clear(home: &Home, patience: Instant) -> Result<(), Embedded
     Ok(())
 }
 
-/// The socket's lock file names the same process, and guards nothing once that is known to be no Postgres.
+/// Replaces the process id. Also removes the socket's lock file: it names the same process, so it is stale too.
 fn readdress(home: &Home) -> Result<(), EmbeddedError> {
     let path = path(&home.cluster());
     let doing = || format!("clearing the stale lock in {}", path.display());
@@ -83,29 +83,29 @@ fn readdress(home: &Home) -> Result<(), EmbeddedError> {
     fs::write(&path, format!("{NEVER_A_PROCESS}\n{rest}")).doing(doing)
 }
 
-/// Who is behind a process id in a lock file.
+/// The process behind a process id in a lock file.
 #[derive(Debug, PartialEq, Eq)]
 enum Holder {
-    /// No process, a dead one that nobody has buried, or one that has nothing to do with the cluster: after a
-    /// reboot or in a new container, the number went to somebody else.
+    /// No process, a zombie, or one that has nothing to do with the cluster: after a reboot or in a new container,
+    /// the id may have been reused.
     Nobody,
-    /// A Postgres that a headcount started.
+    /// A Postgres that an earlier headcount started.
     Orphan,
-    /// A Postgres that somebody else started.
+    /// A Postgres that headcount did not start.
     NotOurs,
-    /// We may not look.
+    /// It cannot be inspected.
     Unknown,
 }
 
-/// A postmaster works in its cluster's directory: that is the proof for and against. It cannot be had for
-/// another user's process without a privilege that containers take from root; then its command line must do.
+/// A postmaster's working directory is its cluster, which proves or disproves that it is one. Reading it for another
+/// user's process needs a privilege that containers take from root; without it the command line must suffice.
 fn holder(pid: u32, cluster: &Path) -> Holder {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    // Gone, or a system that does not show its processes: Postgres can tell.
+    // The process is gone, or this system hides processes: Postgres can tell.
     let Ok(stat) = fs::read_to_string(process.join("stat")) else {
         return Holder::Unknown;
     };
-    // `pid (name) state ...`, where the name may hold anything, parentheses too.
+    // `pid (name) state ...`, where the name may contain anything, even parentheses.
     let Some((name, state)) = stat.rsplit_once(") ") else {
         return Holder::Unknown;
     };
@@ -128,7 +128,7 @@ fn same_dir(one: &Path, other: &Path) -> Option<bool> {
     Some(identity(one)? == identity(other)?)
 }
 
-/// False when there is no such process any more, or it is not ours to signal.
+/// False when the process no longer exists, or may not be signalled.
 pub(super) fn signal(pid: u32, signal: Signal) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(read(starting), Some(LockFile { pid: 4711, ready: false }));
         let ready = starting.replace("starting", "ready   ");
         assert_eq!(read(&ready), Some(LockFile { pid: 4711, ready: true }));
-        // Postgres in single-user mode writes its number negated; that is for Postgres to judge.
+        // Postgres in single-user mode writes its process id negated; Postgres decides on that.
         assert_eq!(read("-4711\n"), None);
     }
 

@@ -1,14 +1,14 @@
-//! A private Postgres for `headcount dev` and for the tests: started here, reached over a Unix socket that
-//! only its user (and root) can open, stopped when headcount stops or dies.
+//! A private Postgres for `headcount dev` and for the tests. It is reached over a Unix socket that only its user (and
+//! root) can open, and is stopped when headcount stops or dies.
 //!
-//! It never listens on a network, never runs as root, and never takes a Postgres for its own that it did not
-//! start. Waits are bounded: 10 s for whoever had the directory before, 60 s to become ready, 18 s to stop.
+//! It never listens on a network and never runs as root. It never adopts a Postgres that it did not start. Waits are
+//! bounded: 10 s for the previous user of the directory, 60 s to become ready, 18 s to stop.
 //!
-//! What to know when calling it:
+//! Notes for callers:
 //!
 //! - Start it from the main thread (a future under `#[tokio::main]` runs there). The kernel stops Postgres
 //!   when the *thread* that started it ends, be that with the process or before it.
-//! - Starting does a little blocking file work; it is meant for the time before anything is served.
+//! - Starting does a little blocking file I/O. Call it before requests are served.
 
 mod account;
 mod binaries;
@@ -33,23 +33,23 @@ pub use self::error::{EmbeddedError, LogTail};
 pub use self::options::{Durability, EmbeddedOptions};
 use self::{account::Account, binaries::Binaries, home::Home, launch::Launcher, server::Server};
 
-/// How long whoever had the directory before may take to leave: a headcount that is stopping, the Postgres of
-/// one that was killed.
+/// How long to wait for the previous user of the directory: a headcount that is draining, or the Postgres of a
+/// headcount that was killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A private Postgres that runs. Dropped without [`stop`](Self::stop), it is told to stop and not waited for.
+/// A private Postgres that runs. Dropping it without [`stop`](Self::stop) signals it to stop and does not wait.
 #[derive(Debug)]
 pub struct EmbeddedPostgres {
-    // In this order: Postgres is told to stop before its directory is let go.
+    // Dropped in this order: Postgres is signalled to stop before its directory is unlocked.
     server: Server,
     launcher: Launcher,
 }
 
 impl EmbeddedPostgres {
-    /// Starts Postgres on the data directory, made first if need be, and returns when it takes connections.
+    /// Starts Postgres on the data directory, which is made if absent, and returns when it accepts connections.
     ///
-    /// Recovers by itself from what a kill leaves behind: a stale lock file, a half-made cluster, a Postgres
-    /// whose headcount is gone. Cancelling this stops what it started.
+    /// Recovers from the leftovers of a kill: a stale lock file, a half-made cluster, an orphaned Postgres. Cancelling
+    /// this future stops the programs that it started.
     ///
     /// # Errors
     /// Each is a sentence for a person; see [`EmbeddedError`].
@@ -102,8 +102,7 @@ impl EmbeddedPostgres {
         Ok(connection.close().await?)
     }
 
-    /// Resolves when Postgres ends without having been asked to, with what there is to say about it. Safe to
-    /// cancel.
+    /// Resolves when Postgres ends without having been asked to, with the reason as far as it is known. Safe to cancel.
     pub async fn exited(&mut self) -> EmbeddedError {
         let how = match self.server.ended().await {
             Ok(status) => status.to_string(),

@@ -1,25 +1,25 @@
-//! How a private Postgres is to be started.
+//! Options for starting a private Postgres.
 
 use std::path::PathBuf;
 
-/// What a crash of the machine may cost.
+/// How much a crash of the machine may lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// Nothing that was committed.
     Full,
-    /// The whole cluster. For tests: nothing waits for the disk.
+    /// The whole cluster. For tests, which then do not wait for the disk.
     Off,
 }
 
-/// How to start a private Postgres.
+/// Options for starting a private Postgres.
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
-    /// Made if absent. As root, a new or empty one is given to the user as whom Postgres runs where that user
-    /// could not enter it; one with files in it must be open to that user already. So nothing else belongs
-    /// in it before the first start.
+    /// Made if absent. If headcount is root and the user as which Postgres runs cannot enter the directory, a new or
+    /// empty one is given to that user. One with files in it must be open to that user already, so keep it empty
+    /// before the first start.
     pub data_dir: PathBuf,
-    /// What a crash of the machine may cost.
+    /// How much a crash of the machine may lose.
     pub durability: Durability,
-    /// Connections at most, three of them kept for superusers, which is what everybody is here.
+    /// `max_connections`. Postgres reserves three of them for superusers, which all connections here are.
     pub max_connections: u16,
 }

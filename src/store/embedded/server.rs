@@ -1,4 +1,4 @@
-//! The running `postgres`, our child. Whatever becomes of this value, the process is told to stop.
+//! The running `postgres`, our child process. However this value is dropped, the process is signalled to stop.
 
 use std::{io, process::ExitStatus, time::Duration};
 
@@ -10,9 +10,11 @@ use tokio::{
 
 use super::lock_file::signal;
 
-/// Fast shutdown ends the sessions and writes a checkpoint. As long as the usual grace of whoever stops us.
+/// Timeout of a fast shutdown, which ends the sessions and writes a checkpoint. It equals the usual grace that a
+/// supervisor gives this process.
 const FAST_WITHIN: Duration = Duration::from_secs(10);
-/// Immediate shutdown writes nothing; Postgres itself kills its stragglers after five seconds.
+/// Timeout of an immediate shutdown, which writes nothing. Postgres itself kills remaining processes after five
+/// seconds.
 const IMMEDIATE_WITHIN: Duration = Duration::from_secs(8);
 
 #[derive(Debug)]
@@ -28,12 +30,12 @@ impl Server {
         Ok(Self { child, pid })
     }
 
-    /// `setpriv` becomes the program it runs, so this is the postmaster's.
+    /// The postmaster's process id: `setpriv` execs the program, so the id stays the same.
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// How it ended, if it did. Doubt about that counts as running.
+    /// Its exit status, if it has ended. An error counts as running.
     pub(super) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
@@ -43,7 +45,7 @@ impl Server {
         self.child.wait().await
     }
 
-    /// Asks, then insists. False when it still runs after both.
+    /// A fast shutdown, then an immediate one. False when it still runs after both.
     pub(super) async fn stop(&mut self) -> bool {
         for (how, within) in [(Signal::INT, FAST_WITHIN), (Signal::QUIT, IMMEDIATE_WITHIN)] {
             self.tell(how);
@@ -54,7 +56,7 @@ impl Server {
         false
     }
 
-    /// Only until it was waited for: from then on its number may be somebody else's.
+    /// Signals it, unless it has been waited for: after that its process id may be reused.
     fn tell(&self, how: Signal) {
         if self.child.id().is_some() {
             signal(self.pid, how);
@@ -63,7 +65,7 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// On an early return, a panic, a cancelled start. Nothing waits here; the next start does.
+    /// Runs on an early return, a panic or a cancelled start. It does not wait; the next start does.
     fn drop(&mut self) {
         self.tell(Signal::INT);
     }

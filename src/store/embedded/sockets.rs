@@ -1,8 +1,7 @@
-//! The directory of Postgres's socket. Whoever can enter it is trusted, so it is closed to all but Postgres's
-//! user.
+//! The directory of Postgres's socket. A process that can enter it is trusted, so only Postgres's user can.
 //!
-//! It is `run` in the data directory, or, where that path would not do, a fresh one in /tmp, removed at the
-//! end. A kill leaves the latter behind, empty.
+//! It is `run` in the data directory. If that path is too long or needs quoting, it is a new directory in /tmp, which
+//! is removed at the end. A kill leaves that one behind, empty.
 
 use std::{
     fs, io,
@@ -12,9 +11,9 @@ use std::{
 
 use super::account::{Account, private};
 
-/// An address of a Unix socket has 107 bytes on Linux and 103 elsewhere.
+/// The path of a Unix socket can have 107 bytes on Linux and 103 elsewhere.
 const SOCKET_PATH_MAX: usize = 100;
-/// Postgres names its socket after a port even where it listens on none.
+/// Postgres names its socket after a port even if it does not listen on one.
 const SOCKET_NAME: &str = "/.s.PGSQL.5432";
 
 /// Where the socket is.
@@ -38,7 +37,7 @@ impl SocketDir {
         Ok(Self { path: beside, temporary: false })
     }
 
-    /// Not in TMPDIR, which may itself be long. A name that is taken is never entered, whoever took it.
+    /// Not in TMPDIR, which may itself be long. An existing directory is never used, whoever owns it.
     fn fresh(parent: &Path, account: Option<&Account>) -> io::Result<Self> {
         loop {
             let path = parent.join(format!("headcount-{:08x}", rand::random::<u32>()));
@@ -52,7 +51,7 @@ impl SocketDir {
         }
     }
 
-    /// Forgets sockets of a Postgres that is known to be dead, with their lock files.
+    /// Removes the sockets, and their lock files, of a Postgres that is known to be dead.
     pub(super) fn empty(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
             fs::remove_file(entry?.path())?;
@@ -64,14 +63,14 @@ impl SocketDir {
 impl Drop for SocketDir {
     fn drop(&mut self) {
         if self.temporary {
-            // Nobody is left to tell, and an empty directory in /tmp hurts nobody.
+            // An error cannot be reported from here, and an empty directory in /tmp does no harm.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
 
-/// Also plain, so that no quoting is ever needed: Postgres splits its list of socket directories at commas,
-/// and the path is part of a URL.
+/// Plain means that no quoting is needed: Postgres splits its list of socket directories at commas, and the path is
+/// part of a URL.
 fn is_plain_and_short(dir: &Path) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
     let path = dir.as_os_str().as_encoded_bytes();
