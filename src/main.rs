@@ -200,13 +200,8 @@ fn try_line(url: &str) -> String {
     )
 }
 
-<<<<<<< HEAD
-/// Before anything else is started: an address in use is found at once.
-fn bind(listen: SocketAddr) -> Result<TcpListener, BoxError> {
-=======
 /// Called before anything else starts, so that an address in use is found immediately.
-fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
->>>>>>> wt-w1
+fn bind(listen: SocketAddr) -> Result<TcpListener, BoxError> {
     TcpListener::bind(listen).map_err(|error| format!("HEADCOUNT_LISTEN {listen}: {error}").into())
 }
 

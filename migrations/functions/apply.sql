@@ -40,7 +40,7 @@ begin
         v_profiles := headcount.changed_profiles(v_commands, v_verdicts);
     end if;
     v_rooms := headcount.rooms_needed(v_commands, v_verdicts, headcount.users_of(v_profiles));
-    v_locked := headcount.lock_rooms(v_rooms, headcount.rooms_joined(v_commands, v_verdicts), p_wait);
+    v_locked := headcount.lock_rooms_of(v_commands, v_verdicts, v_rooms, p_wait);
     if cardinality(v_locked) < cardinality(v_rooms) then
         v_verdicts := headcount.refuse_held(v_commands, v_verdicts, v_locked, headcount.users_of(v_profiles));
     end if;

@@ -27,46 +27,36 @@ exception when lock_not_available then
 end
 $$;
 
--- locks: rooms in key order, creating those in p_create. Gives their versions under the lock.
--- Without p_wait a room that somebody holds is left out.
-create or replace function headcount.lock_rooms(p_rooms text[], p_create text[] default '{}', p_wait boolean default true)
+-- Locks rooms that exist, and creates and locks those in p_create; waits. Gives their versions under the lock.
+-- locks: rooms in key order.
+create or replace function headcount.lock_rooms(p_rooms text[], p_create text[] default '{}')
 returns headcount.room_version[] language plpgsql as $$
 declare
-    v_given  text[] := array(select distinct unnest(p_rooms));
-    v_locked headcount.room_version[];
-    v_new    text[];
+    v_rooms text[] := array(
+        select unnest(p_create)
+        union
+        select r.room_id from headcount.rooms r where r.room_id = any (p_rooms)
+    );
 begin
-    if p_wait then
-        v_new := array(
-            select unnest(p_create)
-            union
-            select r.room_id from headcount.rooms r where r.room_id = any (v_given)
-        );
-        perform headcount.create_rooms(v_new);
-    else
-        v_locked := array(
-            select (r.room_id, r.version)::headcount.room_version
-            from (select unnest(v_given) collate "C" as room_id order by room_id) given
-            cross join lateral (
-                select r.room_id, r.version from headcount.rooms r
-                where r.room_id = given.room_id
-                for update skip locked
-            ) r
-        );
-        if cardinality(v_locked) = cardinality(v_given) then
-            return v_locked; -- nearly always
-        end if;
-        v_new := array(
-            select unnest(p_create)
-            except
-            select r.room_id from headcount.rooms r where r.room_id = any (p_create)
-        );
-        if v_new = '{}' or not headcount.try_create_rooms(v_new) then
-            return v_locked;
-        end if;
-    end if;
-    return v_locked || array(
-        select (r.room_id, r.version)::headcount.room_version from headcount.rooms r where r.room_id = any (v_new)
+    perform headcount.create_rooms(v_rooms);
+    return array(
+        select (r.room_id, r.version)::headcount.room_version from headcount.rooms r where r.room_id = any (v_rooms)
+    );
+end
+$$;
+
+-- Locks rooms that exist (each named once), but skips those that another transaction holds. locks: rooms in key order.
+create or replace function headcount.try_lock_rooms(p_rooms text[]) returns headcount.room_version[]
+language plpgsql as $$
+begin
+    return array(
+        select (r.room_id, r.version)::headcount.room_version
+        from (select unnest(p_rooms) collate "C" as room_id order by room_id) given
+        cross join lateral (
+            select r.room_id, r.version from headcount.rooms r
+            where r.room_id = given.room_id
+            for update skip locked
+        ) r
     );
 end
 $$;
@@ -203,12 +193,37 @@ begin
 end
 $$;
 
--- The rooms that are created where they do not exist: those of joins.
-create or replace function headcount.rooms_joined(p_commands headcount.command[], p_verdicts headcount.verdict[])
-returns text[] language plpgsql stable as $$
+-- Locks the rooms of a batch, creating those of joins. Without p_wait the rooms that another transaction holds are skipped,
+-- and new rooms that another one is creating. locks: rooms in key order.
+create or replace function headcount.lock_rooms_of(
+    p_commands headcount.command[], p_verdicts headcount.verdict[], p_rooms text[], p_wait boolean
+)
+returns headcount.room_version[] language plpgsql as $$
+declare
+    v_locked headcount.room_version[];
+    v_joined text[];
+    v_new    text[];
 begin
-    return array(
+    if not p_wait then
+        v_locked := headcount.try_lock_rooms(p_rooms);
+        if cardinality(v_locked) = cardinality(p_rooms) then
+            return v_locked; -- nearly always
+        end if;
+    end if;
+    v_joined := array(
         select distinct c.room_id from unnest(p_commands, p_verdicts) c where c.outcome is null and c.op = 'join'
     );
+    if p_wait then
+        return headcount.lock_rooms(p_rooms, v_joined);
+    end if;
+    v_new := array(
+        select unnest(v_joined) except select r.room_id from headcount.rooms r where r.room_id = any (v_joined)
+    );
+    if v_new <> '{}' and headcount.try_create_rooms(v_new) then
+        v_locked := v_locked || array(
+            select (r.room_id, r.version)::headcount.room_version from headcount.rooms r where r.room_id = any (v_new)
+        );
+    end if;
+    return v_locked;
 end
 $$;

@@ -92,7 +92,7 @@ begin
     v_rooms := array(
         select distinct m.room_id from headcount.memberships m where m.session_id = any (v_due.expired || v_due.leaving)
     );
-    v_locked := headcount.lock_rooms(v_rooms, p_wait => false);
+    v_locked := headcount.try_lock_rooms(v_rooms);
     v_busy := array(select unnest(v_rooms) except select l.room_id from unnest(v_locked) l);
     v_due.expired := headcount.lock_expired(v_due.expired, v_state.leases_from, v_now, v_held, v_busy);
     v_due.leaving := headcount.lock_leaving(v_due.leaving, v_held);

@@ -38,12 +38,12 @@ async fn a_sweep_never_waits_for_a_held_room() {
     }
 }
 
-/// Makes whoever calls `lock_rooms`, a sweep between choosing and locking its sessions, wait for key 1.
-const STOP_AT_LOCK_ROOMS: &str = "alter function headcount.lock_rooms(text[], text[], boolean) rename to lock_rooms_now; \
-     create function headcount.lock_rooms(p_rooms text[], p_create text[] default '{}', p_wait boolean default true) \
+/// Makes a caller of `try_lock_rooms`, a sweep between choosing and locking its sessions, wait for key 1.
+const STOP_AT_LOCK_ROOMS: &str = "alter function headcount.try_lock_rooms(text[]) rename to lock_rooms_now; \
+     create function headcount.try_lock_rooms(p_rooms text[]) \
      returns headcount.room_version[] language plpgsql as $$ begin \
          perform pg_advisory_xact_lock(1); \
-         return headcount.lock_rooms_now(p_rooms, p_create, p_wait); \
+         return headcount.lock_rooms_now(p_rooms); \
      end $$";
 
 #[tokio::test]

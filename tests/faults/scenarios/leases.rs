@@ -19,11 +19,11 @@ use crate::wait::elapse;
 const SESSIONS: usize = 500;
 
 /// A sweep that has looked takes a while to lock the rooms: time enough for a heartbeat between its look and its deed.
-const SLOW: &str = "alter function headcount.lock_rooms rename to lock_rooms_at_once; \
-     create function headcount.lock_rooms(p_rooms text[], p_create text[] default '{}', p_wait boolean default true) \
-         returns headcount.room_version[] language plpgsql as $$ begin \
-         if p_create = '{}' then perform pg_sleep(0.1); end if; \
-         return headcount.lock_rooms_at_once(p_rooms, p_create, p_wait); end $$";
+const SLOW: &str = "alter function headcount.lock_expired rename to lock_expired_at_once; \
+     create function headcount.lock_expired(p_sessions uuid[], p_from timestamptz, p_now timestamptz, p_held text[], \
+         p_busy text[]) returns uuid[] language plpgsql as $$ begin \
+         perform pg_sleep(0.1); \
+         return headcount.lock_expired_at_once(p_sessions, p_from, p_now, p_held, p_busy); end $$";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_at_the_last_moment() {
