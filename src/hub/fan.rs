@@ -1,7 +1,8 @@
-//! A worker thread's end of the hub: a ring of recent frames per room, and the watchers that read from it.
+//! A worker thread's end of the hub: a ring buffer of recent frames per room, and the watchers that read it.
 //!
-//! Everything here stays on its thread, so waking a watcher costs no lock. Bounded: a ring holds [`RING_FRAMES`]
-//! frames and [`RING_BYTES`] bytes; a watcher that falls out of it is cut, and resumes by its cursor.
+//! Everything here stays on its thread, so waking a watcher takes no lock. Bounded: a ring holds
+//! [`RING_FRAMES`] frames and [`RING_BYTES`] bytes. A slow watcher whose next frame was evicted is
+//! disconnected, and resumes by its cursor.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -20,20 +21,20 @@ use crate::domain::cursor::Cursor;
 use crate::domain::id::RoomId;
 use crate::measure::meters;
 
-/// Frames kept per room: over a second of a small room's fastest pace, a minute of a large one's.
+/// Frames kept per room: over a second at a small room's highest frame rate, a minute at a large room's.
 const RING_FRAMES: usize = 64;
 
 /// Bytes kept per room beyond the newest frame.
 const RING_BYTES: usize = 256 * 1024;
 
-/// The clock of the streams on this thread: one timer for all of them.
+/// The tick of this thread's timer wheel: one timer for all its streams.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Ticks between two wake-ups of a stream that has nothing else to do.
+/// Slots of the timer wheel, one a tick: a stream with nothing else to do is woken once a round.
 pub const ROUND: u64 = 15;
 
-/// Messages waiting for a worker, at most. A worker that is so far behind slows the feed down, and the feed then
-/// folds more versions into a frame.
+/// Messages queued for a worker, at most. A full queue is back-pressure: the feed waits, and coalesces more
+/// versions into its next frame.
 const INBOX_MAX: usize = 1024;
 
 #[derive(Default)]
@@ -80,7 +81,7 @@ struct Ring {
 impl Ring {
     fn push(&mut self, number: u64, frame: Arc<Frame>) {
         if number != self.newest + 1 {
-            self.frames.clear(); // watchers from before a pause in watching are behind
+            self.frames.clear(); // nobody here watched for a while: older watchers are behind
             self.bytes = 0;
         }
         self.newest = number;
@@ -103,14 +104,14 @@ impl Ring {
     }
 }
 
-/// What a watcher finds.
+/// What a watcher finds in its ring.
 #[derive(Debug)]
 pub enum Next {
     /// The next frame.
     Frame(Arc<Frame>),
-    /// It has all frames; it will be woken.
+    /// The watcher is up to date. It will be woken.
     Nothing,
-    /// The next frame is no longer kept.
+    /// The next frame was evicted: the watcher is too slow.
     Behind,
 }
 
@@ -119,10 +120,11 @@ pub struct Fan {
     hub: Hub,
     worker: WorkerId,
     rings: RefCell<HashMap<RoomId, Rc<RefCell<Ring>>>>,
-    /// Watchers that went away since the last tick, for the feed.
+    /// Watchers gone since the last tick, per room. The next tick reports them to the feed.
     gone: RefCell<HashMap<RoomId, usize>>,
     tick: Cell<u64>,
-    /// Frames and bytes handed to sockets since the last tick: counted here, so that a frame costs no shared counter.
+    /// Frames and bytes handed to sockets since the last tick. Batched here, so that a frame touches no
+    /// shared counter.
     sent: Cell<(u64, u64)>,
     rounds: RefCell<Vec<Wakers>>,
     draining: Cell<bool>,
@@ -152,23 +154,23 @@ impl Fan {
         &self.hub
     }
 
-    /// Seconds since the start of this thread's streams.
+    /// Seconds since this fan started.
     pub fn tick(&self) -> u64 {
         self.tick.get()
     }
 
-    /// A frame of so many bytes was handed to a socket.
+    /// Counts a frame of `bytes` bytes that was handed to a socket.
     pub fn sent(&self, bytes: usize) {
         let (frames, before) = self.sent.get();
         self.sent.set((frames + 1, before + bytes as u64));
     }
 
-    /// Whether streams must end now.
+    /// Whether this replica drains, so that streams must end now.
     pub fn draining(&self) -> bool {
         self.draining.get()
     }
 
-    /// Starts watching: registers first, then has the feed read, so that nothing falls between.
+    /// Starts watching. Registers before the feed reads, so that no event is lost in a race between the two.
     pub async fn watch(
         self: &Rc<Self>,
         room: RoomId,
@@ -191,7 +193,7 @@ impl Fan {
         Ok((watch, first))
     }
 
-    /// A place in the round of wake-ups.
+    /// Takes a slot of the timer wheel.
     pub fn join_round(self: &Rc<Self>) -> WakeSlot {
         self.hub.shared.watchers.fetch_add(1, Ordering::Relaxed);
         meters().streams.increment(1);
@@ -227,12 +229,12 @@ impl Fan {
         for (room, watchers) in gone {
             self.rings.borrow_mut().retain(|id, ring| *id != room || ring.borrow().watchers > 0);
             let request = FeedRequest::Unwatch { worker: self.worker, room, watchers };
-            let _ = self.hub.requests.send(request).await; // no feed, nobody to tell
+            let _ = self.hub.requests.send(request).await; // the feed has ended: nothing to report
         }
     }
 }
 
-/// Forgets the worker when its thread ends.
+/// Removes the worker from the health check when its thread ends.
 struct Ending(Rc<Fan>);
 
 impl Drop for Ending {
@@ -250,7 +252,7 @@ async fn run(fan: Rc<Fan>, inbox: mpsc::Sender<WorkerMessage>, mut messages: mps
         tokio::select! {
             message = messages.recv() => {
                 let Some(message) = message else { return };
-                // All that has come is taken before anybody is woken: a burst is one wake-up.
+                // Drain the queue before waking watchers: a burst is coalesced into one wake-up.
                 fan.take(message, &mut touched);
                 while let Ok(message) = messages.try_recv() {
                     fan.take(message, &mut touched);
@@ -274,7 +276,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// The next frame, or a wake-up when there is one.
+    /// The next frame. If there is none yet, registers a wake-up.
     pub fn next(&mut self, context: &Context<'_>) -> Next {
         let mut ring = self.ring.borrow_mut();
         let next = ring.after(self.seen);
@@ -289,12 +291,12 @@ impl Watcher {
         next
     }
 
-    /// How much this watcher wants to hear.
+    /// The watcher's mode.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Where it is.
+    /// The position after the last frame it took.
     pub fn cursor(&self) -> Option<&Cursor> {
         self.cursor.as_ref()
     }
@@ -309,7 +311,7 @@ impl Drop for Watcher {
     }
 }
 
-/// A stream's place in the round of wake-ups.
+/// A stream's slot of the timer wheel.
 pub struct WakeSlot {
     fan: Rc<Fan>,
     index: usize,
@@ -317,7 +319,7 @@ pub struct WakeSlot {
 }
 
 impl WakeSlot {
-    /// Whom to wake when it comes.
+    /// Registers the waker for the slot's next turn.
     pub fn wait(&self, context: &Context<'_>) {
         self.fan.rounds.borrow_mut()[self.index].set(self.slot, context.waker());
     }

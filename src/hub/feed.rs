@@ -1,7 +1,8 @@
 //! The task that reads watched rooms and publishes their frames.
 //!
-//! Bounded: it holds the rosters of rooms that have watchers, and nothing of others. Reads are batched: all rooms
-//! due are read in one statement, whatever woke the feed, so a storm of reconnects to one room is one read.
+//! Bounded: it caches the rosters of rooms that have watchers, and of no others. Reads are batched: one
+//! statement reads all rooms that are due, whatever woke the feed, so a storm of reconnects to one room is
+//! coalesced into one read.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,19 +23,19 @@ use crate::measure::meters;
 use crate::store::events::Tail;
 use crate::store::{Store, StoreError, bounded};
 
-/// Every watched room is looked at this often, hint or no hint.
+/// Every watched room is polled this often, hint or no hint.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
 /// Rooms in one read, at most.
 const READ_ROOMS_MAX: usize = 1000;
 
-/// After a failed read, the next waits this long.
+/// Delay before a failed read is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// Requests set aside while a read is under way, at most.
+/// Requests deferred while a read is in flight, at most.
 const LATER_MAX: usize = 4096;
 
-/// A new watcher waits this long for the first read, then it is refused.
+/// Timeout of a new watcher's first read. After it the watcher is refused.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 pub(super) struct Feed {
@@ -44,22 +45,22 @@ pub(super) struct Feed {
     workers: HashMap<WorkerId, mpsc::Sender<WorkerMessage>>,
     rooms: HashMap<RoomId, WatchedRoom>,
     dirty: HashSet<RoomId>,
-    /// Came while a read was under way. At most [`LATER_MAX`]; then the queue waits.
+    /// Requests that came while a read was in flight. At most [`LATER_MAX`]; then they stay in the channel.
     later: VecDeque<FeedRequest>,
     poll_at: Instant,
     retry_at: Instant,
 }
 
-/// Whole rosters.
+/// Whole rosters, with their cursors.
 type Whole = Vec<(RoomId, (Cursor, Roster))>;
 
-/// What one round of reading found.
+/// The result of one round of reads.
 struct Read {
-    /// Rooms that were not known.
+    /// Rooms read for the first time.
     first: Whole,
-    /// Rooms whose log does not reach back to what was known.
+    /// Rooms reread whole, because the log no longer reaches back to the cached version.
     anew: Whole,
-    /// With the version that each is after.
+    /// The tail of each room's log, with the version that it follows.
     tails: Vec<(RoomId, i64, Tail)>,
     replays: HashMap<RoomId, Vec<(i64, Tail)>>,
 }
@@ -83,7 +84,7 @@ impl Feed {
     pub(super) async fn run(mut self) {
         let shared = self.shared.clone();
         loop {
-            // Arm, then read, then wait: a hint that comes while reading wakes the next round.
+            // Arm, then read, then wait: a hint that races with the read wakes the next round.
             let woken = shared.wake.notified();
             self.take_hints();
             while let Some(request) = self.later.pop_front().or_else(|| self.requests.try_recv().ok()) {
@@ -175,7 +176,8 @@ impl Feed {
         }
     }
 
-    /// Reads, and meanwhile does what cannot wait for a database that may hang: tells what is known, and drains.
+    /// Reads, and meanwhile serves the requests that must not wait for a hanging database: answers from the
+    /// cache, and the drain.
     async fn read_and_serve(&mut self, due: &[RoomId]) -> Result<Read, StoreError> {
         let mut reading = std::pin::pin!(bounded(read(&self.store, &self.rooms, due)));
         loop {
@@ -203,7 +205,7 @@ impl Feed {
         let mut frames: HashMap<RoomId, Frame> = HashMap::new();
         for (id, (cursor, roster)) in read.first {
             if let Some(room) = self.rooms.get_mut(&id) {
-                room.restart(cursor, roster); // nobody has been told anything of it: no frame
+                room.restart(cursor, roster); // no watcher has been answered yet: no frame
             }
         }
         for (id, _, tail) in read.tails.iter().filter(|(_, _, tail)| tail.complete) {
@@ -218,7 +220,8 @@ impl Feed {
                 frames.insert(id, frame);
             }
         }
-        // Who comes back to exactly where the room was missed what it has done since.
+        // The tail read in this round is also the replay for a watcher that returns at exactly the version
+        // cached before.
         let since: HashMap<_, _> = read.tails.iter().map(|(id, after, tail)| (id, (*after, tail))).collect();
         for id in due {
             self.dirty.remove(&id);
@@ -237,7 +240,8 @@ impl Feed {
         ages.into_iter().for_each(|age| meters().fanout_lag.record(age + sent));
     }
 
-    /// Who waits for a room that is known is told what is known; the stream says that it is stale.
+    /// Answers waiting watchers from the cache where there is one; the stream says that it is stale. Refuses
+    /// watchers that have waited for [`WAIT_MAX`].
     fn refuse_waiting(&mut self) {
         for room in self.rooms.values_mut() {
             room.answer_stale();
@@ -246,7 +250,8 @@ impl Feed {
     }
 }
 
-/// Rooms not known yet are read whole; then all are followed, together with what returning watchers missed.
+/// Reads rooms that are not cached whole, then the tails of all rooms that are due, with the replays for
+/// returning watchers.
 async fn read(
     store: &Store,
     rooms: &HashMap<RoomId, WatchedRoom>,
@@ -285,11 +290,11 @@ async fn load(store: &Store, rooms: Vec<RoomId>) -> Result<Whole, StoreError> {
 
 fn remember(rooms: &HashMap<RoomId, WatchedRoom>, room: &RoomId, reply: oneshot::Sender<Remembered>) {
     if let Some(Known { cursor, roster }) = rooms.get(room).and_then(|room| room.known.as_ref()) {
-        let _ = reply.send(Remembered { cursor: cursor.clone(), roster: roster.clone() }); // they may be gone
+        let _ = reply.send(Remembered { cursor: cursor.clone(), roster: roster.clone() }); // caller may be gone
     }
 }
 
-/// Beginning anywhere, so that in the course of time all rooms are among them.
+/// At most `most` cached rooms, starting anywhere, so that repeated calls cover all rooms.
 fn positions(rooms: &HashMap<RoomId, WatchedRoom>, most: usize) -> Vec<(RoomId, Cursor)> {
     let skipped = if rooms.len() > most { rand::random_range(0..rooms.len()) } else { 0 };
     let known = rooms.iter().skip(skipped).chain(rooms.iter().take(skipped));

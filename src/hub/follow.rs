@@ -1,12 +1,13 @@
 //! Followed users: where each of them is, for the watchlists of this replica.
 //!
-//! One task for all watchlists. It is woken by hints, which name rooms: it reads in the log who changed in those since
-//! it last looked, and looks up those of them whom somebody follows, at most four times a second. Every 2 s it also
-//! looks up followed users in turn, hint or no hint. All look-ups are made one after the other, so what is known of a
-//! user never goes back in time.
+//! One task for all watchlists. Hints, which name rooms, wake it. It reads from the log which users changed
+//! in those rooms since its last read, and looks up the followed ones; hints are throttled to four reads a
+//! second. Every 2 s it also polls followed users in turn, hint or no hint. Look-ups run one after the other,
+//! so the cached places of a user never go back in time.
 //!
-//! Bounded: a user that ten thousand follow is kept and looked up once; a look-up is of at most [`LOOK_MAX`] users, a
-//! turn of [`SCAN_MAX`]. A follower is a count of changes seen, not a queue: who is slow sees the newest, and no more.
+//! Bounded: a user with ten thousand followers is cached once and looked up once. A look-up takes at most
+//! [`LOOK_MAX`] users, a scan at most [`SCAN_MAX`]. A follower is a count of changes seen, not a queue: a
+//! slow follower sees only the newest state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -25,34 +26,37 @@ use crate::domain::member::Viewer;
 use crate::store::rosters::Whereabouts;
 use crate::store::{Store, StoreError, bounded};
 
-/// Between two looks at what hints told of.
+/// Throttle of hints: the time between two reads of the rooms that they name.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Between turns: no change is found later than this, of as many users as a turn has.
+/// Time between scans. If hints are lost, a change is found no later than this, with up to [`SCAN_MAX`]
+/// followed users.
 const SCAN_EVERY: Duration = Duration::from_secs(2);
 
 /// Users in one look-up, at most: some 20 ms of the database's work.
 const LOOK_MAX: usize = 1000;
 
-/// Users looked up in one turn, at most.
+/// Users queued by one scan, at most.
 const SCAN_MAX: usize = 5000;
 
-/// Hinted rooms kept apart, at most; of the others, turns find who changed.
+/// Hinted rooms kept, at most. Changes in further rooms are found by scans.
 const HINTS_MAX: usize = 10_000;
 
-/// Of a room that was not read before, so many events before the hinted one are: a transaction of a replica logs fewer.
+/// The first read of a room starts this many events before the hinted version: no batch of commands logs
+/// more. The rest of a larger transaction, such as a sweep, is found by scans.
 const EVENTS_BACK: i64 = 500;
 
-/// After a look-up that failed, the next waits this long.
+/// Delay before a failed look-up is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// A new watchlist waits this long for its first look-up, then it is refused.
+/// Timeout of a new watchlist's first look-up. After it the watchlist is refused.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Watchlists waiting for the task, at most; more wait for a place.
+/// Watchlists queued for the task, at most; then callers wait.
 const REQUESTS_MAX: usize = 1024;
 
-/// Where a user is: an entry per room, those too in which others do not see them; or one without a room.
+/// Where a user is: one entry per room, including rooms where others do not see them; or a single entry
+/// without a room.
 pub type Places = Arc<[Whereabouts]>;
 
 /// One followed user.
@@ -62,7 +66,7 @@ struct Followed {
 }
 
 impl Followed {
-    /// Takes in what was read. Gives whether it tells followers anything.
+    /// Caches what was read. Returns whether followers see a change.
     fn learn(&self, places: Places) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let news = known.as_deref().is_none_or(|known| !known.iter().map(shown).eq(places.iter().map(shown)));
@@ -74,7 +78,8 @@ impl Followed {
     }
 }
 
-/// What followers are told of as it changes; when somebody was last seen changes with every heartbeat.
+/// The part of a place whose change is news to followers. The time last seen is left out: it changes with
+/// every heartbeat.
 fn shown(place: &Whereabouts) -> (Option<&str>, Option<&str>, Option<bool>) {
     (place.room_id.as_deref(), place.status.as_deref(), place.invisible)
 }
@@ -89,9 +94,9 @@ struct FollowRequest {
 struct FollowSignals {
     wake: Notify,
     stale: AtomicBool,
-    /// Room and the lowest version that was hinted since the last look.
+    /// The lowest version hinted of each room since the last read.
     hinted: Mutex<HashMap<RoomId, i64>>,
-    /// Whether anybody follows anybody: if not, hints are not kept.
+    /// Whether any user is followed. If not, hints take the fast path: they are dropped.
     used: AtomicBool,
 }
 
@@ -107,7 +112,7 @@ impl FollowSignals {
     }
 }
 
-/// The followers' end of the task. Cheap to clone.
+/// The handle of the task. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Follow {
     requests: mpsc::Sender<FollowRequest>,
@@ -116,7 +121,7 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// Starts the task. It ends when the last handle is gone.
+    /// Starts the task. It ends when the last handle is dropped.
     pub(super) fn start(store: Store) -> Self {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let (signals, rounds) = (Arc::<FollowSignals>::default(), Arc::new(watch::Sender::new(false)));
@@ -137,30 +142,30 @@ impl Follow {
         Self { requests, signals, rounds }
     }
 
-    /// Says that these rooms may have moved.
+    /// Notes that these rooms may have changed.
     pub(super) fn hint<'a>(&self, hints: impl Iterator<Item = &'a Hint>) {
         if !self.signals.used.load(Ordering::Relaxed) {
             return;
         }
-        // A version that nobody can have comes from somebody who makes hints up.
+        // Drop versions that cannot exist: any client of the database can forge a hint.
         let lawful = hints.filter(|hint| (1..=i64::MAX - EVENTS_BACK).contains(&hint.version));
         self.signals.hint(lawful.map(|hint| (&hint.room, hint.version)));
         self.signals.wake.notify_one();
     }
 
-    /// Ends every watchlist.
+    /// Drains: ends every watchlist.
     pub(super) fn drain(&self) {
         self.rounds.send_replace(true);
     }
 
-    /// Whether the last look at the database failed.
+    /// Whether the last look-up failed, so that the cache may be stale.
     pub(super) fn stale(&self) -> bool {
         self.signals.stale.load(Ordering::Relaxed)
     }
 
-    /// Follows users. They have all been looked up since this was called.
+    /// Follows users. Returns once all of them have been looked up after this call.
     pub(super) async fn follow(&self, users: Vec<UserId>, counted: Counted) -> Result<Following, Unreadable> {
-        let rounds = self.rounds.subscribe(); // before the look-up: what changes after it is heard
+        let rounds = self.rounds.subscribe(); // before the look-up, or a change that races with it is missed
         let (reply, answer) = oneshot::channel();
         let request = FollowRequest { users, since: Instant::now(), reply };
         self.requests.send(request).await.map_err(|_| Unreadable)?;
@@ -172,14 +177,15 @@ impl Follow {
 /// One watchlist.
 pub struct Following {
     users: Vec<Arc<Followed>>,
-    /// Changes seen, of each.
+    /// Changes seen of each user.
     seen: Vec<u64>,
     rounds: watch::Receiver<bool>,
     _counted: Counted,
 }
 
 impl Following {
-    /// Who changed since this was last asked, by their place in the list, and where they are. At first all of them.
+    /// The users that changed since the last call, by index in the list, with their places. The first call
+    /// returns all users.
     pub fn news(&mut self) -> Vec<(usize, Places)> {
         let changed =
             self.users.iter().zip(&mut self.seen).enumerate().filter_map(|(index, (user, seen))| {
@@ -187,14 +193,14 @@ impl Following {
                 if changes == *seen {
                     return None;
                 }
-                *seen = changes; // at or before what is read next
+                *seen = changes; // no newer than `known`, which is read next
                 let known = user.known.lock().unwrap_or_else(PoisonError::into_inner);
                 known.clone().map(|places| (index, places))
             });
         changed.collect()
     }
 
-    /// Whether the list must end now.
+    /// Whether the watchlist must end now.
     pub fn draining(&self) -> bool {
         *self.rounds.borrow()
     }
@@ -202,7 +208,7 @@ impl Following {
     /// Waits until there may be news.
     pub async fn woken(&mut self) {
         if self.rounds.changed().await.is_err() {
-            std::future::pending::<()>().await; // nobody is left to tell anything
+            std::future::pending::<()>().await; // the task has ended: no news will come
         }
     }
 }
@@ -213,11 +219,12 @@ struct Task {
     signals: Arc<FollowSignals>,
     rounds: Arc<watch::Sender<bool>>,
     users: BTreeMap<UserId, Arc<Followed>>,
-    /// To be looked up; a part of `users`.
+    /// Users to look up; a subset of `users`.
     due: BTreeSet<UserId>,
-    /// Up to where the log of a room was read. At most [`HINTS_MAX`]; then it begins anew.
+    /// The version up to which each room's log was read. A cache: cleared when it would exceed [`HINTS_MAX`]
+    /// rooms.
     rooms: HashMap<RoomId, i64>,
-    /// Up to whom the last turn came.
+    /// The last user of the last scan, none if it reached the end.
     scanned_to: Option<UserId>,
     tick_at: Instant,
     scan_at: Instant,
@@ -228,7 +235,7 @@ impl Task {
         let signals = self.signals.clone();
         let mut waiting: Vec<FollowRequest> = Vec::new();
         loop {
-            // Arm, then read, then wait: a hint that comes while reading wakes the next round.
+            // Arm, then read, then wait: a hint that races with the read wakes the next round.
             let woken = signals.wake.notified();
             while waiting.len() < REQUESTS_MAX
                 && let Ok(request) = self.requests.try_recv()
@@ -261,7 +268,7 @@ impl Task {
         !self.signals.hinted.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Forgets whom nobody follows any more, and has the next ones looked up.
+    /// Evicts users that are no longer followed, and queues the next ones for a look-up.
     fn begin_scan(&mut self) {
         self.scan_at = Instant::now() + SCAN_EVERY;
         self.users.retain(|_, user| Arc::strong_count(user) > 1);
@@ -274,7 +281,7 @@ impl Task {
         self.due.extend(next);
     }
 
-    /// Who changed in hinted rooms is due; then as many are looked up as go into one, new watchlists first.
+    /// Queues the users that changed in hinted rooms, then makes one look-up. New watchlists go first.
     async fn round(&mut self, waiting: &mut Vec<FollowRequest>, hinted: bool) -> Result<(), StoreError> {
         if hinted {
             self.tick_at = Instant::now() + TICK;
@@ -298,7 +305,7 @@ impl Task {
             self.rounds.send_modify(|_| {}); // the same value: it only wakes
         }
         for FollowRequest { users, reply, .. } in waiting.drain(..opened) {
-            let _ = reply.send(users.iter().map(|user| self.users[user].clone()).collect()); // they may be gone
+            let _ = reply.send(users.iter().map(|user| self.users[user].clone()).collect()); // caller may be gone
         }
         Ok(())
     }
@@ -309,7 +316,7 @@ impl Task {
             self.rooms.clear();
         }
         let from = |(room, version): (&RoomId, &i64)| {
-            // What was hinted is read in any case: after a failover a room may be behind where it was.
+            // Always reread the hinted version: after a failover a room may be behind the version noted here.
             let read = self.rooms.get(room).map_or(version - EVENTS_BACK, |read| (*read).min(version - 1));
             (room.clone(), read)
         };
@@ -324,18 +331,18 @@ impl Task {
         Ok(())
     }
 
-    /// Looks up users. Gives whether there is news of any.
+    /// Looks up users. Returns whether any of them changed.
     async fn look(&mut self, users: BTreeSet<UserId>) -> Result<bool, StoreError> {
         let users: Vec<UserId> = users.into_iter().collect();
         if users.is_empty() {
             return Ok(false);
         }
-        // With the eyes of a server: each follower is shown what they may see of it.
+        // Read with a server's rights. What each follower may see is filtered later.
         let found = bounded(self.store.whereabouts(&users, &Viewer::Server)).await?;
         self.signals.stale.store(false, Ordering::Relaxed);
         let mut news = false;
         for places in found.chunk_by(|(one, _), (other, _)| one == other) {
-            let user = &users[places[0].0 - 1]; // whereabouts are counted from 1
+            let user = &users[places[0].0 - 1]; // numbered from 1
             self.due.remove(user);
             if let Some(followed) = self.users.get(user) {
                 news |= followed.learn(places.iter().map(|(_, place)| place.clone()).collect());
@@ -344,7 +351,8 @@ impl Task {
         Ok(news)
     }
 
-    /// Who waits too long is refused; who is followed is looked up when the database is back.
+    /// Refuses watchlists that have waited for [`WAIT_MAX`]. Followed users stay queued, and are looked up
+    /// when the database is back.
     async fn failed(&mut self, error: &StoreError, waiting: &mut Vec<FollowRequest>) {
         if !self.signals.stale.swap(true, Ordering::Relaxed) {
             tracing::warn!(%error, "followed users cannot be looked up; watchlists stay open and are marked stale");

@@ -1,4 +1,4 @@
-//! Frames of the event stream, and how they look on the wire. Every frame is one line of JSON.
+//! Frames of the event stream, and their encoding as Server-Sent Events. Every frame is one line of JSON.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,22 +12,22 @@ use crate::domain::resume::SnapshotReason;
 use crate::domain::roster::Roster;
 use crate::measure::meters;
 
-/// Members that a frame lists at most. Larger rooms are told by the count, and read by pages.
+/// Members that a frame lists, at most. The rest of a larger room is read page by page.
 pub const LISTED_MAX: usize = 1000;
 
-/// A room as frames tell of it.
+/// The state of a room from which a frame is encoded.
 pub struct Seen<'a> {
-    /// Where it is.
+    /// The room's position.
     pub cursor: &'a Cursor,
-    /// Who is there.
+    /// The room's members.
     pub roster: &'a Roster,
     /// Members that a frame lists, at most.
     pub list_max: usize,
 }
 
 impl Seen<'_> {
-    /// Whether a diff of a room that is too large to list would say more than a page of it does: then the page says it,
-    /// so that no frame costs a watcher more than that, however many come and go.
+    /// Whether a diff of a room too large to list has more changes than a snapshot lists members. Then the
+    /// snapshot is sent instead: no frame costs a watcher more than that, however many come and go.
     pub fn is_too_much(&self, diff: &Diff) -> bool {
         let changes = diff.joined.len() + diff.updated.len() + diff.left.len();
         self.roster.len() > self.list_max && changes > self.list_max
@@ -143,7 +143,7 @@ pub enum ByeReason {
 }
 
 impl ByeReason {
-    /// As frames and metrics call it.
+    /// Its name in frames and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Drain => "drain",
@@ -179,12 +179,12 @@ impl Wire {
         Self { bytes: bytes.into(), id_at }
     }
 
-    /// The frame as a stream of one room sends it, shared by all of them.
+    /// The frame for streams of one room. They share the buffer.
     pub fn whole(&self) -> Bytes {
         self.bytes.clone()
     }
 
-    /// The frame without its end, for a stream of many rooms, whose id is its own.
+    /// The frame without its `id:` line, for a stream of many rooms, which sends an id of its own.
     pub fn without_id(&self) -> Bytes {
         self.bytes.slice(..self.id_at)
     }
@@ -198,12 +198,12 @@ pub struct Frame {
     wires: [Option<Wire>; 3],
 }
 
-/// The modes that somebody watches a room in.
+/// The modes in which a room has been watched.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Modes([bool; 3]);
 
 impl Modes {
-    /// Also this one, from now on.
+    /// Adds a mode. None is removed later.
     pub fn add(&mut self, mode: Mode) {
         self.0[mode as usize] = true;
     }
@@ -223,7 +223,7 @@ impl Frame {
         Self::build(room, seen, modes, || missed(room, seen, diff))
     }
 
-    /// A new start: everything known before is void.
+    /// A snapshot: everything sent before is void.
     pub fn restart(room: &RoomId, seen: &Seen<'_>, reason: SnapshotReason, modes: Modes) -> Self {
         Self::build(room, seen, modes, || opening(room, seen, Mode::Diff, reason))
     }
@@ -238,18 +238,18 @@ impl Frame {
         Self { cursor: seen.cursor.clone(), wires }
     }
 
-    /// Bytes held.
+    /// Bytes held, over all modes.
     pub fn size(&self) -> usize {
         self.wires.iter().flatten().map(|wire| wire.bytes.len()).sum()
     }
 
-    /// The frame as this mode sees it.
+    /// The frame as encoded for a mode; none if the mode had no watchers.
     pub fn wire(&self, mode: Mode) -> Option<&Wire> {
         self.wires[mode as usize].as_ref()
     }
 }
 
-/// The whole state of a room, as a mode shows it.
+/// A snapshot of a room, as a mode shows it.
 pub fn opening(room: &RoomId, seen: &Seen<'_>, mode: Mode, reason: SnapshotReason) -> Wire {
     let Seen { cursor, roster, list_max } = *seen;
     let (text, count) = (cursor.to_string(), roster.len());
@@ -266,13 +266,13 @@ pub fn opening(room: &RoomId, seen: &Seen<'_>, mode: Mode, reason: SnapshotReaso
     }
 }
 
-/// What a returning watcher of `mode=diff` missed.
+/// A `diff` frame: a change, or the replay for a returning watcher of `mode=diff`.
 pub fn missed(room: &RoomId, seen: &Seen<'_>, diff: &Diff) -> Wire {
     let (cursor, count) = (seen.cursor, seen.roster.len());
     Wire::new("diff", &DiffFrame { room, cursor: cursor.to_string(), count, diff }, cursor)
 }
 
-/// A frame of a stream that has no ids.
+/// A frame without an `id:` line, for streams that cannot be resumed.
 pub fn event(name: &str, data: &impl Serialize) -> Bytes {
     let mut bytes = Vec::with_capacity(256);
     write_event(&mut bytes, name, data);
@@ -301,8 +301,8 @@ fn write_event(bytes: &mut Vec<u8>, event: &str, data: &impl Serialize) {
     bytes.extend_from_slice(format!("event: {event}\ndata: ").as_bytes());
     let from = bytes.len();
     serde_json::to_writer(&mut *bytes, data).expect("frames are maps with string keys, written to memory");
-    // A state is written as it was read. Postgres writes no line ends into JSON; where there is one all the same, it is
-    // between two tokens, and would end the frame.
+    // A member's state is copied as it was read. Postgres writes no line breaks into JSON. Should one be
+    // there all the same, it is between two tokens, and would end the frame.
     bytes[from..].iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
     bytes.push(b'\n');
 }

@@ -18,10 +18,10 @@ use crate::domain::id::{RoomId, UserId};
 use crate::measure::{meters, number};
 use crate::store::Store;
 
-/// Hinted rooms kept apart, at most; past that, every watched room is looked at.
+/// Hinted rooms kept, at most. Beyond that, hints are coalesced into one for every watched room.
 const HINTS_MAX: usize = 10_000;
 
-/// Requests waiting for the feed, at most; handlers wait for a place.
+/// Requests queued for the feed, at most; then handlers wait (back-pressure).
 const REQUESTS_MAX: usize = 4096;
 
 /// A handle to the hub. Cheap to clone.
@@ -33,7 +33,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts the feed and what follows users. They end when the last handle is gone.
+    /// Starts the feed and the task of followed users. Both end when the last handle is dropped.
     pub fn start(store: Store) -> Self {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let shared = Arc::new(HubState {
@@ -52,7 +52,7 @@ impl Hub {
         Self { requests: sender, follow, shared }
     }
 
-    /// Says that these rooms may have moved; metrics count by whom it was said.
+    /// Notes that these rooms may have changed. `source` is a label of the metric.
     pub fn hint(&self, source: &str, hints: impl IntoIterator<Item = Hint>) {
         let hints: Vec<Hint> = hints.into_iter().collect();
         meters().hints.count(source, hints.len() as u64);
@@ -67,38 +67,38 @@ impl Hub {
         self.shared.wake.notify_one();
     }
 
-    /// Says that hints may have been lost: every watched room is looked at.
+    /// Notes that hints may have been lost: every watched room is read.
     pub fn resync(&self) {
         self.shared.hints.lock().unwrap_or_else(PoisonError::into_inner).all = true;
         self.shared.wake.notify_one();
     }
 
-    /// Whether the last look at the database failed.
+    /// Whether the feed's last read failed, so that rosters may be stale.
     pub fn stale(&self) -> bool {
         self.shared.stale.load(Ordering::Relaxed)
     }
 
-    /// Follows users, wherever they are. They have all been looked up since this was called.
+    /// Follows users, wherever they are. Returns once all of them have been looked up after this call.
     pub async fn follow(&self, users: Vec<UserId>) -> Result<Following, Unreadable> {
         self.follow.follow(users, Counted::new(self.shared.clone())).await
     }
 
-    /// Whether what followers were told may be out of date.
+    /// Whether what followers see may be stale.
     pub fn follow_stale(&self) -> bool {
         self.follow.stale()
     }
 
-    /// What is set for rooms.
+    /// The cached settings of rooms.
     pub fn settings(&self) -> &RoomSettingsCache {
         &self.shared.settings
     }
 
-    /// Says whether other replicas' commits are heard of.
+    /// Sets whether notifications of other replicas' commits arrive.
     pub fn hear(&self, hearing: Hearing) {
         self.shared.hearing.store(hearing as u8, Ordering::Relaxed);
     }
 
-    /// Whether other replicas' commits are heard of.
+    /// Whether notifications of other replicas' commits arrive.
     pub fn hearing(&self) -> Hearing {
         let now = self.shared.hearing.load(Ordering::Relaxed);
         [Hearing::Off, Hearing::Away, Hearing::On]
@@ -107,7 +107,7 @@ impl Hub {
             .unwrap_or(Hearing::Off)
     }
 
-    /// Says how many watch, and whether what they see is current.
+    /// Sets the gauges: watchers, watched rooms, staleness, listening.
     pub fn measure(&self) {
         let meters = meters();
         meters.watchers.set(number(self.watchers()));
@@ -116,7 +116,7 @@ impl Hub {
         meters.listening.set(f64::from(u8::from(self.hearing() == Hearing::On)));
     }
 
-    /// Where watched rooms are, as they were last read: some of them, if they are more than `most`.
+    /// The cached positions of watched rooms: a sample if there are more than `most`.
     pub async fn positions(&self, most: usize) -> Option<Vec<(RoomId, Cursor)>> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(FeedRequest::Positions { most, reply }).await.ok()?;
@@ -128,19 +128,19 @@ impl Hub {
         self.shared.watchers.load(Ordering::Relaxed)
     }
 
-    /// Whether the feed runs, and every worker has ticked lately.
+    /// Health check: whether the feed runs, and every worker ticked within `patience`.
     pub fn lives(&self, patience: Duration) -> bool {
         !self.requests.is_closed() && self.shared.pulse.is_regular(Instant::now(), patience)
     }
 
-    /// The roster of a room that is being watched here, as it was last read.
+    /// The cached roster of a room that is watched here.
     pub async fn remembered(&self, room: RoomId) -> Option<Remembered> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(FeedRequest::Remembered { room, reply }).await.ok()?;
         answer.await.ok()
     }
 
-    /// Ends every stream with `bye {drain}`.
+    /// Drains: ends every stream with `bye {drain}`.
     pub async fn drain(&self) {
         self.follow.drain();
         let _ = self.requests.send(FeedRequest::Drain).await; // no feed, no streams

@@ -1,4 +1,4 @@
-//! What the parts of the hub tell each other: streams the feed, the feed the worker threads.
+//! Messages within the hub: from streams to the feed, and from the feed to worker threads.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use crate::domain::roster::Roster;
 /// What a watcher starts with.
 #[derive(Debug)]
 pub struct Opening {
-    /// What it must be sent first: a snapshot, what it missed, or nothing when it is at the head.
+    /// The first frame: a snapshot, a replay of what it missed, or none if it is up to date.
     pub first: Option<Wire>,
-    /// Where it is then.
+    /// Its position after that frame.
     pub cursor: Cursor,
-    /// The number of the room's last frame: frames after it are news to this watcher.
+    /// The number of the room's last frame. Later frames are new to this watcher.
     pub number: u64,
 }
 
-/// A roster as the hub has it, served when the database cannot be asked.
+/// A cached roster, served while the database is away.
 #[derive(Debug)]
 pub struct Remembered {
-    /// Where it was read.
+    /// The position at which it was read.
     pub cursor: Cursor,
-    /// Who was there.
+    /// The members at that position.
     pub roster: Roster,
 }
 

@@ -1,9 +1,10 @@
 //! This replica's rooms and watchers.
 //!
-//! One task (the [`feed`]) holds the roster of every watched room. It is woken by hints, never told by them: it
-//! reads the log after the version it has, folds what came into one frame, encodes that once per mode, and hands
-//! it to each worker thread that has watchers of the room. There a [`fan`] keeps a short ring of frames per room,
-//! from which every watcher reads at its own pace. A watcher is a position, not a queue.
+//! One task, the [`feed`], caches the roster of every watched room. A hint wakes it, but is never its data:
+//! it reads the log after the version it has, coalesces the new events into one frame, encodes that once per
+//! mode, and hands it to each worker thread that has watchers of the room. There a [`fan`] keeps a short ring
+//! buffer of frames per room, from which every watcher reads at its own pace. A watcher is a position, not a
+//! queue.
 
 mod fan;
 mod feed;

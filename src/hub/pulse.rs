@@ -1,4 +1,4 @@
-//! When each worker last ticked: how it is noticed that one is stuck.
+//! When each worker last ticked: the health check that finds a stuck one.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::messages::WorkerId;
 
-/// The workers that have begun and not ended, each with its last tick.
+/// The workers that run, each with its last tick.
 #[derive(Default)]
 pub(super) struct Pulse(Mutex<HashMap<WorkerId, Instant>>);
 
@@ -15,12 +15,12 @@ impl Pulse {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, now);
     }
 
-    /// Its thread ended. That is no stuck worker: actix starts another.
+    /// Removes a worker whose thread ended. It is not stuck: actix starts another.
     pub(super) fn end(&self, worker: WorkerId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker);
     }
 
-    /// Whether every worker has ticked lately.
+    /// Whether every worker ticked within `patience`.
     pub(super) fn is_regular(&self, now: Instant, patience: Duration) -> bool {
         let ticked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ticked.values().all(|tick| now.duration_since(*tick) <= patience)

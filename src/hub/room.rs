@@ -1,4 +1,4 @@
-//! One watched room: what is known of it, who waits for it, when its next frame may go out. Plain state.
+//! One watched room: its cached state, its waiting watchers, and when its next frame may go out. Plain state.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::domain::room_settings::RoomSettings;
 use crate::domain::roster::Roster;
 use crate::store::events::Tail;
 
-/// A watcher that has not been told anything yet.
+/// A watcher that waits for its first frame.
 pub(super) struct Waiting {
     pub(super) mode: Mode,
     pub(super) last: Option<Cursor>,
@@ -24,7 +24,7 @@ pub(super) struct Waiting {
     pub(super) reply: oneshot::Sender<Opening>,
 }
 
-/// What is known of a room once it has been read.
+/// The cached state of a room, once it has been read.
 pub(super) struct Known {
     pub(super) cursor: Cursor,
     pub(super) roster: Roster,
@@ -45,7 +45,7 @@ pub(super) struct WatchedRoom {
     pub(super) known: Option<Known>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) watchers: HashMap<WorkerId, usize>,
-    /// Not before this is the room read and a frame published.
+    /// Throttle: before this time the room is not read and no frame is published.
     pub(super) due_at: Instant,
     pub(super) number: u64,
     pub(super) settings: RoomSettings,
@@ -64,7 +64,7 @@ impl WatchedRoom {
         self.waiting.push(waiting);
     }
 
-    /// Gives whether anybody is left.
+    /// Removes watchers of a worker. Returns whether the room has any left.
     pub(super) fn forget(&mut self, worker: WorkerId, watchers: usize) -> bool {
         if let Some(left) = self.watchers.get_mut(&worker) {
             *left = left.saturating_sub(watchers);
@@ -75,7 +75,7 @@ impl WatchedRoom {
         !self.watchers.is_empty()
     }
 
-    /// Cursors of waiting watchers that can be answered by replay, when the room is at this position.
+    /// Cursors of waiting watchers that need a replay, when the room is at `head`.
     pub(super) fn replays(&self, head: &Cursor) -> Vec<Cursor> {
         let mut cursors: Vec<Cursor> = self
             .waiting
@@ -88,7 +88,8 @@ impl WatchedRoom {
         cursors
     }
 
-    /// Takes in what the log holds after `known`. None when that is not all of it: the room must be read anew.
+    /// Applies the log's tail after `known`, and coalesces it into one frame. None if the tail is incomplete:
+    /// the room must be reread whole.
     pub(super) fn advance(&mut self, tail: &Tail) -> Option<Frame> {
         let known = self.known.as_mut()?;
         if !tail.complete {
@@ -105,7 +106,7 @@ impl WatchedRoom {
         Some(Frame::diff(&self.id, &seen, &diff, self.modes))
     }
 
-    /// Replaces what is known.
+    /// Replaces the cached state. The frame is a snapshot.
     pub(super) fn restart(&mut self, cursor: Cursor, roster: Roster) -> Frame {
         let same_history = self
             .known
@@ -119,11 +120,11 @@ impl WatchedRoom {
         frame
     }
 
-    /// Answers everybody who waits. `replays` holds what came after each cursor of [`WatchedRoom::replays`].
+    /// Answers all waiting watchers. `replays` holds the tail after each cursor of [`WatchedRoom::replays`].
     pub(super) fn answer_waiting(&mut self, replays: &HashMap<i64, &Tail>) {
         let Some(known) = &self.known else { return };
         let seen = known.seen(&self.settings);
-        let mut encoded: Vec<First> = Vec::new(); // a storm of returning watchers has few different cursors
+        let mut encoded: Vec<First> = Vec::new(); // a cache: a storm of returning watchers has few cursors
         for Waiting { mode, last, reply, .. } in self.waiting.drain(..) {
             let wire = match encoded.iter().find(|first| first.mode == mode && first.last == last) {
                 Some(first) => first.wire.clone(),
@@ -138,8 +139,9 @@ impl WatchedRoom {
         }
     }
 
-    /// Answers who waits from what is known, while the log cannot be read: who comes without a cursor, and who is
-    /// exactly there. Whoever would miss something, or has seen more than we have, goes on waiting.
+    /// Answers waiting watchers from the cache, while the log cannot be read: those without a cursor, and
+    /// those at exactly the cached position. A watcher that would miss something, or has seen more than the
+    /// cache has, goes on waiting.
     pub(super) fn answer_stale(&mut self) {
         let Some(known) = &self.known else { return };
         let seen = known.seen(&self.settings);
@@ -151,7 +153,8 @@ impl WatchedRoom {
         }
     }
 
-    /// Frames of a room are at least this far apart, so that a busy large room costs its watchers a bounded rate.
+    /// The least time between two frames of a room: a rate limit, so that a busy large room costs its
+    /// watchers a bounded rate.
     pub(super) fn spacing(&self) -> Duration {
         let by_size = match self.known.as_ref().map_or(0, |known| known.roster.len()) {
             0..=100 => Duration::from_millis(20),
@@ -162,7 +165,7 @@ impl WatchedRoom {
     }
 }
 
-/// What watchers in this mode with this cursor are sent first.
+/// The first frame for watchers in this mode with this cursor.
 struct First {
     mode: Mode,
     last: Option<Cursor>,

@@ -1,4 +1,4 @@
-//! What this replica knows of the settings of rooms. A task reads them when it is nudged, and every 2 s anyway.
+//! This replica's cache of the settings of rooms. A task refreshes it when nudged, and every 2 s anyway.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -15,27 +15,27 @@ pub struct RoomSettingsCache {
 }
 
 impl RoomSettingsCache {
-    /// As they are now.
+    /// Replaces the cached settings.
     pub fn set(&self, patterns: Patterns) {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(patterns);
     }
 
-    /// All of them.
+    /// All settings.
     pub fn all(&self) -> Arc<Patterns> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What is set for a room.
+    /// The settings of a room.
     pub fn of(&self, room: &RoomId) -> RoomSettings {
         self.all().of(room)
     }
 
-    /// Says that they may have changed.
+    /// Notes that the settings may have changed.
     pub fn nudge(&self) {
         self.nudge.notify_one();
     }
 
-    /// Waits for somebody to say so.
+    /// Waits for a nudge.
     pub async fn nudged(&self) {
         self.nudge.notified().await;
     }

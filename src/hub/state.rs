@@ -1,4 +1,4 @@
-//! What the parts of the hub share: which rooms may have moved, whether what is shown is current, and counts.
+//! What the parts of the hub share: hinted rooms, staleness, and counts.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -16,14 +16,14 @@ pub(super) struct Hints {
     pub(super) all: bool,
 }
 
-/// Whether this replica hears of other replicas' commits.
+/// Whether notifications of other replicas' commits reach this replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hearing {
-    /// It does not listen, and was not asked to.
+    /// It does not listen, by configuration.
     Off,
-    /// It should, but its connection is away.
+    /// It should listen, but has no connection.
     Away,
-    /// It does.
+    /// It listens.
     On,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct HubState {
     pub(super) pulse: Pulse,
 }
 
-/// An open stream, for those who count them.
+/// Counts an open stream for as long as it lives.
 pub(super) struct Counted(Arc<HubState>);
 
 impl Counted {
