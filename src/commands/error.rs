@@ -2,37 +2,37 @@
 
 use crate::store::StoreError;
 
-/// Why a command was not carried out, as far as its caller can act on it.
+/// Why a command failed, as far as its caller can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// The queue is full. Nothing was done.
+    /// Back-pressure: the queue is full. Nothing was done.
     #[error("overloaded")]
     Overloaded,
     /// The database is away. Nothing was done.
     #[error("the database is away")]
     Unavailable,
-    /// The database did not answer in time. It may have been done.
+    /// The database did not answer in time. The command may have been committed.
     #[error("the outcome is unknown")]
     OutcomeUnknown,
-    /// Somebody holds the room. Nothing was done.
+    /// Another transaction holds the lock of the room, or of the user. Nothing was done.
     #[error("the room is busy")]
     Busy,
-    /// The user is in as many rooms as they may be. Nothing was done.
+    /// The user is in as many rooms as the limit allows. Nothing was done.
     #[error("too many rooms")]
     TooManyRooms,
-    /// The user has as many sessions as they may have. Nothing was done.
+    /// The user has as many sessions as the limit allows. Nothing was done.
     #[error("too many sessions")]
     TooManySessions,
-    /// The room has as many members as it takes. Nothing was done.
+    /// The room has as many members as its limit allows. Nothing was done.
     #[error("the room is full")]
     RoomFull,
-    /// The session is unknown, somebody else's, or not in that room. Nothing was done.
+    /// The session is unknown, another user's, or not in that room. Nothing was done.
     #[error("no such session in that room")]
     NoSession,
     /// The database refused the data. Nothing was done.
     #[error("refused by the database")]
     Refused,
-    /// A fault of ours.
+    /// A bug of ours.
     #[error("internal error")]
     Internal,
 }

@@ -1,7 +1,9 @@
-//! Heartbeats, batched: one update for all that came while the last one ran; small ones keep a distance of [`APART`].
+//! Batches heartbeats: those that came while one update ran share the next. Small updates are throttled to
+//! one every [`APART`].
 //!
-//! Bounded: at most [`QUEUE_MAX`] requests wait; one more is refused as overloaded. Each is answered after its
-//! commit, with what the database found, or after [`ANSWER_MAX`] with that nobody knows: repeating is safe.
+//! Bounded: at most [`QUEUE_MAX`] requests wait; one more is refused as overloaded. Each is answered after
+//! its commit, with what the database found. After [`ANSWER_MAX`] the answer is that the outcome is unknown;
+//! heartbeats are idempotent, so the client may retry.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,32 +25,33 @@ use crate::store::{Store, StoreError, bounded};
 /// Requests in one update, at most; each carries at most 100 heartbeats, nearly always one.
 const BATCH_MAX: usize = 1000;
 
-/// From the beginning of a small update to that of the next, at least. An update by itself costs as much as a dozen
-/// heartbeats, and nobody waits for the answer to one: with a few thousand a second, each would be one of its own.
+/// The least time from the start of a small update to the start of the next. An update by itself costs as
+/// much as a dozen heartbeats, and no caller is in a hurry for the answer. Without the throttle, at a few
+/// thousand heartbeats a second each would be an update of its own.
 const APART: Duration = Duration::from_millis(3);
 
-/// Requests that are enough for an update.
+/// A batch of this many requests is not throttled.
 const ENOUGH: usize = 32;
 
-/// Requests waiting, at most: about a quarter of a second of work.
+/// Requests queued, at most: about a quarter of a second of work.
 const QUEUE_MAX: usize = 16_384;
 
-/// Every caller has an answer after this long, also while the database hangs. A heartbeat that waited longer is
-/// dropped: it would renew the lease of a session as of now that was last heard of then.
+/// Timeout of every caller, also while the database hangs. A heartbeat that waited longer is dropped: it
+/// would renew the lease as of now, though the session was last heard of then.
 const ANSWER_MAX: Duration = Duration::from_millis(900);
 
-/// Told of sessions whose idleness changed.
+/// Callback with the sessions whose idleness changed.
 pub type OnIdleChange = Arc<dyn Fn(Vec<SessionId>) + Send + Sync>;
 
 struct QueuedBeats {
     beats: Vec<Heartbeat>,
     since: Instant,
     reply: oneshot::Sender<Result<Vec<Option<Leased>>, CommandError>>,
-    /// The request's.
+    /// The request's span.
     span: Span,
 }
 
-/// Where heartbeats are handed in. Cheap to clone; the task ends when the last clone is gone.
+/// The handle of the batcher. Cheap to clone; the task ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct HeartbeatBatcher {
     queue: mpsc::Sender<QueuedBeats>,
@@ -62,13 +65,13 @@ impl HeartbeatBatcher {
         Self { queue }
     }
 
-    /// Says how many requests wait.
+    /// Sets the gauge of queued requests.
     pub(super) fn measure(&self) {
         meters().heartbeat_queue.set(number(self.queue.max_capacity() - self.queue.capacity()));
     }
 
-    /// Hands heartbeats in and waits for their commit. Gives for each the session's lease, and none for a session that
-    /// does not live.
+    /// Submits heartbeats and waits for their commit. Returns the lease of each session, none for one that is
+    /// gone.
     pub async fn submit(&self, beats: Vec<Heartbeat>) -> Result<Vec<Option<Leased>>, CommandError> {
         let (reply, answer) = oneshot::channel();
         let queued = QueuedBeats { beats, since: Instant::now(), reply, span: spans::current() };
@@ -126,7 +129,8 @@ async fn measured(store: &Store, timing: &Timing, beats: &[Heartbeat]) -> Result
     result
 }
 
-/// Once more after a failure: a heartbeat may be repeated, and the connection may just have been a dead one.
+/// Retries once after a quick failure: heartbeats are idempotent, and the connection may just have been a
+/// dead one.
 async fn attempt(store: &Store, timing: &Timing, beats: &[Heartbeat]) -> Result<Vec<Alive>, StoreError> {
     let started = Instant::now();
     let once =
@@ -137,8 +141,9 @@ async fn attempt(store: &Store, timing: &Timing, beats: &[Heartbeat]) -> Result<
     }
 }
 
-/// A session once, sorted: an update must not meet the same row twice. The newest of several counts, and any of
-/// them may say that the user was active. Beats in the name of different users stay apart: only one can be right.
+/// Coalesces heartbeats to one for each session, sorted: an update must not meet the same row twice. The
+/// newest wins, but any of them may say that the user was active. Heartbeats in the names of different users
+/// stay apart: only one can be right.
 fn merge(queued: &[QueuedBeats]) -> Vec<Heartbeat> {
     let mut merged: BTreeMap<(SessionId, Option<&str>), Heartbeat> = BTreeMap::new();
     for beat in queued.iter().flat_map(|q| &q.beats) {
@@ -156,7 +161,7 @@ fn merge(queued: &[QueuedBeats]) -> Vec<Heartbeat> {
     merged.into_values().collect()
 }
 
-/// A session lives for whoever may beat for it: somebody else's looks like one that does not exist.
+/// Answers each request. The session of another user looks like one that does not exist.
 fn answer(queued: &mut Vec<QueuedBeats>, alive: &[Alive], on_idle_change: &OnIdleChange) {
     let due: Vec<_> = alive.iter().filter(|a| a.idle_due).map(|a| SessionId(a.session_id)).collect();
     if !due.is_empty() {

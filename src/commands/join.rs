@@ -1,4 +1,4 @@
-//! Join: makes a session present in a room. May be repeated; a repeated join is the retry of the same one.
+//! Join: makes a session present in a room. Idempotent: a repeated join is a retry of the same one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::Status;
 use crate::store::commands::{Answer, Command, Op};
 
-/// Who joins where, and how.
+/// The parameters of a join.
 #[derive(Clone, Debug)]
 pub struct Join {
     /// The room.
     pub room: RoomId,
     /// The user.
     pub user: UserId,
-    /// Through which session.
+    /// The session through which the user joins.
     pub session: SessionId,
-    /// Increasing per session.
+    /// Sequence number, increasing per session.
     pub seq: Option<i64>,
     /// Changes the profile's name.
     pub name: Option<String>,
     /// Changes the profile's picture.
     pub avatar_url: Option<String>,
-    /// `online` at first, else as it was.
+    /// `online` at first; later, unchanged if omitted.
     pub status: Option<Status>,
-    /// As it was when not given.
+    /// Unchanged if omitted.
     pub state: Option<Arc<RawValue>>,
-    /// Visible at first, else as it was.
+    /// Visible at first; later, unchanged if omitted.
     pub visible: Option<bool>,
-    /// Whether the user may not be in more rooms, nor have more sessions, than the settings say.
+    /// Whether the limits on rooms and sessions of a user apply.
     pub limited: bool,
-    /// Seen by others at first, else as it was.
+    /// Seen by others at first; later, unchanged if omitted.
     pub invisible: Option<bool>,
 }
 
 impl Commands {
-    /// Joins. The answer comes after the commit.
+    /// Joins. Answers after the commit.
     pub async fn join(&self, join: Join) -> Result<Answer, CommandError> {
         let command = Command {
             seq: join.seq,
@@ -54,7 +54,7 @@ impl Commands {
         self.writer.submit(command).await
     }
 
-    /// A command about a session in a room that says nothing else.
+    /// A command about a session in a room, with all options left at their defaults.
     pub(super) fn plain(&self, op: Op, room: RoomId, user: UserId, session: Option<SessionId>) -> Command {
         Command {
             op,

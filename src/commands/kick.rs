@@ -5,7 +5,7 @@ use crate::domain::id::{RoomId, UserId};
 use crate::store::commands::{Answer, Op};
 
 impl Commands {
-    /// Kicks. Succeeds when the user is not there.
+    /// Kicks. A no-op if the user is not there.
     pub async fn kick(&self, room: RoomId, user: UserId) -> Result<Answer, CommandError> {
         self.writer.submit(self.plain(Op::Kick, room, user, None)).await
     }

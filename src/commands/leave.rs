@@ -1,4 +1,5 @@
-//! Leave: ends a session's presence in a room. Idempotent: leaving a room one is not in succeeds.
+//! Leave: ends a session's presence in a room. Idempotent: leaving a room that the session is not in is a
+//! no-op.
 
 use std::time::Duration;
 
@@ -6,23 +7,24 @@ use super::{CommandError, Commands};
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::store::commands::{Answer, Command, Op};
 
-/// Who leaves what, and how.
+/// The parameters of a leave.
 #[derive(Clone, Debug)]
 pub struct Leave {
     /// The room.
     pub room: RoomId,
     /// The user.
     pub user: UserId,
-    /// Through which session.
+    /// The session that leaves.
     pub session: SessionId,
-    /// Increasing per session.
+    /// Sequence number, increasing per session.
     pub seq: Option<i64>,
-    /// Waits for a join of the same user before it counts, so that a reload is silent.
+    /// Debounces the leave: a join of the same user within the grace cancels it, so that a page reload is
+    /// silent.
     pub grace: bool,
 }
 
 impl Commands {
-    /// Leaves. The answer comes after the commit.
+    /// Leaves. Answers after the commit.
     pub async fn leave(&self, leave: Leave) -> Result<Answer, CommandError> {
         let command = Command {
             seq: leave.seq,

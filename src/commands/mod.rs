@@ -1,5 +1,5 @@
-//! What clients can ask for, one verb a file. Writes go through the batching [`writer`], heartbeats through the
-//! [`heartbeat_batcher`]; both run in tasks of their own that no client can cancel.
+//! The commands of clients, one verb a file. Writes go through the batching [`writer`], heartbeats through
+//! the [`heartbeat_batcher`]; both run in tasks of their own that no client can cancel.
 
 pub mod error;
 pub mod heartbeat;
@@ -23,7 +23,7 @@ use crate::domain::lease::Pace;
 use crate::store::Store;
 use crate::store::commands::UserLimits;
 
-/// Everything that can be asked for. Cheap to clone.
+/// The handle of all commands. Cheap to clone.
 #[derive(Clone)]
 pub struct Commands {
     store: Store,
@@ -46,7 +46,7 @@ impl Commands {
         Self { store, writer, beats, timing }
     }
 
-    /// Says how much waits to be committed.
+    /// Sets the gauges of the queues.
     pub fn measure(&self) {
         self.writer.measure();
         self.beats.measure();

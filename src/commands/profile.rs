@@ -6,12 +6,12 @@ use crate::store::StoreError;
 use crate::store::users::Profile;
 
 impl Commands {
-    /// Creates or replaces profiles, all or none.
+    /// Upserts profiles, all or none.
     pub async fn put_users(&self, profiles: Vec<Profile>) -> Result<Vec<Profile>, CommandError> {
         answer(self.store.detached(move |store| async move { store.put_users(&profiles).await }).await)
     }
 
-    /// Ends a user's presence and removes what is stored of them. Gives whether there was anything.
+    /// Ends a user's presence and deletes what is stored about them. Returns whether there was anything.
     pub async fn erase_user(&self, user: UserId) -> Result<bool, CommandError> {
         answer(self.store.detached(move |store| async move { store.erase_user(&user).await }).await)
     }

@@ -1,21 +1,22 @@
-//! Which of the waiting commands go next, and together. Two batches may be under way at once: while one waits for its
-//! commit, the database works on the other. They never have a room or a user in common, so neither waits for a lock of
-//! the other, and commands about the same user in the same room keep their order.
+//! Picks the queued commands of the next batch. Two batches may be in flight at once: while one waits for its
+//! commit, the database works on the other. They never have a room or a user in common, so neither waits for
+//! a lock of the other, and commands about the same user in the same room keep their order.
 //!
-//! A batch by itself costs as much as some seven commands, so a second one begins only when it is worth it.
+//! A batch by itself costs as much as some seven commands, so a second one starts only when it is large
+//! enough.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use crate::domain::id::{RoomId, UserId};
 
-/// Batches under way at once.
+/// Batches in flight, at most.
 pub(super) const IN_FLIGHT_MAX: usize = 2;
 
-/// A second batch has at least so many commands: what it costs by itself is then a tenth of the whole.
+/// The least size of a second batch: its fixed cost is then a tenth of the whole.
 const COMPANY_MIN: usize = 64;
 
-/// What a command needs for itself.
+/// The room and the user that a command needs exclusively.
 pub(super) trait Needs {
     fn room(&self) -> &RoomId;
     fn user(&self) -> &UserId;
@@ -27,11 +28,11 @@ struct Taken {
     users: HashSet<UserId>,
 }
 
-/// Commands that wait in the order in which they came, and what the batches under way have taken. `K` names a batch.
+/// The queue in order of arrival, and the rooms and users of the batches in flight. `K` names a batch.
 pub(super) struct Schedule<T, K> {
     waiting: Vec<T>,
     under_way: HashMap<K, Taken>,
-    /// Looking through them again is of no use before so many wait.
+    /// After a vain search, the queue is not searched again before it is this long.
     look_again_at: usize,
 }
 
@@ -40,12 +41,12 @@ impl<T: Needs, K: Eq + Hash> Schedule<T, K> {
         Self { waiting: Vec::new(), under_way: HashMap::new(), look_again_at: 0 }
     }
 
-    /// Where new ones are added, at the end.
+    /// The queue. New commands are pushed to its end.
     pub fn waiting(&mut self) -> &mut Vec<T> {
         &mut self.waiting
     }
 
-    /// The next batch, of at most so many; none while it is not its turn.
+    /// The next batch, of at most `most` commands; none if it must wait.
     pub fn next(&mut self, most: usize) -> Option<Vec<T>> {
         let company = match self.under_way.len() {
             0 => 1,
@@ -75,20 +76,20 @@ impl<T: Needs, K: Eq + Hash> Schedule<T, K> {
             .all(|taken| !taken.rooms.contains(command.room()) && !taken.users.contains(command.user()))
     }
 
-    /// Says that the batch is under way.
+    /// Notes that the batch is in flight.
     pub fn begun(&mut self, name: K, taken: (HashSet<RoomId>, HashSet<UserId>)) {
         let (rooms, users) = taken;
         self.under_way.insert(name, Taken { rooms, users });
     }
 
-    /// Says that it is done.
+    /// Notes that the batch has ended.
     pub fn done(&mut self, name: &K) {
         self.under_way.remove(name);
         self.look_again_at = 0;
     }
 }
 
-/// What a batch takes.
+/// The rooms and users of a batch.
 pub(super) fn taken_by<T: Needs>(batch: &[T]) -> (HashSet<RoomId>, HashSet<UserId>) {
     batch.iter().map(|command| (command.room().clone(), command.user().clone())).unzip()
 }

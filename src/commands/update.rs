@@ -1,5 +1,5 @@
-//! Update: changes a session's status or state in a room, or whether others see it there. One event, if anything
-//! shows: `updated`, or `left` and `joined` for one who hides and is back.
+//! Update: changes a session's status or state in a room, or whether others see it there. Logs one event if
+//! others see a change: `updated`, or `left` when a member hides and `joined` when it is back.
 
 use std::sync::Arc;
 
@@ -10,27 +10,27 @@ use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::Status;
 use crate::store::commands::{Answer, Command, Op, Outcome};
 
-/// Who changes what.
+/// The parameters of an update.
 #[derive(Clone, Debug)]
 pub struct Update {
     /// The room.
     pub room: RoomId,
     /// The user.
     pub user: UserId,
-    /// Through which session.
+    /// The session that changes.
     pub session: SessionId,
-    /// Increasing per session.
+    /// Sequence number, increasing per session.
     pub seq: Option<i64>,
-    /// As it was when not given.
+    /// Unchanged if omitted.
     pub status: Option<Status>,
-    /// As it was when not given.
+    /// Unchanged if omitted.
     pub state: Option<Arc<RawValue>>,
-    /// As it was when not given.
+    /// Unchanged if omitted.
     pub invisible: Option<bool>,
 }
 
 impl Commands {
-    /// Updates. The answer comes after the commit.
+    /// Updates. Answers after the commit.
     pub async fn update(&self, update: Update) -> Result<Answer, CommandError> {
         let command = Command {
             seq: update.seq,

@@ -1,4 +1,4 @@
-//! Webhooks: made, changed, removed.
+//! Webhooks: upsert and delete.
 
 use super::{CommandError, Commands};
 use crate::domain::webhook::WebhookName;
@@ -6,7 +6,7 @@ use crate::store::webhooks::{Put, Secrets, Setup, StoredWebhook};
 use crate::store::{Store, StoreError};
 
 impl Commands {
-    /// Makes or changes a webhook, and gives it as it is then; none when there are as many as there may be.
+    /// Upserts a webhook and returns it as stored; none if there are as many webhooks as the limit allows.
     pub async fn put_webhook(
         &self,
         name: WebhookName,
@@ -15,14 +15,14 @@ impl Commands {
     ) -> Result<(Put, Option<StoredWebhook>), CommandError> {
         let put = move |store: Store| async move {
             let put = store.put_webhook(&name, &setup, &secrets).await?;
-            // That it cannot be read does not mean that nothing was done.
+            // A failed read does not mean that nothing was written.
             let found = store.webhooks(Some(&name)).await.map_err(|_| StoreError::OutcomeUnknown)?;
             Ok((put, found.into_iter().next()))
         };
         answer(self.store.detached(put).await)
     }
 
-    /// Removes a webhook and what it had still to tell. Gives whether there was one.
+    /// Deletes a webhook and its undelivered events. Returns whether it existed.
     pub async fn delete_webhook(&self, name: WebhookName) -> Result<bool, CommandError> {
         answer(self.store.detached(move |store| async move { store.delete_webhook(&name).await }).await)
     }

@@ -1,14 +1,15 @@
-//! Group commit. The writer takes whatever commands queued while its last transaction ran, and applies them in
-//! one transaction; each caller gets its own answer after the commit. No linger timer: under load batches fill
-//! by themselves, without load nobody waits. Under more load there are two transactions at a time, which have nothing in
-//! common ([`schedule`](super::schedule)).
+//! Group commit. The writer takes the commands that queued while its last transaction ran, and applies them
+//! in one transaction; each caller gets its own answer after the commit. No linger timer: under load batches
+//! fill by themselves, without load no command waits. Under more load two transactions are in flight, which
+//! have nothing in common ([`schedule`](super::schedule)).
 //!
-//! Bounded: at most [`QUEUE_MAX`] commands wait; one more is refused as overloaded. Every caller is answered within
-//! [`ANSWER_MAX`], also while the database hangs: that nothing was done, where the command had not been taken, and
-//! that nobody knows, where it had.
+//! Bounded: at most [`QUEUE_MAX`] commands wait; one more is refused as overloaded. Every caller is answered
+//! within [`ANSWER_MAX`], also while the database hangs. If the command had not been taken by then, the
+//! answer is that nothing was done; if it had, that the outcome is unknown.
 //!
-//! A room that somebody else holds (another replica for milliseconds, a person with psql for minutes) must not
-//! stop the other rooms of the batch: its commands go to a second lane, which waits.
+//! A room that another transaction locks (another replica for milliseconds, a person with psql for minutes)
+//! must not stop the other rooms of the batch. The main lane is the fast path, and skips locked rooms. Their
+//! commands go to a second lane, the slow path, which waits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,23 +32,23 @@ use crate::store::{Store, StoreError, bounded};
 /// Commands in one transaction, at most: about 50 ms of work.
 const BATCH_MAX: usize = 500;
 
-/// Commands waiting, at most: eight batches, so the last of them waits less than half a second.
+/// Commands queued, at most: eight batches, so the last of them waits less than half a second.
 const QUEUE_MAX: usize = 4096;
 
-/// Of these so many are looked through for the next batch: while all of them are for one room, the others wait for it.
+/// How far ahead to look for commands that can run now. A longer run for one room blocks the rest.
 const AT_HAND_MAX: usize = 2 * BATCH_MAX;
 
-/// Every caller has an answer after this long: a second, less what the way to them takes.
+/// Timeout of every caller: a second, less the way back to the client.
 const ANSWER_MAX: Duration = Duration::from_millis(900);
 
-/// Waiting longer than this for a room that somebody holds, a command is refused: with the lock timeout of 250 ms,
-/// once for a user and once for the room, it is answered before [`ANSWER_MAX`].
+/// A command that waited longer than this for a locked room is refused. With the lock timeout of 250 ms, once
+/// for a user and once for the room, it is answered before [`ANSWER_MAX`].
 const ASIDE_MAX: Duration = Duration::from_millis(350);
 
-/// A batch that failed sooner is tried again: there is time for both.
+/// A batch that failed sooner is retried: there is time for both attempts.
 const RETRY_WITHIN: Duration = Duration::from_millis(300);
 
-/// Told of every room that a commit of this replica moved, before its callers are answered.
+/// Callback with every room that a commit of this replica changed, before its callers are answered.
 pub type OnCommit = Arc<dyn Fn(Vec<Hint>) + Send + Sync>;
 
 type Reply = oneshot::Sender<Result<Answer, CommandError>>;
@@ -57,7 +58,7 @@ struct QueuedCommand {
     since: Instant,
     handover: Arc<Handover>,
     reply: Reply,
-    /// The request's.
+    /// The request's span.
     span: Span,
 }
 
@@ -71,7 +72,7 @@ impl Needs for QueuedCommand {
     }
 }
 
-/// Where a command is. Its caller and its lane decide by one atomic step who was first, so that "nothing was done"
+/// The state of a command. Its caller and its lane race for it by an atomic swap, so that "nothing was done"
 /// is never said of a command that is carried out later.
 #[derive(Default)]
 struct Handover(AtomicU8);
@@ -82,17 +83,18 @@ const TAKEN: u8 = 2;
 const GIVEN_UP: u8 = 3;
 
 impl Handover {
-    /// For the lane, before the command is carried out. False when the caller was told that it will not be.
+    /// The lane calls this before it carries the command out. False if the caller gave up first and was told
+    /// that nothing was done.
     fn take(&self) -> bool {
         self.0.swap(TAKEN, Ordering::AcqRel) != GIVEN_UP
     }
 
-    /// For the lane, when nothing was done because somebody holds the room.
+    /// The lane calls this when nothing was done because the room is locked.
     fn set_aside(&self) {
         self.0.store(ASIDE, Ordering::Release);
     }
 
-    /// For the caller, who waits no longer. Tells what is known of the command.
+    /// The caller calls this at its timeout. Returns what is known of the command.
     fn give_up(&self) -> CommandError {
         match self.0.swap(GIVEN_UP, Ordering::AcqRel) {
             WAITING => CommandError::Unavailable,
@@ -102,7 +104,7 @@ impl Handover {
     }
 }
 
-/// Who waits for a command.
+/// The caller that waits for a command.
 struct Waiter {
     since: Instant,
     handover: Arc<Handover>,
@@ -124,11 +126,11 @@ impl Waiter {
     }
 }
 
-/// Where commands are handed in. Cheap to clone; the task ends when the last clone is gone.
+/// The handle of the writer. Cheap to clone; the lanes end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<QueuedCommand>,
-    /// How many of the queue the main lane has at hand.
+    /// Commands that the main lane has received and not yet begun.
     at_hand: Arc<AtomicUsize>,
     aside: mpsc::Sender<QueuedCommand>,
 }
@@ -152,7 +154,7 @@ impl Writer {
         Self { queue, at_hand, aside: patient_queue }
     }
 
-    /// Says how many commands wait.
+    /// Sets the gauges of queued commands.
     pub(super) fn measure(&self) {
         let queued = |queue: &mpsc::Sender<QueuedCommand>| queue.max_capacity() - queue.capacity();
         let main = queued(&self.queue) + self.at_hand.load(Ordering::Relaxed);
@@ -161,7 +163,7 @@ impl Writer {
         }
     }
 
-    /// Hands a command in and waits for its commit.
+    /// Submits a command and waits for its commit.
     pub async fn submit(&self, command: Command) -> Result<Answer, CommandError> {
         let (reply, answer) = oneshot::channel();
         let handover = Arc::<Handover>::default();
@@ -181,7 +183,8 @@ impl Writer {
     }
 }
 
-/// The lane that waits for nobody. Takes commands in, and begins a batch whenever it is one's turn.
+/// The main lane, which waits for no lock. Receives commands, and starts every batch that the schedule
+/// allows.
 struct Main {
     lane: Arc<Lane>,
     schedule: Schedule<QueuedCommand, task::Id>,
@@ -220,12 +223,12 @@ struct Lane {
     store: Store,
     limits: UserLimits,
     moved: OnCommit,
-    /// Where commands for held rooms go; none in the lane that waits for them.
+    /// The queue of the slow path, for commands of locked rooms; none in the slow path itself.
     busy: Option<mpsc::Sender<QueuedCommand>>,
 }
 
 impl Lane {
-    /// The lane of what was set aside.
+    /// The slow path: commands whose room was locked, one room after the other.
     async fn wait(self, mut commands: mpsc::Receiver<QueuedCommand>) {
         let mut queued = Vec::with_capacity(BATCH_MAX);
         while commands.recv_many(&mut queued, BATCH_MAX).await > 0 {
@@ -249,7 +252,7 @@ impl Lane {
                     if answer.outcome == Outcome::Busy {
                         self.step_aside(caller.with(command));
                     } else {
-                        let _ = caller.reply.send(Ok(answer)); // they may be gone; the command is done all the same
+                        let _ = caller.reply.send(Ok(answer)); // the caller may be gone; the command is done
                     }
                 }
             }
@@ -276,8 +279,8 @@ impl Lane {
         result
     }
 
-    /// Once more after a connection that was dead already: commands may be repeated, and after a restart of
-    /// Postgres every pooled connection is dead.
+    /// Retries once if the connection was dead: commands are idempotent, and after a restart of Postgres
+    /// every pooled connection is dead.
     async fn attempt(&self, commands: &[Command], held: IfHeld) -> Result<Vec<Answer>, StoreError> {
         let started = Instant::now();
         let once = || bounded(self.store.apply(commands, held, self.limits)).instrument(spans::commit());
@@ -289,7 +292,8 @@ impl Lane {
         }
     }
 
-    /// One command with bad data, or one held user, fails a whole batch: the others are tried by themselves.
+    /// One command with bad data, or one locked user, fails a whole batch. After bad data, each command is
+    /// retried alone; after a lock, all go to the slow path.
     async fn fail(&self, error: &StoreError, commands: Vec<Command>, callers: Vec<Waiter>) {
         let alone = commands.len() == 1;
         let culprit_unknown = matches!(error, StoreError::Refused(_) | StoreError::Busy);
@@ -318,7 +322,7 @@ impl Lane {
     }
 }
 
-/// Of a group that was set aside: what there is still time for.
+/// Refuses the commands of a group that waited longer than [`ASIDE_MAX`], and takes the others.
 fn refuse_old(group: Vec<QueuedCommand>) -> Vec<QueuedCommand> {
     let (fresh, old): (Vec<_>, Vec<_>) = group.into_iter().partition(|q| q.since.elapsed() < ASIDE_MAX);
     for queued in old {
