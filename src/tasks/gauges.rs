@@ -1,4 +1,4 @@
-//! Reads what metrics tell of the database: seldom, and never because somebody scrapes.
+//! Reads the gauges of the database: seldom, and never because of a scrape.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,17 +13,17 @@ const PERIOD: Duration = Duration::from_secs(15);
 /// Watched rooms whose versions are compared in one reading, at most.
 const ROOMS_MAX: usize = 1000;
 
-/// A hub that is busy is not waited for any longer.
+/// Timeout of the request to the hub, which may be busy.
 const HUB_MAX: Duration = Duration::from_secs(2);
 
-/// The tables whose figures are told; others of the schema are small, or somebody else's.
+/// The tables that have gauges. Others of the schema are small, or not ours.
 const TABLES: [&str; 6] = ["users", "presence", "memberships", "rooms", "events", "departures"];
 
-/// Reads figures.
+/// Reads gauges.
 pub struct ReadGauges {
     /// The database.
     pub store: Store,
-    /// Whose rooms are compared.
+    /// Its watched rooms are compared with the log, for the version lag.
     pub hub: Hub,
     /// The shortest lease in use.
     pub lease: Duration,
@@ -64,7 +64,8 @@ impl Periodic for ReadGauges {
     }
 }
 
-/// Folds what was recorded: without it, and without scrapes, it would pile up.
+/// Drains recorded durations into their buckets. Without it, and without scrapes, the buffer would grow
+/// without bound.
 pub struct Tidy;
 
 impl Periodic for Tidy {

@@ -1,6 +1,7 @@
-//! Makes rosters agree with how long sessions have been inactive, for those whose heartbeat noticed.
+//! Updates rosters when sessions become idle or active again. The heartbeat that notices queues the session
+//! here; repeats are coalesced.
 //!
-//! Bounded: at most [`WAITING_MAX`] sessions wait. One more is dropped: its next heartbeat notices again.
+//! Bounded: at most [`WAITING_MAX`] sessions wait. One more is dropped: its next heartbeat is the retry.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use crate::store::{Store, StoreError, bounded};
 
 const WAITING_MAX: usize = 10_000;
 
-/// Sessions in one transaction.
+/// Sessions in one transaction, at most.
 const BATCH_MAX: usize = 200;
 
 /// Refreshes idleness.
@@ -21,11 +22,11 @@ pub struct Idle {
     pub store: Store,
     /// A session not active for this long is idle.
     pub idle_after: Duration,
-    /// Sessions to look at.
+    /// The queue of sessions to look at.
     pub waiting: IdleQueue,
 }
 
-/// Sessions to look at. Cheap to clone.
+/// The queue of sessions to look at. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct IdleQueue(Arc<Mutex<BTreeSet<SessionId>>>);
 

@@ -1,8 +1,9 @@
-//! Hears of other replicas' commits. Everything it says is a hint: when it is deaf, wrong or away, watched rooms
-//! are found by the hub's poll, 2 s later at worst.
+//! Listens for notifications of other replicas' commits. Each is only a hint: if one is lost or wrong, or the
+//! connection is away, the hub's poll finds the change, 2 s later at worst.
 //!
-//! A connection that lost notifications does not always say so, and a half-open one never does. So every error and
-//! every end is a gap, and a nonce is sent through another connection every 5 s: unheard, the listener is replaced.
+//! A connection that lost notifications does not always report it, and a half-open one never does. So every
+//! error and every end counts as a gap. A health check sends a nonce through another connection every 5 s; if
+//! it is not heard, the listener reconnects.
 
 use std::time::Duration;
 
@@ -15,35 +16,35 @@ use crate::hub::{Hearing, Hub};
 use crate::measure::meters;
 use crate::store::{Store, StoreError, listen::listen};
 
-/// Between nonces.
+/// Time between two nonces.
 const NONCE_EVERY: Duration = Duration::from_secs(5);
 
-/// How a nonce begins: it cannot be in a room's key, so nobody takes one for a hint.
+/// The first character of a nonce. No room key has it, so no nonce is parsed as a hint.
 const NONCE: char = '?';
 
-/// A nonce not heard after this long is lost.
+/// Timeout of a nonce: if it is not heard after this long, it is lost.
 const NONCE_MAX: Duration = Duration::from_secs(5);
 
-/// Between attempts to connect.
+/// Delay before a failed connection is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Opening the connection takes this long at most.
+/// Timeout of opening the connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// Told when the settings of rooms change. As with a nonce, nobody takes this for a hint.
+/// The payload that announces new settings of rooms. Like a nonce, it is never parsed as a hint.
 const SETTINGS: &str = "!settings";
 
 /// Listens.
 pub struct Listener {
-    /// For nonces.
+    /// Sends the nonces.
     pub store: Store,
-    /// A direct connection.
+    /// Options of a direct connection.
     pub options: PgConnectOptions,
-    /// Whom to tell.
+    /// Gets the hints.
     pub hub: Hub,
 }
 
-/// Why a listener was given up.
+/// Why a connection was given up.
 #[derive(Debug)]
 enum Gap {
     Connection,
@@ -56,7 +57,7 @@ impl Listener {
         self.hub.hear(Hearing::Away);
         loop {
             if let Ok(Ok(listener)) = timeout(CONNECT_MAX, self.connect()).await {
-                self.hub.resync(); // whatever was notified before is not heard
+                self.hub.resync(); // earlier notifications are lost
                 self.hub.settings().nudge();
                 self.hub.hear(Hearing::On);
                 let gap = self.hear(listener).await;

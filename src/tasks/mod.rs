@@ -1,6 +1,6 @@
-//! What runs beside the HTTP server, whether or not anybody asks. Periodic tasks share one shape: a name, a
-//! period, and `run_once`, which looks at the database and reports what it did. A failed run is not retried within
-//! the task: the next period is the retry.
+//! Background tasks, which run whether or not requests come. Periodic tasks share one shape: a name, a
+//! period, and `run_once`, which looks at the database and reports what it did. A failed run is not retried
+//! within the task: the next period is the retry.
 //!
 //! All loops that run beside requests, and where each is started:
 //!
@@ -17,8 +17,8 @@
 //! | followed users | `hub/follow.rs` | `Hub::start` |
 //! | fan of a worker thread | `hub/fan.rs` | the HTTP server, one a thread |
 //!
-//! What `app` starts is stopped by it, after the last request. The loops of `commands` and `hub` serve requests: they end
-//! by themselves when the last handle is dropped, so that nothing that was handed in is lost.
+//! `app` stops what it starts, after the last request. The loops of `commands` and `hub` serve requests: when
+//! the last handle is dropped, they drain their queues and end, so that no submitted command is lost.
 
 pub mod gauges;
 pub mod idle;
@@ -34,20 +34,20 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::store::StoreError;
 
-/// A task that runs again and again.
+/// A task that runs once every period.
 pub trait Periodic: Send + 'static {
-    /// What logs call it.
+    /// Its name in logs.
     const NAME: &'static str;
 
-    /// Between two runs.
+    /// Time between two runs.
     fn period(&self) -> Duration;
 
-    /// Waits for somebody who says that it is worth to run before the period is over. A nudge says look, and not at what.
+    /// Waits for a nudge to run before the period is over. A nudge says when to look, never at what.
     fn nudged(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 
-    /// One run. Gives a sentence when there is something to tell.
+    /// One run. Returns a sentence for the log if there is something to say.
     fn run_once(&mut self) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
 }
 

@@ -1,5 +1,5 @@
-//! Keeps this replica's knowledge of the settings of rooms up to date. A notification says when to look, and no more:
-//! without one they are found 2 s later at worst.
+//! Refreshes this replica's cache of the settings of rooms. A notification only says when to look; if it is
+//! lost, the next period finds the change, 2 s later at worst.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use super::Periodic;
 use crate::hub::Hub;
 use crate::store::{Store, StoreError, bounded};
 
-/// Reads settings.
+/// Refreshes the cache.
 pub struct ReadRoomSettings {
     /// The database.
     pub store: Store,
-    /// Whom to tell.
+    /// Holds the cache.
     pub hub: Hub,
 }
 

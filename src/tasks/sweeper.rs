@@ -1,5 +1,5 @@
-//! Removes sessions whose lease ran out and completes leaves whose grace is over. Every replica sweeps; whoever
-//! finds another at work goes away. Nobody's heartbeat is needed for it.
+//! Removes sessions whose lease ran out, and completes leaves whose grace is over. There is no leader: every
+//! replica sweeps, and a sweep that finds another one running is a no-op. It depends on no heartbeat.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::store::{Store, StoreError, bounded};
 pub struct Sweeper {
     /// The database.
     pub store: Store,
-    /// Between sweeps.
+    /// Time between sweeps.
     pub interval: Duration,
-    /// The shortest lease, but for what is set for rooms.
+    /// The shortest lease, apart from the settings of rooms.
     pub lease: Duration,
-    /// Knows what is.
+    /// Holds the settings of rooms.
     pub hub: Hub,
 }
 

@@ -1,18 +1,18 @@
-//! Bounds what grows: the event log and what is remembered of sessions that are gone. And makes the log's partitions
-//! of the coming days, so that nobody who writes ever misses one.
+//! Retention: trims the event log and the records of departed sessions. Also creates the log's partitions of
+//! the coming days, so that every write finds its partition.
 
 use std::time::Duration;
 
 use super::Periodic;
 use crate::store::{Store, StoreError, bounded};
 
-/// Between trims: at 24 h of retention, about 0.07 % of the log each time.
+/// Time between trims: at 24 h of retention, about 0.07 % of the log each time.
 const PERIOD: Duration = Duration::from_secs(60);
 
 /// Calls in one run, at most, so that a long backlog does not hold a connection for ever.
 const CALLS_MAX: usize = 100;
 
-/// Partitions made or dropped in one run, at most: nobody writes while one is dropped.
+/// Partitions created or dropped in one run, at most: a drop blocks all writes.
 const ROTATIONS_MAX: usize = 10;
 
 /// Trims.
@@ -21,7 +21,7 @@ pub struct Trimmer {
     pub store: Store,
     /// How long the log is kept.
     pub retention: Duration,
-    /// How long for a webhook that has something of it still to tell.
+    /// How long the log is kept for a webhook that lags.
     pub keep: Duration,
 }
 

@@ -1,8 +1,8 @@
-//! Tells webhooks what happens. Every replica looks; whoever finds a webhook that has something to do and nobody who does it,
-//! claims it for a lease of 5 s, which it holds for as long as there is more. One that was killed is replaced when its lease
-//! ran out.
+//! Delivers events to webhooks. There is no leader: every replica polls, and claims a webhook that has
+//! something to deliver and no other claim. The claim is a lease of 5 s, renewed for as long as there is
+//! more. If the replica is killed, its lease runs out, and another one takes over.
 //!
-//! Bounded: one message under way for each webhook, of which there are few (`store::webhooks::WEBHOOKS_MAX`).
+//! Bounded: one message in flight for each webhook, of which there are few (`store::webhooks::WEBHOOKS_MAX`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,22 +20,22 @@ use crate::store::{Store, StoreError, bounded};
 use crate::webhooks::endpoint::Plain;
 use crate::webhooks::{DeliveryError, Endpoint, OutboundMessage, WebhookSender};
 
-/// Between looks, while there is a webhook.
+/// Time between polls, while there is an enabled webhook.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// Looks that are left out where there is none: the first one is found within 2 s.
+/// Polls that are skipped while there is none: the first webhook is found within 2 s.
 const REST: u32 = 7;
 
-/// Looks in one run, at most, while there is more to look at.
+/// Polls in one run, at most, while there is more to do.
 const LOOKS_MAX: usize = 8;
 
-/// Between holding a claim and holding it again, while a message is under way: well within its lease of 5 s.
+/// Heartbeat of a claim: it is renewed this often while a message is in flight, well within its lease of 5 s.
 const HOLD_EVERY: Duration = Duration::from_millis(1500);
 
-/// Between counting what is behind.
+/// Time between two counts of the backlog.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
-/// Tells webhooks.
+/// Delivers to webhooks.
 pub struct DeliverWebhooks {
     store: Store,
     sender: WebhookSender,
@@ -47,13 +47,14 @@ pub struct DeliverWebhooks {
 }
 
 impl DeliverWebhooks {
-    /// Tells nothing yet.
+    /// A task that has not run yet.
     pub fn new(store: Store, sender: WebhookSender, plain: Plain) -> Self {
         let (delivering, named) = (JoinSet::new(), BTreeSet::new());
         Self { store, sender, plain, delivering, rest: 0, counted: None, named }
     }
 
-    /// Every replica says the same of all webhooks, because it is the database that counts.
+    /// Sets the gauges of the backlog. Every replica reports the same for all webhooks, because the database
+    /// counts.
     async fn count(&mut self) -> Result<(), StoreError> {
         let webhooks = bounded(self.store.webhooks(None)).await?;
         let gone = std::mem::take(&mut self.named);
@@ -114,7 +115,7 @@ impl Periodic for DeliverWebhooks {
     }
 }
 
-/// A webhook that is ours.
+/// The deliveries of one webhook that this replica has claimed.
 struct Delivery {
     store: Store,
     sender: WebhookSender,
@@ -135,7 +136,7 @@ impl Delivery {
                 Ok(Step::More) => {}
                 Ok(Step::Done) => return,
                 Err(error) => {
-                    // The lease runs out, and somebody goes on.
+                    // The lease runs out, and the next claim is the retry.
                     tracing::warn!(webhook = self.claim.name, %error, "a delivery was interrupted");
                     return;
                 }
@@ -158,7 +159,8 @@ impl Delivery {
         }
     }
 
-    /// Decides what to send next, and nothing more: it is kept before it is sent.
+    /// Decides what to send next, and stores it. Nothing is sent before it is stored, so a retry sends the
+    /// same bytes.
     async fn decide(&self, held: &ClaimedWebhook) -> Result<Step, StoreError> {
         let delay = Duration::from_millis(u64::try_from(held.leave_delay_ms).unwrap_or(0));
         let mut due = bounded(self.store.due_notices(&self.claim, delay)).await?;
@@ -225,12 +227,13 @@ impl Delivery {
         Ok(Step::Done)
     }
 
-    /// Sends, and holds the claim meanwhile. A claim that is lost meanwhile changes nothing: the receiver may have it already.
+    /// Sends, and renews the claim meanwhile. A claim lost meanwhile changes nothing: the receiver may have
+    /// the message already.
     async fn send(&self, target: &Endpoint, message: OutboundMessage) -> Result<(), DeliveryError> {
         let sending = self.sender.send(target, message);
         tokio::pin!(sending);
         let mut hold = interval(HOLD_EVERY);
-        hold.tick().await; // the first is at once, and it was just held
+        hold.tick().await; // the first tick is immediate, and the claim was just renewed
         loop {
             tokio::select! {
                 sent = &mut sending => return sent.map(drop),
