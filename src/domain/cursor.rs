@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Names a history whose versions are comparable. Two cursors of different epochs say nothing about each other.
+/// Names a history within which versions are comparable. Cursors of different epochs say nothing about each
+/// other.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Epoch(Arc<str>);
 
@@ -33,7 +34,8 @@ impl Epoch {
         }
     }
 
-    /// An epoch that no database has: what is not a cursor is read as one of another history.
+    /// An epoch that no database has. A malformed cursor is read as one of this epoch, so that its watcher
+    /// gets a snapshot.
     pub fn foreign() -> Self {
         Self("0".into())
     }
@@ -63,7 +65,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// The cursors of a stream over several rooms, in the order of its rooms, joined by commas.
+/// Parses the cursors of a stream over several rooms: in the order of its rooms, joined by commas.
 pub fn parse_joined(text: &str, rooms: usize) -> Result<Vec<Cursor>, CursorError> {
     let cursors: Vec<Cursor> = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
     if cursors.len() == rooms { Ok(cursors) } else { Err(CursorError) }

@@ -1,4 +1,4 @@
-//! One change of a room, as the log holds it, and several changes folded into one.
+//! One change of a room, as the log holds it, and several changes coalesced into one.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub enum Change {
 pub struct Event {
     /// Position in the log: one more than the event before it.
     pub version: i64,
-    /// Whose change.
+    /// The user that changed.
     pub user: UserId,
     /// What happened.
     pub change: Change,
@@ -65,8 +65,8 @@ pub struct Diff {
 }
 
 impl Diff {
-    /// Folds consecutive events. The first change of a user tells whether they were there before, the last
-    /// whether they are there after: nothing else is needed.
+    /// Coalesces consecutive events. Only the first and the last change of a user matter: the first tells
+    /// whether they were there before, the last whether they are there after.
     pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
         let mut spans: BTreeMap<&UserId, (bool, &Change)> = BTreeMap::new();
         for event in events {
@@ -92,7 +92,7 @@ impl Diff {
         diff
     }
 
-    /// Whether nothing changed in the end.
+    /// Whether the diff is a no-op.
     pub fn is_empty(&self) -> bool {
         self.joined.is_empty() && self.updated.is_empty() && self.left.is_empty()
     }

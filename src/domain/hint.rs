@@ -1,14 +1,14 @@
-//! Notification payloads: hints that a room has moved, never data. Anybody who may connect to the database can
-//! send one, so everything that is not understood is skipped.
+//! Notification payloads: hints that a room has changed, never data. Any client of the database can send one,
+//! so everything that does not parse is skipped.
 
 use super::id::RoomId;
 
-/// A room, and a version that somebody says it has reached.
+/// A room, and the version that it is said to have reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hint {
     /// The room.
     pub room: RoomId,
-    /// The version; it only says that it is worth to look.
+    /// The version. It only says that a read is worth while.
     pub version: i64,
 }
 

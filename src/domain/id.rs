@@ -1,4 +1,4 @@
-//! Names that came from outside and have been checked. Whoever holds one of these types need not check again.
+//! Ids from outside, checked on construction. Code that holds one of these types need not check again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use uuid::Uuid;
 /// Characters of a room key or a user id, at most.
 pub const ID_CHARS_MAX: usize = 128;
 
-/// A room's key: 1 to 128 characters of `A-Z a-z 0-9 _ . : ~ -`, and neither `.` nor `..`: browsers take those in an
-/// address for steps up and down, however they are written.
+/// A room's key: 1 to 128 characters of `A-Z a-z 0-9 _ . : ~ -`, and neither `.` nor `..`, because browsers
+/// resolve those as steps in the path of a URL, even when they are percent-encoded.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RoomId(Arc<str>);
@@ -28,7 +28,7 @@ pub struct UserId(Arc<str>);
 #[serde(transparent)]
 pub struct SessionId(pub Uuid);
 
-/// Why a name was refused.
+/// Why an id was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not a room key.
@@ -60,7 +60,7 @@ impl UserId {
         if fits && !text.chars().any(char::is_control) { Ok(Self(text.into())) } else { Err(IdError::User) }
     }
 
-    /// For a watcher that is no user: a server's.
+    /// Placeholder for a watcher that is a server and not a user.
     pub fn nobody() -> Self {
         Self("-".into())
     }
@@ -99,7 +99,7 @@ macro_rules! text_id {
         }
     };
 }
-// Neither `.` nor `..`, without looking ahead, which not every reader of patterns can.
+// Excludes `.` and `..` without look-ahead, which not every regex engine supports.
 text_id!(RoomId, r"^(\.*[A-Za-z0-9_:~-][A-Za-z0-9_.:~-]*|\.{3,})$", "lobby");
 text_id!(UserId, r"^[^\u0000-\u001f\u007f-\u009f]*$", "ann");
 

@@ -19,7 +19,7 @@ pub enum ShowLastSeen {
 }
 
 impl ShowLastSeen {
-    /// As it is stored.
+    /// Its text in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -28,7 +28,7 @@ impl ShowLastSeen {
         }
     }
 
-    /// From what is stored. What this program does not know hides most.
+    /// Parses the stored text. A value that this build does not know hides most.
     pub fn parse(text: &str) -> Self {
         match text {
             "exact" => Self::Exact,
@@ -37,7 +37,7 @@ impl ShowLastSeen {
         }
     }
 
-    /// What others are told.
+    /// The time that other users are shown.
     pub fn to_others(self, last_seen: OffsetDateTime) -> Option<OffsetDateTime> {
         match self {
             Self::Exact => Some(last_seen),

@@ -1,17 +1,17 @@
-//! How often a session must say that it lives, and how long that is believed.
+//! Heartbeats and leases: how often a session must send a heartbeat, and how long one lasts.
 
 use std::time::Duration;
 
-/// The times of this deployment. Advertised in every answer; replicas of one deployment share them.
+/// The intervals of this deployment. Advertised in every answer; replicas of one deployment share them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Between heartbeats of a visible session.
+    /// Heartbeat interval of a visible session.
     pub heartbeat: Duration,
-    /// How long a heartbeat of a visible session lasts.
+    /// Lease of a visible session: how long a heartbeat lasts.
     pub lease: Duration,
-    /// Between heartbeats of a hidden session: browsers wake hidden pages about once a minute.
+    /// Heartbeat interval of a hidden session: browsers wake hidden pages about once a minute.
     pub heartbeat_hidden: Duration,
-    /// How long a heartbeat of a hidden session lasts.
+    /// Lease of a hidden session.
     pub lease_hidden: Duration,
 }
 
@@ -25,9 +25,10 @@ pub struct Advice {
 }
 
 impl Pace {
-    /// The advice for a visible or a hidden session, which may have a lease of its own: then it beats as often in one as
-    /// others do in theirs. `spread` in -1.0..=1.0 moves the heartbeat by up to 10 %,
-    /// so that the sessions of a page that everybody opened at once do not beat at once for ever.
+    /// The advice for a visible or a hidden session. A session with a lease of its own sends as many
+    /// heartbeats in it as others do in theirs. `spread` in -1.0..=1.0 is jitter: it moves the heartbeat by
+    /// up to 10 %, so that sessions that opened a page at the same moment do not send heartbeats in step for
+    /// ever.
     pub fn advise(&self, visible: bool, own: Option<Duration>, spread: f64) -> Advice {
         let (heartbeat, usual) =
             if visible { (self.heartbeat, self.lease) } else { (self.heartbeat_hidden, self.lease_hidden) };

@@ -51,12 +51,12 @@ pub struct Member {
     pub invisible: bool,
 }
 
-/// Whose eyes: nobody but these sees invisible members.
+/// The reader of a roster, which decides whether invisible members are shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Viewer {
-    /// Sees everybody.
+    /// An application's server: sees all members.
     Server,
-    /// Sees themselves, and those whom everybody sees.
+    /// A user: sees visible members, and themselves.
     User(UserId),
 }
 
@@ -66,7 +66,7 @@ impl Viewer {
         matches!(self, Self::Server)
     }
 
-    /// Which user, if it is one.
+    /// The user's id, if the reader is a user.
     pub fn user(&self) -> Option<&str> {
         match self {
             Self::Server => None,

@@ -1,16 +1,17 @@
-//! Ranges of room keys, so that "the rooms that begin so" is a range of an index and not a filter over all rooms.
+//! Ranges of room keys, so that a search by prefix is a range scan of an index and not a filter over all
+//! rooms.
 
-/// Keys from one, up to but without another, compared as bytes.
+/// A half-open range of keys, compared as bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct KeyRange {
     /// The first key.
     pub from: String,
-    /// The first key after it.
+    /// The first key after the range.
     pub until: String,
 }
 
 impl KeyRange {
-    /// All keys that begin so. Every character of a key is below U+007F, so nothing that begins so sorts behind it.
+    /// All keys with this prefix. Every character of a key is below U+007F, so they all sort before `until`.
     pub fn beginning_with(prefix: &str) -> Self {
         Self { from: prefix.to_owned(), until: format!("{prefix}\u{7f}") }
     }
@@ -20,12 +21,12 @@ impl KeyRange {
         Self { from: key.to_owned(), until: format!("{key}\u{1}") }
     }
 
-    /// Whether the key is in it.
+    /// Whether the key is in the range.
     pub fn holds(&self, key: &str) -> bool {
         self.from.as_str() <= key && key < self.until.as_str()
     }
 
-    /// In order, and without those that lie within another. Two of these ranges never overlap in part.
+    /// Sorts the ranges, and drops those that lie within another. Two of these ranges never overlap in part.
     pub fn without_overlap(mut ranges: Vec<Self>) -> Vec<Self> {
         ranges.sort_unstable_by(|a, b| a.from.cmp(&b.from).then(b.until.cmp(&a.until)));
         let mut kept: Vec<Self> = Vec::with_capacity(ranges.len());

@@ -1,4 +1,4 @@
-//! What a watcher who comes with a cursor must be sent.
+//! The resume plan: what a watcher that comes with a cursor must be sent first.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -24,15 +24,15 @@ pub enum SnapshotReason {
 /// What to send first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plan {
-    /// The whole roster.
+    /// A snapshot: the whole roster.
     Snapshot(SnapshotReason),
-    /// The events after the cursor, exactly.
+    /// A replay: exactly the events after the cursor.
     Replay,
-    /// Nothing: the watcher is at the head.
+    /// Nothing: the watcher is up to date.
     Nothing,
 }
 
-/// Decides from the watcher's cursor and the room's head. Whether the log still holds the events of a `Replay`
+/// Decides from the watcher's cursor and the room's head. Whether the log still holds the events of a replay
 /// is found when they are read.
 pub fn plan(last: Option<&Cursor>, head: &Cursor) -> Plan {
     match last {

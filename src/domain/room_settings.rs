@@ -1,5 +1,5 @@
-//! What is set for rooms, by pattern. For each setting the most precise pattern that says something about it counts:
-//! the room itself, then the longest beginning. What none says is as the deployment has it.
+//! Settings of rooms, by pattern. For each setting the most specific pattern that sets it wins: the room
+//! itself, then the longest prefix. A setting that no pattern sets has the deployment's default.
 //!
 //! Bounded: at most [`PATTERNS_MAX`] patterns, because every room is compared with all of them.
 
@@ -11,23 +11,23 @@ use super::pattern;
 /// Patterns, at most. The database refuses more.
 pub const PATTERNS_MAX: usize = 100;
 
-/// What can be set; none is as the deployment has it, or as the room's size gives it.
+/// The settings of a room. None means the deployment's default, or one by the room's size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RoomSettings {
-    /// How long a heartbeat of a visible session lasts. A session has the shortest of its rooms.
+    /// Lease of a visible session. A session has the shortest of its rooms.
     pub lease: Option<Duration>,
-    /// The same of a hidden session.
+    /// Lease of a hidden session, likewise.
     pub lease_hidden: Option<Duration>,
-    /// Frames are at least this far apart.
+    /// Rate limit of frames: the least time between two.
     pub spacing: Option<Duration>,
     /// Members that a frame lists, at most.
     pub list_max: Option<usize>,
-    /// Members that the room takes, at most.
+    /// Members of the room, at most.
     pub members_max: Option<u32>,
 }
 
 impl RoomSettings {
-    /// These, and what they leave open from others.
+    /// These settings; those that are unset are taken from the other.
     #[must_use]
     fn or(self, other: Self) -> Self {
         Self {
@@ -40,18 +40,18 @@ impl RoomSettings {
     }
 }
 
-/// All patterns, the most precise first.
+/// All patterns, the most specific first.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Patterns(Vec<(String, RoomSettings)>);
 
 impl Patterns {
-    /// From what is stored.
+    /// Sorts stored patterns.
     pub fn new(mut entries: Vec<(String, RoomSettings)>) -> Self {
         entries.sort_by_key(|(pattern, _)| (pattern.ends_with('*'), std::cmp::Reverse(pattern.len())));
         Self(entries)
     }
 
-    /// What is set for a room.
+    /// The settings of a room.
     pub fn of(&self, room: &RoomId) -> RoomSettings {
         let said = self.0.iter().filter(|(pattern, _)| pattern::matches(pattern, room));
         said.fold(RoomSettings::default(), |sum, (_, settings)| sum.or(*settings))

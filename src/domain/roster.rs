@@ -1,4 +1,4 @@
-//! The members of a room at one version: the fold of its log.
+//! The members of a room at one version: what a replay of its log gives.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ impl Roster {
         self.members.len()
     }
 
-    /// Whether nobody is here.
+    /// Whether the room is empty.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }

@@ -1,4 +1,4 @@
-//! How a moment crosses the wire: RFC 3339 in UTC with milliseconds, always of the same length, so that what was
+//! Timestamps on the wire: RFC 3339 in UTC with milliseconds, always of the same length, so that what was
 //! read from the log and what was read from a table are the same text.
 
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A moment as it is written.
+/// A timestamp as text.
 pub struct Shown(pub OffsetDateTime);
 
 impl fmt::Display for Shown {
@@ -18,28 +18,28 @@ impl fmt::Display for Shown {
     }
 }
 
-/// Writes a moment.
+/// Serializes a timestamp.
 pub fn serialize<S: Serializer>(moment: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&Shown(*moment))
 }
 
-/// Reads a moment that a person or a program gave.
+/// Parses a timestamp that a person or a program gave.
 pub fn parse(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
-/// Reads a moment.
+/// Deserializes a timestamp.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OffsetDateTime, D::Error> {
     let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
     OffsetDateTime::parse(&text, &Rfc3339).map_err(serde::de::Error::custom)
 }
 
-/// The same, where there may be none.
+/// The same for optional timestamps.
 pub mod option {
     use serde::Serializer;
     use time::OffsetDateTime;
 
-    /// Writes a moment or null.
+    /// Serializes a timestamp or null.
     pub fn serialize<S: Serializer>(
         moment: &Option<OffsetDateTime>,
         serializer: S,

@@ -1,4 +1,4 @@
-//! Webhooks as plain values: how they are called, what they can tell, and when a failed attempt is made again.
+//! Webhooks as plain values: their names, their topics, and the backoff of retries.
 
 use std::fmt;
 use std::time::Duration;
@@ -70,11 +70,11 @@ pub enum Topic {
 }
 
 impl Topic {
-    /// All of them.
+    /// All topics.
     pub const ALL: [Self; 5] =
         [Self::MemberJoined, Self::MemberUpdated, Self::MemberLeft, Self::RoomOccupied, Self::RoomVacated];
 
-    /// As it is written.
+    /// Its name in JSON and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MemberJoined => "member.joined",
@@ -85,30 +85,30 @@ impl Topic {
         }
     }
 
-    /// Reads one.
+    /// Parses a topic.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|topic| topic.as_str() == text)
     }
 }
 
-/// Whether some room can match: a room, or the beginning of one with `*` after it, or `*`.
+/// Whether some room can match the pattern: a room key, a prefix followed by `*`, or `*` alone.
 pub fn can_match(pattern: &str) -> bool {
     pattern == "*" || RoomId::parse(pattern.strip_suffix('*').unwrap_or(pattern)).is_ok()
 }
 
-/// Before the second attempt.
+/// Backoff before the first retry.
 pub const RETRY_FIRST: Duration = Duration::from_secs(1);
 
-/// Between two attempts, at most, but for the spread.
+/// The longest backoff, apart from the jitter.
 pub const RETRY_MAX: Duration = Duration::from_secs(300);
 
-/// How long to wait after the last of so many failed attempts: 1 s, 2 s, 4 s and so on, up to 5 min. Spread by 20 %, so that
-/// what failed together does not come back together: `chance` is from 0 to 1.
+/// Backoff after so many failed attempts: 1 s, 2 s, 4 s and so on, up to 5 min. Jitter of 20 % keeps webhooks
+/// that failed together from retrying together: `chance` is from 0 to 1.
 pub fn retry_after(attempts: u32, chance: f64) -> Duration {
-    let doublings = attempts.saturating_sub(1).min(16); // 2^16 s is far beyond the most
+    let doublings = attempts.saturating_sub(1).min(16); // 2^16 s is far beyond the maximum
     let wait = (RETRY_FIRST * 2_u32.pow(doublings)).min(RETRY_MAX);
     let spread = wait.mul_f64(0.8 + 0.4 * chance.clamp(0.0, 1.0));
-    Duration::from_micros(u64::try_from(spread.as_micros()).unwrap_or(u64::MAX)) // what an interval of Postgres can say
+    Duration::from_micros(u64::try_from(spread.as_micros()).unwrap_or(u64::MAX)) // precision of a Postgres interval
 }
 
 #[cfg(test)]

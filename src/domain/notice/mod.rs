@@ -1,10 +1,12 @@
-//! What a webhook is told, from what the log holds: which events become which notices, what a delay takes back, where a gap
-//! is announced. Every function takes what it needs, and returns what to tell and where the cursor is then.
+//! Turns the log into notices for a webhook: which events become which notices, which leaves a delay
+//! debounces, where a gap is announced. Every function takes what it needs, and returns the notices and the
+//! new position.
 //!
-//! Order is the log's, always: a leave that must wait holds back what comes after it in its room, and no other room.
+//! Notices are always in the order of the log. A leave that waits holds back later events of its room, and of
+//! no other room.
 //!
-//! Bounded: a batch is at most [`EVENTS_MAX`] notices, one more when a room changes hands at its end, and about [`BYTES_MAX`]
-//! bytes.
+//! Bounded: a batch is at most [`EVENTS_MAX`] notices, one more if the last event also occupies or vacates
+//! its room, and about [`BYTES_MAX`] bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +24,11 @@ use super::webhook::Topic;
 /// Notices of a batch, at most.
 pub const EVENTS_MAX: usize = 500;
 
-/// Bytes of a batch, about, at most.
+/// Bytes of a batch, at most; an estimate.
 pub const BYTES_MAX: usize = 256 * 1024;
 
-/// A held leave waits so much longer than its delay: the join that takes it back has committed by then and been seen.
+/// A debounced leave waits this much longer than its delay: the join that cancels it has committed by then
+/// and been seen.
 pub const SLACK: Duration = Duration::from_millis(500);
 
 /// One thing that a webhook is told.
@@ -72,14 +75,14 @@ pub struct Notice {
 /// What a notice is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoticeKind {
-    /// What was asked for.
+    /// A topic that the webhook subscribes to.
     Topic(Topic),
-    /// Something is missing. Told to every webhook, whatever it asked for.
+    /// Events are missing in the log. Sent to every webhook, whatever its topics.
     Gap,
 }
 
 impl NoticeKind {
-    /// As it is written.
+    /// Its name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Topic(topic) => topic.as_str(),
@@ -94,40 +97,40 @@ impl Serialize for NoticeKind {
     }
 }
 
-/// Where a webhook is in a room.
+/// The position of a webhook in the log of a room.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RoomPosition {
-    /// Everything up to here has been told, or needed not be.
+    /// Every event up to here has become a notice, or needs none.
     pub version: i64,
-    /// The members at that version.
+    /// Number of members at that version.
     pub count: i32,
-    /// Later joins that are not told, because the leave before was not.
+    /// Versions of later joins that get no notice, because the leave before got none.
     pub returns: Vec<i64>,
-    /// A later join that is not told to occupy the room, because nobody was told that it was vacated.
+    /// The version of a later join that gets no `room.occupied`, because no `room.vacated` was sent before.
     pub occupies: Option<i64>,
 }
 
 impl RoomPosition {
-    /// As the webhook sees it: whose leave was not told is still there.
+    /// The count as the webhook sees it: a member whose leave got no notice is still there.
     fn told_count(&self) -> i32 {
         self.count.max(0).saturating_add(i32::try_from(self.returns.len()).unwrap_or(i32::MAX))
     }
 }
 
-/// An event of the log, and what the log holds after it.
+/// An event of the log, and what follows it there.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Its version.
     pub version: i64,
-    /// Whose.
+    /// The user that changed.
     pub user: UserId,
     /// What happened.
     pub change: LoggedChange,
-    /// When.
+    /// Its time.
     pub at: OffsetDateTime,
-    /// The user's next event in the room, which is a join where this is a leave.
+    /// The user's next event in the room; after a leave it is a join.
     pub next: Option<Later>,
-    /// When the room's next event was, whoever's.
+    /// Time of the room's next event, of any user.
     pub following_at: Option<OffsetDateTime>,
 }
 
@@ -136,86 +139,87 @@ pub struct Entry {
 pub struct Later {
     /// Its version.
     pub version: i64,
-    /// When.
+    /// Its time.
     pub at: OffsetDateTime,
 }
 
-/// What happened, with the member as the log holds it: none when the user was erased since.
+/// What happened, with the member as the log holds it; none if the user was erased since.
 #[derive(Clone, Debug)]
 pub enum LoggedChange {
     /// Became a member.
     Joined(Option<Arc<RawValue>>),
     /// Changed.
     Updated(Option<Arc<RawValue>>),
-    /// Is none any more.
+    /// Is no longer a member.
     Left(Reason),
 }
 
-/// A room in which something is to be told.
+/// A room with pending events.
 #[derive(Clone, Debug)]
 pub struct Due {
     /// The room.
     pub room: RoomId,
     /// The epoch in which its events were committed.
     pub epoch: Epoch,
-    /// Where the webhook is.
+    /// The position of the webhook.
     pub position: RoomPosition,
-    /// How far the log is known to go.
+    /// The newest version that the log is known to have.
     pub head: i64,
-    /// The events after the place, oldest first, as many as fit into a batch.
+    /// The events after the position, oldest first, as many as fit into a batch.
     pub entries: Vec<Entry>,
-    /// Members before the first of the entries, or at the head when there are none; asked for when there is a gap.
+    /// Number of members before the first of the entries, or at the head if there are none. Read only if
+    /// there is a gap.
     pub count_after_gap: Option<i32>,
 }
 
 impl Due {
-    /// The events up to here are no longer in the log.
+    /// The version up to which events are no longer in the log, if there is a gap.
     pub fn gap_until(&self) -> Option<i64> {
         let found = self.entries.first().map_or(self.head, |entry| entry.version - 1);
         (found > self.position.version).then_some(found)
     }
 }
 
-/// Where a webhook is in a room after a batch was made.
+/// The position of a webhook in a room after a batch was made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Advance {
-    /// The place.
+    /// The new position.
     pub position: RoomPosition,
-    /// What comes next waits until then.
+    /// The next event waits until then: a leave that is debounced.
     pub held_until: Option<OffsetDateTime>,
-    /// What comes next did not happen before, if that is known.
+    /// The next event did not happen before this time, if that is known.
     pub since: Option<OffsetDateTime>,
 }
 
-/// What a webhook wants.
+/// What a webhook subscribes to.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    /// What it is told.
+    /// The topics.
     pub topics: Vec<Topic>,
-    /// A leave waits so long for the same user to come back.
+    /// A leave is debounced for this long: no notice if the same user comes back in time.
     pub delay: Duration,
 }
 
-/// A batch in the making.
+/// A batch that is being built.
 #[derive(Debug)]
 pub struct Batch {
     subscription: Subscription,
     now: OffsetDateTime,
     bytes: usize,
-    /// What to send.
+    /// The notices to send.
     pub notices: Vec<Notice>,
 }
 
-/// What is to be done about an event.
+/// What to do with an event.
 enum Verdict {
     Tell,
-    /// The user comes back in time.
+    /// Skip the leave: the user comes back in time, by the join of this version.
     Returns(i64),
     Wait(OffsetDateTime),
 }
 
 impl Batch {
-    /// An empty one. `now` is the database's.
+    /// An empty batch. `now` is the database's clock.
     pub fn new(subscription: Subscription, now: OffsetDateTime) -> Self {
         Self { subscription, now, bytes: 0, notices: Vec::new() }
     }
@@ -225,7 +229,7 @@ impl Batch {
         self.notices.len() < EVENTS_MAX && self.bytes < BYTES_MAX
     }
 
-    /// Adds what is due in a room, as far as it fits.
+    /// Adds the pending events of a room, as far as they fit.
     pub fn add(&mut self, due: &Due) -> Advance {
         let mut advance = Advance { position: due.position.clone(), held_until: None, since: None };
         if let Some(until) = due.gap_until() {
@@ -233,7 +237,7 @@ impl Batch {
         }
         for entry in &due.entries {
             advance.since = Some(entry.at);
-            // What is missing between two is told of when it comes first.
+            // A gap between two entries is announced when it comes first in a batch.
             if !self.has_room() || entry.version != advance.position.version + 1 {
                 return advance;
             }
@@ -261,7 +265,7 @@ impl Batch {
         match entry.next {
             Some(next) if next.at <= until => Verdict::Returns(next.version),
             Some(_) => Verdict::Tell,
-            // Of the future it cannot be: the clock went back, and who knows how far.
+            // A leave dated in the future is not waited for: the clock went back, by an unknown amount.
             None if self.now < until + SLACK && entry.at <= self.now + SLACK => Verdict::Wait(until + SLACK),
             None => Verdict::Tell,
         }
@@ -274,7 +278,7 @@ impl Batch {
                 let told = position.returns.len();
                 position.returns.retain(|version| *version != entry.version);
                 if position.returns.len() < told {
-                    return; // nobody was told that they left
+                    return; // their leave got no notice
                 }
                 let count = position.told_count();
                 self.push(due, entry, Topic::MemberJoined, count, Some(member.clone()), None);
@@ -299,7 +303,7 @@ impl Batch {
                 self.push(due, entry, Topic::MemberLeft, count, None, Some(*reason));
                 if count == 0 {
                     match entry.following_at {
-                        // In an empty room what comes next is a join.
+                        // The next event of an empty room is a join.
                         Some(at)
                             if !self.subscription.delay.is_zero()
                                 && at <= entry.at + self.subscription.delay =>
@@ -355,7 +359,7 @@ impl Batch {
             _ => ("", Some(entry.user.clone())),
         };
         let id = format!("{}:{cursor}{suffix}", due.room);
-        // The rest of a notice: names of fields, times, the user.
+        // The constant stands for the rest of a notice: names of fields, and times.
         let member_bytes = member.iter().flatten().map(|member| member.get().len()).sum::<usize>();
         self.bytes += member_bytes + 2 * id.len() + entry.user.as_str().len() + 150;
         let kind = NoticeKind::Topic(topic);

@@ -1,4 +1,4 @@
-//! The fold from log to notices, beside a model of presence.
+//! The fold from log to notices, checked against a model of presence.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ fn at(ms: i64) -> OffsetDateTime {
     OffsetDateTime::UNIX_EPOCH + time::Duration::milliseconds(ms)
 }
 
-/// What a log holds: who, what, when.
+/// The kind of a logged event.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum What {
     Join,
@@ -20,7 +20,7 @@ enum What {
 
 type Logged = (u8, What, i64);
 
-/// A room at the end of whose log nobody writes any more, with those of its events that a look finds.
+/// A room whose log is complete, with the events that one poll finds.
 fn due(log: &[Logged], position: &RoomPosition, window: usize) -> Due {
     let from = usize::try_from(position.version).unwrap();
     let entry = |n: usize| {
@@ -55,7 +55,7 @@ fn start() -> RoomPosition {
     RoomPosition { version: 0, count: 0, returns: Vec::new(), occupies: None }
 }
 
-/// Everything that is told in the end, by looks at a few events each.
+/// All notices in the end, from polls of a few events each.
 fn tell(log: &[Logged], delay_ms: u64, window: usize) -> Vec<Notice> {
     let (mut position, mut told) = (start(), Vec::new());
     while usize::try_from(position.version).unwrap() < log.len() {
@@ -75,7 +75,7 @@ fn topics(told: &[Notice]) -> Vec<&str> {
     told.iter().map(|notice| notice.kind.as_str()).collect()
 }
 
-/// Who is there by the log alone.
+/// The members by the log alone.
 fn present(log: &[Logged]) -> BTreeSet<u8> {
     let mut there = BTreeSet::new();
     for (user, what, _) in log {
@@ -88,7 +88,7 @@ fn present(log: &[Logged]) -> BTreeSet<u8> {
     there
 }
 
-/// Only what can happen does: who is not there joins, who is there leaves or changes.
+/// Only lawful logs: an absent user joins, a present one leaves or changes.
 fn logs() -> impl Strategy<Value = Vec<Logged>> {
     proptest::collection::vec((0_u8..4, any::<bool>(), 0_i64..2000), 1..60).prop_map(|steps| {
         let (mut there, mut now) = (BTreeSet::new(), 0);
@@ -151,7 +151,7 @@ proptest! {
         prop_assert_eq!(occupied, !there.is_empty());
         let names: BTreeSet<String> = there.keys().map(ToString::to_string).collect();
         prop_assert_eq!(names, present(&log).iter().map(|user| format!("u{user}")).collect::<BTreeSet<_>>());
-        // Nobody is told of somebody who came back in time.
+        // A leave whose user came back in time gets no notice.
         for (n, (user, what, left_at)) in log.iter().enumerate() {
             let back = log[n + 1..].iter().find(|(later, ..)| later == user);
             if let (What::Leave, Some((.., back_at))) = (what, back) {
@@ -210,7 +210,7 @@ fn what_is_missing_is_announced_once_and_the_count_goes_on_from_what_is() {
     let log: Vec<Logged> = (0..6).map(|n| (n, What::Join, 0)).collect();
     let mut due = due(&log, &start(), 6);
     due.entries.drain(..2);
-    due.entries.remove(2); // another one, later on
+    due.entries.remove(2); // a second gap, later on
     due.count_after_gap = Some(2);
     let mut batch =
         Batch::new(Subscription { topics: vec![Topic::MemberJoined], delay: Duration::ZERO }, at(7));
