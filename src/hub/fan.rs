@@ -24,7 +24,7 @@ use crate::measure::meters;
 /// Frames kept per room: over a second at a small room's highest frame rate, a minute at a large room's.
 const RING_FRAMES: usize = 64;
 
-/// Bytes kept per room beyond the newest frame.
+/// Bytes kept per room, at most; the newest frame is kept whatever its size.
 const RING_BYTES: usize = 256 * 1024;
 
 /// The tick of this thread's timer wheel: one timer for all its streams.
