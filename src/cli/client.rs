@@ -1,6 +1,6 @@
-//! How the verbs reach a service: one call or one stream at a time, by HTTP/1.1, with TLS where the address says so.
+//! The HTTP client of the verbs: one call or one stream at a time, by HTTP/1.1, with TLS where the address says so.
 //!
-//! What goes wrong is told in a sentence that says what to do about it. The credential is sent to the given address
+//! Each error has a sentence that says what to do about it. The credential is sent to the given address
 //! only: a redirection is an answer like any other that is not a success.
 
 use std::time::Duration;

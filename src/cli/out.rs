@@ -52,7 +52,7 @@ pub async fn closed() {
         let mut watched = [PollFd::new(&stdout, PollFlags::empty())]; // errors and hang-ups are told unasked
         while poll(&mut watched, None) == Err(Errno::INTR) {}
         if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
-            let _ = tell.send(()); // an error: nobody waits any more
+            let _ = tell.send(()); // an error means that the receiver was dropped
         }
     });
     if told.await.is_err() {
@@ -62,7 +62,7 @@ pub async fn closed() {
 
 /// A sentence to standard error.
 pub fn note(text: &str) {
-    // Nobody to tell, and nothing to do about it.
+    // An error here cannot be reported anywhere.
     let _ = writeln!(stderr(), "headcount: {}", plain(text));
 }
 

@@ -1,4 +1,4 @@
-//! What goes wrong between a verb and a service, and for each the sentence that mends it.
+//! The errors of a call to a service, each with a sentence that says how to mend it.
 
 use std::fmt;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! How much one caller may ask for.
+//! Settings of the limits for one caller, such as rate limits.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! Which keys sign tokens.
+//! Settings of the keys that sign tokens.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

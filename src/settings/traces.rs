@@ -1,4 +1,4 @@
-//! Where traces go.
+//! Settings of the export of traces.
 
 use clap::Args;
 use hyper::Uri;

@@ -1,4 +1,4 @@
-//! What webhooks may do.
+//! Settings of webhooks.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! The database, from nearest to farthest: can it be reached, is the schema there, may the role use it, is it set up so
-//! that promises hold, does what is notified come back, do the clocks agree, does somebody sweep.
+//! that promises hold, do notifications arrive, do the clocks agree, does a replica sweep.
 
 use std::time::{Duration, SystemTime};
 
@@ -219,7 +219,7 @@ async fn listen(wanted: &DoctorArgs, options: &PgConnectOptions, checkup: &mut C
 async fn clock(checkup: &mut Checkup) -> Finding {
     let before = SystemTime::now();
     match checkup.now().await {
-        // Half of what the question took: the answer is from the middle of it.
+        // Half of the round trip: assume that the clock was read in the middle of it.
         Ok(database) => {
             let here = before + before.elapsed().unwrap_or_default() / 2;
             judge_clock("clock", "this machine's clock", OffsetDateTime::from(here) - database)

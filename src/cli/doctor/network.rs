@@ -1,5 +1,5 @@
-//! What stands between here and the service, by an event stream with a known timetable (`GET /v1/diagnostics/stream`):
-//! what arrives at once though it was sent over a second was buffered; what ends without `end` was cut.
+//! Finds proxies that buffer or cut streams, by an event stream of known timing (`GET /v1/diagnostics/stream`):
+//! events that arrive together though they were sent over a second were buffered; a stream without `end` was cut.
 
 use std::time::Duration;
 

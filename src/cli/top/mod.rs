@@ -1,8 +1,8 @@
-//! `headcount top`: looks again and again, and shows what is there and how fast it changes.
+//! `headcount top`: polls a service, and shows totals, rooms, replicas and rates.
 //!
 //! What it asks for is a few statements for the database, so that it may run all day: an overview, and the position of
 //! each room that it shows. Totals, rooms and replicas are those of the whole deployment; watchers and heartbeats those of
-//! the replica that answers, since nobody knows the others'.
+//! the replica that answers, since no replica knows those of the others.
 
 mod look;
 mod screen;

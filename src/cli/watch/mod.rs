@@ -1,8 +1,8 @@
-//! `headcount watch`: follows rooms for as long as somebody reads.
+//! `headcount watch`: follows rooms until its output is closed.
 //!
-//! A stream that ends, breaks or is silent is opened again after what was heard last, so that nothing is printed twice
-//! and nothing is left out without an `=` line that says so. What cannot pass by itself (no such room, a token that
-//! expired) ends it. Bounded: one event, and one roster per room.
+//! A stream that ends, breaks or is silent is retried and resumes from the last cursor, so that nothing is printed
+//! twice, and a change that is left out is announced by an `=` line. A permanent error (no such room, an expired token)
+//! ends it. Bounded: one event, and one roster per room.
 
 mod lines;
 
