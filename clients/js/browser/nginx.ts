@@ -1,10 +1,9 @@
 // nginx in front of the service, with the settings that a test is about and its own defaults for everything else.
 
 import { createServer, type AddressInfo } from "node:net";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { needed, start, stop, type Ends } from "./processes.js";
+import { needed, start, stop, temporaryDir, type Ends } from "./processes.js";
 import { fact } from "./stage.js";
 
 /** A port that was free a moment ago: nginx cannot be told to take any. */
@@ -18,8 +17,7 @@ async function freePort(): Promise<number> {
 
 /** Gives its address. */
 export async function nginx(ends: Ends, service: string, settings: string): Promise<string> {
-  const dir = mkdtempSync(join(tmpdir(), "headcount-browser-"));
-  ends.add(() => rmSync(dir, { recursive: true, force: true }));
+  const dir = temporaryDir(ends);
   chmodSync(dir, 0o755); // its workers are another user
   const port = await freePort();
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${dir}/${name};`);

@@ -3,7 +3,8 @@
 
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chownSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { chownSync, existsSync, mkdirSync, mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -21,6 +22,14 @@ export class Ends {
   async run(): Promise<void> {
     for (const work of this.works.splice(0)) await work();
   }
+}
+
+/** A directory that is removed at the end. The removal is retried for about ten seconds: children of a browser may outlive
+ *  it for a moment and still write into its profile, which fails a removal with ENOTEMPTY. */
+export function temporaryDir(ends: Ends): string {
+  const dir = mkdtempSync(join(tmpdir(), "headcount-browser-"));
+  ends.add(() => rm(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }));
+  return dir;
 }
 
 export function needed(name: string): string {
@@ -64,8 +73,7 @@ export class Postgres {
   private constructor(private readonly dir: string, private readonly as: string[]) {}
 
   static async start(ends: Ends): Promise<Postgres> {
-    const dir = mkdtempSync(join(tmpdir(), "headcount-browser-"));
-    ends.add(() => rmSync(dir, { recursive: true, force: true }));
+    const dir = temporaryDir(ends);
     let as: string[] = [];
     if (process.getuid!() === 0) {
       // Postgres refuses to run as root.
@@ -126,8 +134,7 @@ export class Service {
   }
   /** `headcount dev`, with its private Postgres and its demo page; and where that Postgres has its socket. */
   static async dev(ends: Ends): Promise<{ service: Service; socket: string }> {
-    const dir = mkdtempSync(join(tmpdir(), "headcount-browser-"));
-    ends.add(() => rmSync(dir, { recursive: true, force: true }));
+    const dir = temporaryDir(ends);
     const env = { HEADCOUNT_POSTGRES_BIN: needed("HEADCOUNT_POSTGRES_BIN"), HEADCOUNT_DATA_DIR: join(dir, "dev") };
     if (process.getuid!() === 0) execFileSync("chmod", ["755", dir]); // for the user that Postgres runs as
     mkdirSync(env.HEADCOUNT_DATA_DIR);

@@ -1,13 +1,10 @@
 // A browser, a service, a database, and what stands between them; and the facts that tests wait for.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { chromium, type BrowserContext, type Page } from "playwright-core";
 import { expect } from "vitest";
 import type { Client } from "pg";
 import { Front } from "./front.js";
-import { Ends, needed, Postgres, said, Service, start, stop } from "./processes.js";
+import { Ends, needed, Postgres, said, Service, start, stop, temporaryDir } from "./processes.js";
 
 const FLAGS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -30,8 +27,7 @@ export async function openBrowser(ends: Ends): Promise<BrowserContext> {
 /** One window, in which a tab in front hides the others: Playwright has the pages that it launches believe that all of
  *  them are looked at. */
 export async function openWindow(ends: Ends): Promise<BrowserContext> {
-  const profile = mkdtempSync(join(tmpdir(), "headcount-browser-"));
-  ends.add(() => rmSync(profile, { recursive: true, force: true, maxRetries: 5 }));
+  const profile = temporaryDir(ends);
   const child = start("KILL", [], [PROGRAM, "--headless", "--remote-debugging-port=0", `--user-data-dir=${profile}`, ...FLAGS], {});
   ends.add(() => stop(child, "SIGTERM"));
   const [address] = /ws:\S+/.exec(await said(child, "DevTools listening on", "stderr"))!;
