@@ -50,7 +50,7 @@ pictures: ## Takes the pictures of the pages for docs/
 test-rust:
 	@scripts/bootstrap postgres nextest promtool $(if $(ARGS),,deb faults nginx)
 	cargo build $(locked) --example with_postgres
-	$(tools) exec $${CARGO_TARGET_DIR:-target}/debug/examples/with_postgres cargo $$TEST_RUNNER --tests $(ARGS)
+	$(tools) exec $${CARGO_TARGET_DIR:-target}/debug/examples/with_postgres cargo $$TEST_RUNNER $(if $(findstring --test,$(ARGS)),,--tests) $(ARGS)
 	$(if $(ARGS),,cargo test --quiet --doc)
 
 .PHONY: client
@@ -122,7 +122,7 @@ test-sdks: sdks ## Type-checks them and uses each against a service
 	cargo build $(locked) --bin headcount
 	$(tools) tools/sdks/try
 
-# All of it takes about half an hour. ARGS='joins' measures the figures whose names have that part; QUICK=1 tries the
+# All of it takes about an hour. ARGS='joins' measures the figures whose names have that part; QUICK=1 tries the
 # harness itself. The names are in benches/load/figures/mod.rs.
 .PHONY: bench
 bench: ## Measures speed beside raw limits and peers of the same run; writes target/bench/summary.json

@@ -6,8 +6,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::id::RoomId;
-
 /// Characters of a webhook's name, at most.
 pub const NAME_CHARS_MAX: usize = 64;
 
@@ -89,11 +87,6 @@ impl Topic {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|topic| topic.as_str() == text)
     }
-}
-
-/// Whether some room can match the pattern: a room key, a prefix followed by `*`, or `*` alone.
-pub fn can_match(pattern: &str) -> bool {
-    pattern == "*" || RoomId::parse(pattern.strip_suffix('*').unwrap_or(pattern)).is_ok()
 }
 
 /// Backoff before the first retry.

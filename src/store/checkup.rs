@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::listen::CHANNEL;
 use super::overview::{PEERS, Peer};
+use super::rules::Rules;
 
 /// Timeout for connecting.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -72,6 +73,17 @@ pub enum Schema {
     Altered(Vec<i64>),
 }
 
+/// Revision of the loaded SQL functions, compared with those of this build.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Functions {
+    /// The same.
+    Current(i32),
+    /// Those of an older build, or altered: the next start of this build, or `headcount migrate`, replaces them.
+    Behind(i32),
+    /// Those of a newer build, which this build uses as they are.
+    Ahead(i32),
+}
+
 /// Version and limits of the server.
 #[derive(Debug, FromRow)]
 pub struct ServerFacts {
@@ -115,6 +127,8 @@ const SCHEMA: &str = "select has_schema_privilege(n.oid, 'usage') as usage, c.oi
      where n.nspname = 'headcount'";
 
 const MIGRATIONS: &str = "select version, checksum from headcount.migrations where success order by version";
+
+const RULES: &str = "select revision, checksum from headcount.rules";
 
 // Parses the source of `grant_to_service`, which is the only list of the rights that a service needs.
 const RIGHTS: &str = "with granted as ( \
@@ -205,6 +219,19 @@ impl Checkup {
         let known: BTreeMap<i64, Vec<u8>> =
             migrator.iter().map(|migration| (migration.version, migration.checksum.to_vec())).collect();
         Ok(compare(&ran, &known))
+    }
+
+    /// Compares the loaded SQL functions with those of this program.
+    pub async fn functions(&mut self) -> Result<Functions, sqlx::Error> {
+        let ours = Rules::of_this_build();
+        let (revision, checksum): (i32, String) = self.one(RULES).await?;
+        Ok(if revision > ours.revision {
+            Functions::Ahead(revision)
+        } else if checksum == ours.checksum() {
+            Functions::Current(revision)
+        } else {
+            Functions::Behind(revision)
+        })
     }
 
     /// The rights that a service needs and the role lacks, each worded as in a `grant`.

@@ -12,7 +12,7 @@ use super::finding::{Finding, Findings};
 use super::server;
 use crate::cli::failure::Failure;
 use crate::settings::Switch;
-use crate::store::checkup::{Checkup, Schema, SweepState, Unreachable, hears};
+use crate::store::checkup::{Checkup, Functions, Schema, SweepState, Unreachable, hears};
 use crate::store::{self, PoolMode};
 
 /// Seconds by which clocks may differ before it shows, and before good tokens are refused (`auth::verifier` allows 5).
@@ -48,6 +48,7 @@ pub async fn look(
     let replicas = checkup.peers().await.unwrap_or_default();
     let replicas: Vec<String> = replicas.into_iter().map(|replica| replica.name).collect();
     if usable {
+        findings.add(judge_functions(checkup.functions().await))?;
         findings.add(rights(checkup.missing_rights().await, options.get_username()))?;
     }
     findings.extend(server::look(wanted, &mut checkup, replicas.len()).await)?;
@@ -155,6 +156,24 @@ fn judge_schema(schema: Result<Schema, sqlx::Error>) -> Finding {
             "Use the headcount that made this schema, or another database.",
         ),
         Err(error) => Finding::of_query("schema", &error),
+    }
+}
+
+fn judge_functions(functions: Result<Functions, sqlx::Error>) -> Finding {
+    match functions {
+        Ok(Functions::Current(revision)) => {
+            Finding::ok("functions", format!("those of this program, revision {revision}"))
+        }
+        Ok(Functions::Ahead(revision)) => Finding::ok(
+            "functions",
+            format!("those of a newer headcount, revision {revision}, which this one uses"),
+        ),
+        Ok(Functions::Behind(revision)) => Finding::warn(
+            "functions",
+            format!("not those of this program: revision {revision}"),
+            "Start this version of `headcount serve` as the schema's owner, or run `headcount migrate`: both replace them.",
+        ),
+        Err(error) => Finding::of_query("functions", &error),
     }
 }
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::domain::webhook::{Topic, can_match};
+use crate::domain::pattern::can_match;
+use crate::domain::webhook::Topic;
 use crate::http::request::problem::{Code, Problem};
 use crate::http::service::Service;
 use crate::store::webhooks::{Setup, StoredWebhook as Stored};

@@ -36,6 +36,7 @@ async fn a_good_set_up_has_nothing_to_mend() {
         "server key",
         "database",
         "schema",
+        "functions",
         "rights",
         "postgres",
         "clock",
@@ -108,6 +109,18 @@ async fn a_schema_that_is_not_this_programs_is_told() {
     examine(&settings(&url), &[]).await.broken("schema", "migration", "headcount migrate --grant-to");
     deployment.execute("drop schema headcount cascade").await;
     examine(&settings(&url), &[]).await.broken("schema", "there is none", "headcount migrate --grant-to");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_of_another_build_are_told() {
+    let deployment = start_with(0, tuning()).await;
+    let url = service_url(&deployment);
+    examine(&settings(&url), &[]).await.fine("functions");
+    deployment.execute("update headcount.rules set checksum = 'altered'").await;
+    let told = examine(&settings(&url), &[]).await.found("functions", "warn");
+    assert!(told[0].contains("not those of this program"), "{told:?}");
+    deployment.execute("update headcount.rules set revision = 9999").await;
+    examine(&settings(&url), &[]).await.fine("functions");
 }
 
 #[tokio::test(flavor = "multi_thread")]
