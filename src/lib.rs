@@ -1,4 +1,4 @@
-//! headcount: who is here, right now.
+//! headcount: the presence of users in rooms, right now.
 //!
 //! A presence service. Clients send heartbeats over plain HTTP; watchers of a room get every change within
 //! milliseconds. Postgres is the only other moving part, and the only place where replicas meet.
@@ -25,7 +25,7 @@
 //! `app`: the verbs that ask a running service over HTTP, as any client does, and `doctor`.
 //!
 //! The rules of presence are SQL, so that an application can change presence in its own transaction: the state is in
-//! `migrations/`, the functions in `migrations/functions/`, whose README has the steps of a write and the lock order.
+//! `migrations/`, the functions in `migrations/functions/`. The README there has the steps of a write and the lock order.
 //!
 //! # Routes
 //!

@@ -7,30 +7,31 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::domain::id::{RoomId, UserId};
 
-/// Which service, and who is asking.
+/// The service, and the caller's credential.
 #[derive(Args, Debug, Clone)]
 pub struct ServiceArgs {
     /// Address of the service
     #[arg(long, env = "HEADCOUNT_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: String,
-    /// Who is asking
+    /// The caller's credential
     #[command(flatten)]
     pub credential: Credential,
 }
 
-/// Who is asking.
+/// The caller's credential.
 #[derive(Args, Debug, Clone)]
 pub struct Credential {
     /// Ask as an application's server, with this key; of several separated by commas, the first
     #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true, value_name = "KEY")]
     pub server_key: Option<SecretString>,
-    /// Ask as a user, with this token; goes before the server key
+    /// Ask as a user, with this token; takes precedence over the server key
     #[arg(long, env = "HEADCOUNT_TOKEN", hide_env_values = true)]
     pub token: Option<SecretString>,
 }
 
 impl Credential {
-    /// A token says whose it is, so it goes first. The first of several keys: the others are on their way in or out.
+    /// The token if one is set, else the first server key. There are several keys only while they are
+    /// rotated.
     pub fn given(&self) -> Option<SecretString> {
         let set = |secret: &&SecretString| !secret.expose_secret().is_empty();
         if let Some(token) = self.token.as_ref().filter(set) {
@@ -41,7 +42,7 @@ impl Credential {
     }
 }
 
-/// From when to when.
+/// A time range.
 #[derive(Args, Debug, Clone)]
 pub struct RangeArgs {
     /// Beginning: a moment like 2026-11-24T12:00:00Z, or `15m` for so long ago; a day before the end if not given
@@ -60,7 +61,7 @@ pub fn user(text: &str) -> Result<UserId, String> {
     UserId::parse(text).map_err(|error| error.to_string())
 }
 
-/// A moment, or how long ago it was by this machine's clock.
+/// Parses a moment, or how long ago it was by this machine's clock.
 pub fn moment(text: &str) -> Result<OffsetDateTime, String> {
     let wanted = "a moment like 2026-11-24T12:00:00Z, or how long ago it was, like 15m";
     if let Ok(moment) = OffsetDateTime::parse(text, &Rfc3339) {

@@ -17,13 +17,13 @@ pub struct AttendanceArgs {
     /// The room
     #[arg(value_parser = room)]
     pub room: RoomId,
-    /// When
+    /// The time range
     #[command(flatten)]
     pub range: RangeArgs,
-    /// Only this user's
+    /// Only this user
     #[arg(long, value_parser = user)]
     pub user: Option<UserId>,
-    /// The time zone that makes the days, such as Europe/Berlin; UTC if not given
+    /// The time zone in which days begin, such as Europe/Berlin; UTC if not given
     #[arg(long)]
     pub tz: Option<String>,
     /// Print one JSON object
@@ -60,7 +60,7 @@ pub async fn run(wanted: AttendanceArgs, out: &mut Out) -> Result<(), Failure> {
     let asked = (wanted.range.from.map(rfc3339), wanted.range.to.map(rfc3339));
     let mut all = page(&client, &wanted, asked, None).await?;
     while let Some(after) = all.next.take() {
-        // Of the same range as the first: without an end, a later page would be of a later one.
+        // The range of the first page: without an end, the range of each later page would end later.
         let range = (Some(all.from.clone()), Some(all.to.clone()));
         let mut page = page(&client, &wanted, range, Some(&after)).await?;
         all.rows.append(&mut page.rows);
@@ -83,7 +83,8 @@ pub async fn run(wanted: AttendanceArgs, out: &mut Out) -> Result<(), Failure> {
     table.lines().iter().try_for_each(|line| out.line(line))
 }
 
-/// What the log no longer holds counts for nobody, so it is said.
+/// A note if the log does not reach back to the beginning of the range: the time before is counted for
+/// nobody.
 pub(super) fn incomplete(from: &str, complete_from: &str) -> String {
     if complete_from <= from {
         return String::new();

@@ -33,7 +33,7 @@ pub const PAGE: usize = 1000;
 
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// Who asks, and whom.
+/// A client of one service, with the caller's credential.
 pub struct Client {
     base: String,
     http: Http<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -41,7 +41,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens nothing yet. Some credential must be given.
+    /// Requires a credential. Opens no connection yet.
     pub fn new(target: &ServiceArgs) -> Result<Self, Failure> {
         let client = Self::at(&target.url, target.credential.given())?;
         if client.credential.is_none() {
@@ -51,7 +51,7 @@ impl Client {
         Ok(client)
     }
 
-    /// The same, where nothing may be given.
+    /// The same, with an optional credential.
     pub fn at(url: &str, credential: Option<SecretString>) -> Result<Self, Failure> {
         let base = url.trim_end_matches('/').to_owned();
         let uri: Option<Uri> = base.parse().ok();
@@ -73,30 +73,31 @@ impl Client {
         &self.base
     }
 
-    /// Asks with something else.
+    /// The same client with another credential.
     pub fn with_credential(&self, credential: Option<SecretString>) -> Self {
         Self { base: self.base.clone(), http: self.http.clone(), credential }
     }
 
-    /// What is there.
+    /// Sends a `GET`, and parses the answer.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         self.parse(&self.call(Method::GET, path, None).await?.1)
     }
 
-    /// The same as text, with when it was answered, by the clock of whoever answered.
+    /// The same, with the answer as text, and its `Date`: by the clock of the service, or of a proxy before
+    /// it.
     pub async fn text(&self, path: &str) -> Result<(String, Option<String>), CallError> {
         let (head, body) = self.call(Method::GET, path, None).await?;
         let date = head.get(DATE).and_then(|date| Some(date.to_str().ok()?.to_owned()));
         Ok((String::from_utf8_lossy(&body).into_owned(), date))
     }
 
-    /// Does something, or asks with more than fits into an address.
+    /// Sends a `POST`, and parses the answer.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CallError> {
         let body = serde_json::to_vec(body).map_err(|_| CallError::Foreign(self.base.clone()))?;
         self.parse(&self.call(Method::POST, path, Some(body)).await?.1)
     }
 
-    /// Any answer, whatever its status says.
+    /// Sends a `GET`, and returns any answer, whatever its status.
     pub async fn answer(&self, path: &str) -> Result<(StatusCode, String), CallError> {
         let asking = async {
             let answer = self.send(self.request(Method::GET, path).body(Full::default())).await?;
@@ -106,7 +107,7 @@ impl Client {
         timeout(CALL_MAX, asking).await.unwrap_or_else(|_| Err(CallError::Late(self.base.clone())))
     }
 
-    /// Opens an event stream, after what was heard last.
+    /// Opens an event stream, and resumes after `last_event_id`.
     pub async fn open(&self, path: &str, last_event_id: Option<&str>) -> Result<Incoming, CallError> {
         let request = self.request(Method::GET, path).header(ACCEPT, EVENT_STREAM);
         let request =
@@ -115,8 +116,8 @@ impl Client {
         Ok(opening.unwrap_or_else(|_| Err(CallError::Late(self.base.clone())))?.into_body())
     }
 
-    /// The same as a browser asks, which would take it compressed, for as long as the caller waits: what buffers a stream
-    /// may hold back its head too. Gives whether it is compressed.
+    /// Opens an event stream as a browser does, which accepts compression. Returns whether it is compressed.
+    /// The caller has the timeout: a proxy that buffers a stream may hold back its head too.
     pub async fn open_as_browsers(&self, path: &str) -> Result<(Incoming, bool), CallError> {
         let request = self.request(Method::GET, path).header(ACCEPT, EVENT_STREAM);
         let answer = self.stream(request.header(ACCEPT_ENCODING, "gzip, deflate, br")).await?;
@@ -184,7 +185,7 @@ impl Client {
         serde_json::from_slice(body).map_err(|_| CallError::Foreign(self.base.clone()))
     }
 
-    /// A problem of headcount's has a code, and says what is wrong with this request or, if nothing, what the code means.
+    /// Parses an error response. A problem has a code, and a detail or else a title.
     async fn refused(&self, answer: Response<Incoming>) -> CallError {
         let (status, head) = (answer.status(), answer.headers());
         let seconds = head.get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
@@ -203,7 +204,7 @@ impl Client {
     }
 }
 
-/// A part of an address in which anything may stand.
+/// Percent-encodes a part of an address.
 pub fn encoded(text: &str) -> String {
     let whole = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let one = |byte: u8| if whole(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };

@@ -5,7 +5,7 @@ use super::refusal::CallError;
 /// Why a verb ended before it was done.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The command line cannot be meant so.
+    /// The command line is not valid.
     #[error("{0}")]
     Usage(String),
     /// It did not work. The text says what to do.
@@ -27,7 +27,7 @@ impl Failure {
 }
 
 impl From<std::io::Error> for Failure {
-    /// Of writing to standard output.
+    /// From an error of writing to standard output.
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Self::Closed,

@@ -28,7 +28,8 @@ pub struct Cli {
 impl Cli {
     /// Reads the command line and the environment; ends the process where they cannot be used.
     ///
-    /// A variable that is set to nothing is as if it were not set: that is how compose files and unit files leave one out.
+    /// A variable that is set to nothing counts as not set: that is how compose files and unit files leave
+    /// one out.
     pub fn read() -> Self {
         let set_to_nothing =
             |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());

@@ -16,7 +16,7 @@ pub struct KickArgs {
     /// The room
     #[arg(value_parser = room)]
     pub room: RoomId,
-    /// Whom
+    /// The user
     #[arg(value_parser = user)]
     pub user: UserId,
     /// Which service
@@ -29,7 +29,7 @@ struct KickAnswer {
     cursor: String,
 }
 
-/// Removes the member. That nobody is there is what was wanted, too.
+/// Removes the member. Idempotent: succeeds if they are not there.
 pub async fn run(wanted: KickArgs, out: &mut Out) -> Result<(), Failure> {
     let KickArgs { room, user, target } = wanted;
     let path = format!("/v1/rooms/{room}/kick");

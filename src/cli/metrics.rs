@@ -1,20 +1,21 @@
-//! What a replica counts, from `/metrics`. A metric that is not there is none, not zero: older services have fewer.
+//! The metrics of a replica, from `/metrics`. A metric that is absent is none, not zero: older services have
+//! fewer.
 
 use std::collections::BTreeMap;
 
 use super::client::Client;
 
-/// What a replica counts: the sum of each metric over all its labels.
+/// The metrics of a replica: the sum of each over all its labels.
 #[derive(Default)]
 pub struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
-    /// Those of a service; none where they are not served, or not here.
+    /// Reads the metrics of a service; there are none if it does not serve them, or not on this listener.
     pub async fn read(client: &Client) -> Self {
         client.text("/metrics").await.map_or_else(|_| Self::default(), |(text, _)| Self::parse(&text))
     }
 
-    /// Reads the text format of Prometheus. What is not understood is left out.
+    /// Reads the text format of Prometheus. Lines that it does not understand are left out.
     pub fn parse(text: &str) -> Self {
         let mut totals = BTreeMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {

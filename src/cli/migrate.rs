@@ -38,7 +38,8 @@ pub async fn run(wanted: &MigrateArgs, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says what to do where another build has made the schema. Migrations are edited before they are released, never after.
+/// Adds the remedy if an unreleased build has made the schema. Migrations are edited before they are
+/// released, never after.
 pub fn mend(error: &MigrateError, how: &str) -> String {
     match error {
         MigrateError::VersionMismatch(version) | MigrateError::VersionMissing(version) => format!(

@@ -1,10 +1,10 @@
 //! The command line: its [`grammar`], and one file per verb, with the verb's arguments. `dev` and `serve` run in `main`.
 //!
-//! Most verbs are clients: what they know comes through HTTP, as anybody's does, so they work from any machine. Only `doctor`
-//! looks at the database and the keys, as `serve` would. Nothing here waits for ever: a call takes at most
+//! Most verbs are HTTP clients like any other, so they work from any machine. Only `doctor` looks at the
+//! database and the keys, as `serve` would. Nothing here waits for ever: a call takes at most
 //! [`refusal::CALL_MAX`], and a stream that is silent for 40 s is opened again.
 //!
-//! What is printed for people holds names that others chose, so control characters are replaced before they reach a
+//! Lines for people hold names that users chose, so control characters are replaced before they reach a
 //! terminal ([`out::plain`]).
 
 mod arguments;
@@ -39,7 +39,7 @@ use failure::Failure;
 use grammar::{Cli, Verb};
 use out::Out;
 
-/// Does what was asked for. Gives 0 when it is done, 1 when it failed, 2 when the command line cannot be meant so.
+/// Runs a verb. Returns 0 when it is done, 1 when it failed, 2 when the command line is not valid.
 pub async fn run(verb: Verb) -> ExitCode {
     let mut out = Out::new();
     let result = match verb {

@@ -18,7 +18,7 @@ pub struct OccupancyArgs {
     /// The room
     #[arg(value_parser = room)]
     pub room: RoomId,
-    /// When
+    /// The time range
     #[command(flatten)]
     pub range: RangeArgs,
     /// How long each bucket is: a number and s, m, h or d
@@ -32,17 +32,17 @@ pub struct OccupancyArgs {
     pub target: ServiceArgs,
 }
 
-/// Signs of the longest bar.
+/// Characters of the longest bar.
 const BAR: i64 = 40;
 
-/// So many, and when.
+/// A number of members, and its time.
 #[derive(Deserialize, Serialize)]
 struct MemberCount {
     at: String,
     count: i64,
 }
 
-/// How many there were.
+/// The occupancy of a room.
 #[derive(Deserialize, Serialize)]
 struct Counts {
     room: String,
@@ -53,7 +53,7 @@ struct Counts {
     buckets: Vec<MemberCount>,
 }
 
-/// Prints the most there were at once, in all and in each bucket.
+/// Prints the most members at once, in the whole range and in each bucket.
 pub async fn run(wanted: OccupancyArgs, out: &mut Out) -> Result<(), Failure> {
     let client = Client::new(&wanted.target)?;
     let mut path = format!("/v1/rooms/{}/history/occupancy?bucket={}", wanted.room, encoded(&wanted.bucket));

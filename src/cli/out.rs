@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::failure::Failure;
 
-/// Standard output. A line is written when it is said, so that whoever reads a pipe gets it now.
+/// Standard output. Each line is flushed, so that the reader of a pipe gets it immediately.
 pub struct Out(());
 
 impl Out {
@@ -19,37 +19,37 @@ impl Out {
         Self(())
     }
 
-    /// Whether people look at it.
+    /// Whether it is a terminal.
     pub fn is_terminal(&self) -> bool {
         stdout().is_terminal()
     }
 
-    /// Text that is meant as it stands.
+    /// Writes text unchanged.
     pub fn raw(&mut self, text: &str) -> Result<(), Failure> {
         let mut stdout = stdout().lock();
         stdout.write_all(text.as_bytes())?;
         Ok(stdout.flush()?)
     }
 
-    /// A line for people.
+    /// Writes a line for people.
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
         self.raw(&format!("{}\n", plain(text)))
     }
 
-    /// A line for programs.
+    /// Writes a line for programs.
     pub fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).map_err(|error| Failure::Failed(error.to_string()))?;
         self.raw(&format!("{}\n", without_controls(&text)))
     }
 }
 
-/// Returns when nobody reads standard output any more; never, where that cannot be known.
+/// Returns when the reader of standard output is gone; never, if that cannot be known.
 pub async fn closed() {
     let (tell, told) = oneshot::channel();
     // A thread of its own, which ends with the process: tokio waits for those that it lends.
     thread::spawn(move || {
         let stdout = stdout();
-        let mut watched = [PollFd::new(&stdout, PollFlags::empty())]; // errors and hang-ups are told unasked
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())]; // errors and hang-ups are always reported
         while poll(&mut watched, None) == Err(Errno::INTR) {}
         if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
             let _ = tell.send(()); // an error means that the receiver was dropped
@@ -60,7 +60,7 @@ pub async fn closed() {
     }
 }
 
-/// A sentence to standard error.
+/// Writes a sentence to standard error.
 pub fn note(text: &str) {
     // An error here cannot be reported anywhere.
     let _ = writeln!(stderr(), "headcount: {}", plain(text));
@@ -76,7 +76,8 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     if text.contains(harmful) { text.replace(harmful, "\u{fffd}").into() } else { text.into() }
 }
 
-/// JSON escapes the control characters of ASCII but for the last; terminals obey that one and those above it too.
+/// Escapes the control characters that JSON leaves as they are: the last of ASCII (DEL), and those above it.
+/// Terminals obey them too.
 fn without_controls(json: &str) -> Cow<'_, str> {
     if !json.contains(char::is_control) {
         return json.into();

@@ -12,7 +12,7 @@ use super::table::Table;
 use crate::domain::id::RoomId;
 use crate::domain::member::Status;
 
-/// A member as they were; what the log no longer tells is none.
+/// A member at a past time; what the log no longer has is none.
 #[derive(Deserialize, Serialize)]
 struct MemberRow {
     id: String,
@@ -36,7 +36,7 @@ struct RosterThen {
     next: Option<String>,
 }
 
-/// Prints who was in the room then. What is past does not change, so pages fit together.
+/// Prints the members of the room at that time. The past does not change, so pages are consistent.
 pub async fn run(
     client: &Client,
     room: &RoomId,

@@ -9,17 +9,17 @@ use hyper_util::client::legacy::Error as HttpError;
 
 use crate::auth::remote::causes;
 
-/// A call takes no longer.
+/// Timeout of a call.
 pub const CALL_MAX: Duration = Duration::from_secs(10);
 
-/// Why a call gave nothing.
+/// Why a call failed.
 #[derive(Debug)]
 pub enum CallError {
-    /// Nobody listens there.
+    /// Nothing listens at that address.
     Refused(String),
-    /// The name of the host means nothing here.
+    /// The host name does not resolve.
     UnknownHost(String),
-    /// The certificate is not to be believed.
+    /// The certificate is not trusted.
     Untrusted {
         /// The service.
         url: String,
@@ -33,11 +33,11 @@ pub enum CallError {
         /// What the system says.
         reason: String,
     },
-    /// It is there, and says nothing.
+    /// No answer before the timeout.
     Late(String),
-    /// It refused.
+    /// An error response.
     Refusal(Refusal),
-    /// Something else is there.
+    /// The answer is not one of headcount's.
     Foreign(String),
 }
 
@@ -48,9 +48,9 @@ pub struct Refusal {
     pub status: StatusCode,
     /// The code of a problem; empty when it was none of headcount's.
     pub code: String,
-    /// What was said.
+    /// What the response says is wrong.
     pub says: String,
-    /// Trying again makes sense after this.
+    /// The delay before a retry, from `Retry-After`.
     pub retry_after: Option<Duration>,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for CallError {
 }
 
 impl CallError {
-    /// Whether the same call may work later.
+    /// Whether a retry may succeed.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Refusal(refusal) => {
@@ -79,7 +79,7 @@ impl CallError {
         if let Self::Refusal(refusal) = self { &refusal.code } else { "" }
     }
 
-    /// The reason is somewhere below the error that there is.
+    /// From an error of the HTTP client. The cause is further down its chain of sources.
     pub(super) fn below_http(url: String, error: &HttpError) -> Self {
         let reason = causes(error);
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -90,7 +90,7 @@ impl CallError {
             }
             source = below.source();
         }
-        // Errors of TLS and of names are inside of others that do not give them out.
+        // Errors of TLS and of name resolution are wrapped in others that do not expose them: match the text.
         if reason.contains("certificate") {
             return Self::Untrusted { url, reason };
         }
@@ -115,7 +115,7 @@ impl CallError {
         }
     }
 
-    /// The sentence that mends it.
+    /// A sentence that says how to mend it.
     pub fn mend(&self) -> &'static str {
         match self {
             Self::Refused(_) => "Start headcount there, or say where it is with --url or HEADCOUNT_URL.",

@@ -10,17 +10,17 @@ pub struct SseEvent {
     pub name: String,
     /// Its data; several lines are joined by line ends.
     pub data: String,
-    /// A place to resume from, if it is one.
+    /// Its id, if it has one: a place to resume from.
     pub id: Option<String>,
     /// How long to wait before opening the stream again, in milliseconds. An event may be nothing but this.
     pub retry_ms: Option<u64>,
 }
 
-/// An event that does not end.
+/// An event exceeds [`EVENT_MAX`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooLarge;
 
-/// What came and is no whole event yet.
+/// The bytes of an event that is not complete yet.
 #[derive(Default)]
 pub struct Parser {
     line: Vec<u8>,
@@ -30,7 +30,7 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// Gives the events that end in these bytes.
+    /// Takes bytes, and returns the events that they complete.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<SseEvent>, TooLarge> {
         let mut events = Vec::new();
         for byte in bytes {

@@ -27,7 +27,7 @@ pub struct UserArgs {
     pub target: ServiceArgs,
 }
 
-/// Users in one question, at most.
+/// Users in one request, at most.
 const IDS_MAX: usize = 1000;
 
 /// Where a user is.
@@ -46,7 +46,7 @@ struct UsersAnswer {
     users: Vec<UserRow>,
 }
 
-/// Prints where the users are, in the order asked.
+/// Prints where the users are, in the order given.
 pub async fn run(wanted: UserArgs, out: &mut Out) -> Result<(), Failure> {
     let client = Client::new(&wanted.target)?;
     let mut found = Vec::with_capacity(wanted.users.len());

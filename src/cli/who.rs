@@ -20,7 +20,7 @@ pub struct WhoArgs {
     /// The room
     #[arg(value_parser = room)]
     pub room: RoomId,
-    /// Who was there then: a moment like 2026-11-24T12:00:00Z, or `15m` for so long ago
+    /// Print the members at a past time: a moment like 2026-11-24T12:00:00Z, or `15m` for so long ago
     #[arg(long, value_parser = moment, value_name = "TIME")]
     pub at: Option<OffsetDateTime>,
     /// Print one JSON object
@@ -46,15 +46,15 @@ struct MembersPage {
 #[derive(Serialize)]
 struct WholeRoster {
     room: RoomId,
-    /// That of the first page: a stream resumed from here tells again what changed while the others were read, and
-    /// misses nothing.
+    /// The cursor of the first page: a stream resumed from here replays what changed while the other pages
+    /// were read, and misses nothing.
     cursor: String,
     count: i64,
     members: Vec<Member>,
     stale: bool,
 }
 
-/// Prints everybody in the room.
+/// Prints the members of the room.
 pub async fn run(wanted: WhoArgs, out: &mut Out) -> Result<(), Failure> {
     let client = Client::new(&wanted.target)?;
     if let Some(at) = wanted.at {

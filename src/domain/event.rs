@@ -12,7 +12,7 @@ use super::member::Member;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reason {
-    /// Their last session said so.
+    /// Their last session left.
     Left,
     /// The lease of their last session ran out.
     Expired,
@@ -52,15 +52,15 @@ pub struct Departure {
     pub reason: Reason,
 }
 
-/// All changes between two versions: who is there now and was not, who changed, who is gone.
-/// A join and its leave cancel out; a leave and a new join are an update.
+/// All changes between two versions, coalesced: members that joined, changed or left. A join and its leave
+/// cancel out; a leave and a new join are an update.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Diff {
     /// Became members.
     pub joined: Vec<Member>,
     /// Were members before, and changed.
     pub updated: Vec<Member>,
-    /// Are members no more.
+    /// Are no longer members.
     pub left: Vec<Departure>,
 }
 

@@ -54,7 +54,7 @@ pub fn api(config: &mut ServiceConfig<'_>) {
         .service(metrics::metrics_text);
 }
 
-/// What operators are served where they have a listener of their own: also what their page asks for.
+/// The routes of the operators' listener, where there is one, including the calls that their page makes.
 pub fn for_operators(config: &mut web::ServiceConfig) {
     config.service(health::livez).service(health::readyz).service(metrics::metrics_text);
     config.service(admin::overview).service(admin::search_users);
@@ -84,12 +84,12 @@ pub fn document() -> OpenApi {
     openapi::document(api)
 }
 
-/// For addresses that do not exist, and methods that an address does not take.
+/// Answers a path that does not exist (404), or a method that a path does not take (405).
 async fn nothing_here(request: HttpRequest) -> HttpResponse {
     static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(document);
     let known = request.resource_map().has_resource(request.path());
     let problem = Problem::from(if known { Code::MethodNotAllowed } else { Code::NotFound });
-    let mut response = HttpResponse::from_error(problem); // with the problem in it, which is counted
+    let mut response = HttpResponse::from_error(problem); // the problem stays attached, to be counted
     if known && let Ok(methods) = HeaderValue::from_str(&openapi::methods(&DOCUMENT, request.path())) {
         response.headers_mut().insert(ALLOW, methods);
     }

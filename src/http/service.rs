@@ -11,7 +11,7 @@ use crate::store::Store;
 use crate::webhooks::WebhookSender;
 use crate::webhooks::endpoint::Plain;
 
-/// What the handlers work with.
+/// The dependencies of the handlers.
 pub struct Service {
     /// Writes.
     pub commands: Commands,
@@ -19,13 +19,13 @@ pub struct Service {
     pub hub: Hub,
     /// Reads.
     pub store: Store,
-    /// For trying webhooks.
+    /// For test messages to webhooks.
     pub webhooks: Hooks,
     /// Credentials.
     pub keys: Keys,
-    /// How much one caller may ask for.
+    /// Rate limits, and limits of open streams.
     pub limits: Limits,
-    /// Streams end after about this long.
+    /// The greatest age of a stream, before jitter.
     pub max_stream_age: Duration,
     /// In `dev`: tokens are given to anybody, and the demo page is served.
     pub mint: Option<TokenKey>,
@@ -33,9 +33,9 @@ pub struct Service {
     pub draining: AtomicBool,
 }
 
-/// What sends messages to webhooks.
+/// The sender of messages to webhooks, and its policy.
 pub struct Hooks {
-    /// Sends.
+    /// The sender.
     pub sender: WebhookSender,
     /// Whether plain HTTP may leave this machine.
     pub plain: Plain,

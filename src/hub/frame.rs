@@ -34,7 +34,7 @@ impl Seen<'_> {
     }
 }
 
-/// How much a watcher wants to hear.
+/// What a watcher receives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -70,11 +70,11 @@ pub struct SnapshotFrame<'a> {
     pub count: usize,
     /// Members by id; of a larger room the first 1000, or as many as is set for the room.
     pub members: Vec<&'a Member>,
-    /// Why everything is sent.
+    /// Why a snapshot is sent.
     pub reason: SnapshotReason,
 }
 
-/// `event: diff`. All changes since the frame before; several versions may be folded into one.
+/// `event: diff`. All changes since the previous frame, coalesced.
 #[derive(Serialize, ToSchema)]
 pub struct DiffFrame<'a> {
     /// The room.
@@ -85,7 +85,7 @@ pub struct DiffFrame<'a> {
     pub cursor: String,
     /// All members of the room.
     pub count: usize,
-    /// Who joined, was updated, left.
+    /// Members that joined, were updated or left.
     #[serde(flatten)]
     pub diff: &'a Diff,
 }
@@ -118,13 +118,14 @@ pub struct CountFrame<'a> {
     pub count: usize,
 }
 
-/// `event: sync`, at the start of a stream that missed nothing and every 15 seconds.
+/// `event: sync`, every 15 seconds. Also at the start of a stream that missed nothing, has several rooms, or
+/// is stale.
 #[derive(Serialize, ToSchema)]
 pub struct SyncFrame {
     /// Everything up to here has been sent. Many rooms: the cursors joined by commas, in the order of the room keys.
     #[schema(example = "1f0c2a910.43")]
     pub cursor: String,
-    /// Whether the database could not be asked lately: what was sent may be out of date.
+    /// Whether the last read of the database failed, so that the stream may be out of date.
     pub stale: bool,
 }
 
@@ -138,7 +139,8 @@ pub enum ByeReason {
     Slow,
     /// The token that opened the stream has expired.
     TokenExpired,
-    /// Streams live for about 10 minutes, so that load spreads over replicas.
+    /// The stream reached its greatest age, about 10 minutes by default. Reconnects spread load over
+    /// replicas.
     MaxAge,
 }
 
@@ -157,9 +159,9 @@ impl ByeReason {
 /// `event: bye`, then the stream ends.
 #[derive(Serialize, ToSchema)]
 pub struct ByeFrame {
-    /// Why.
+    /// The reason.
     pub reason: ByeReason,
-    /// Come back after this long, with `Last-Event-ID`.
+    /// Reconnect after this many milliseconds; a stream of rooms with `Last-Event-ID`.
     pub retry_ms: u64,
 }
 

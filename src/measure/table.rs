@@ -31,8 +31,8 @@ macro_rules! meters {
     };
 }
 
-/// Values that are too many to list: the program's own, of which there is a fixed number, and names of webhooks, of
-/// which there are 20 at most.
+/// Label values that are too many to list: the program's own, which are a fixed number, or names of webhooks,
+/// at most 20.
 const PROGRAMS: &[&str] = &[];
 
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
@@ -52,114 +52,120 @@ meters! {
     /// Always 1; its label is the version of the program.
     build_info: Dynamic<Gauge> => "headcount_build_info" {"version": PROGRAMS};
 
-    /// Answers, by route pattern (`unmatched` where there is no such address), method and class of status.
+    /// Responses, by route pattern (`unmatched` if no route matches, or the request is refused before
+    /// routing), method and class of status.
     http_requests: Dynamic<Counter> => "headcount_http_requests_total"
         {"route": PROGRAMS, "method": METHODS, "status": STATUSES};
-    /// From the head of a request to the head of its answer. Of a stream: until it begins.
+    /// Time from the head of a request to the head of its response; for a stream, until it begins.
     http_duration: Dynamic<Histogram> => "headcount_http_request_duration_seconds" {"route": PROGRAMS};
-    /// Errors told to clients, by their code: limits hit are `too_many_...` and `replica_full`.
+    /// Errors sent to clients, by code. Rate limits and limits of streams are `too_many_...` and
+    /// `replica_full`.
     http_problems: Dynamic<Counter> => "headcount_http_problems_total" {"code": PROGRAMS};
 
-    /// Commands that wait for a transaction; `aside` are those whose room somebody else holds. At 4096 one more is
-    /// refused.
+    /// Commands queued for a transaction. Lane `aside` has those whose room is locked by somebody else.
+    /// Beyond 4096 in a lane a command is refused.
     writer_queue: Each<Gauge> => "headcount_writer_queue_commands" {"lane": LANES};
     /// Commands in one transaction, at most 500.
     writer_batch: Histogram => "headcount_writer_batch_commands";
-    /// A transaction of commands, from taking a connection to the commit.
+    /// Duration of a transaction of commands, from taking a connection to the commit.
     writer_duration: Histogram => "headcount_writer_commit_duration_seconds";
     /// Transactions of commands that were committed.
     writer_commits: Counter => "headcount_writer_commits_total";
-    /// Transactions of commands that failed, and why.
+    /// Transactions of commands that failed, by reason.
     writer_failures: Each<Counter> => "headcount_writer_failures_total" {"reason": FAILURES};
     /// Commands carried out.
     commands: Each<Counter> => "headcount_commands_total" {"op": OPS};
 
-    /// Requests with heartbeats that wait for a transaction. At 16384 one more is refused.
+    /// Requests with heartbeats queued for a transaction. Beyond 16384 a request is refused.
     heartbeat_queue: Gauge => "headcount_heartbeat_queue_requests";
     /// Sessions in one transaction of heartbeats.
     heartbeat_batch: Histogram => "headcount_heartbeat_batch_sessions";
-    /// A transaction of heartbeats, from taking a connection to the commit.
+    /// Duration of a transaction of heartbeats, from taking a connection to the commit.
     heartbeat_duration: Histogram => "headcount_heartbeat_commit_duration_seconds";
     /// Transactions of heartbeats that were committed.
     heartbeat_commits: Counter => "headcount_heartbeat_commits_total";
-    /// Transactions of heartbeats that failed, and why.
+    /// Transactions of heartbeats that failed, by reason.
     heartbeat_failures: Each<Counter> => "headcount_heartbeat_failures_total" {"reason": FAILURES};
     /// Heartbeats answered, by whether the session lives.
     heartbeats: Each<Counter> => "headcount_heartbeats_total" {"state": LIVES};
 
-    /// Whether this replica hears of other replicas' commits: 1 while LISTEN is on a good connection. Without, it finds
-    /// them within 2 s.
+    /// Whether notifications of other replicas' commits arrive: 1 while the listener is connected. Otherwise
+    /// a poll finds them within 2 s.
     listening: Gauge => "headcount_listening";
-    /// Times that the listener may have missed something; watched rooms are then read again.
+    /// Gaps of the listener: times that it may have missed notifications. Watched rooms are then read again.
     listener_gaps: Counter => "headcount_listener_gaps_total";
-    /// From sending a notification to ourselves, through another connection, to hearing it: every 5 s.
+    /// Health check of the listener: delay of a notification that the replica sends itself, through another
+    /// connection, every 5 s.
     listener_lag: Histogram => "headcount_listener_lag_seconds";
-    /// Notifications heard, of all replicas' commits. Each commit that changes a roster sends one.
+    /// Notifications received, of all replicas' commits. Each commit that changes a roster sends one.
     notifications: Counter => "headcount_notifications_received_total";
-    /// Rooms that this replica was told to look at: by its `own` commits, or by its `listener`.
+    /// Hints that a room has moved: from this replica's `own` commits, or from its `listener`.
     hints: Each<Counter> => "headcount_hints_total" {"source": HEARERS};
 
     /// Open event streams of rooms.
     watchers: Gauge => "headcount_watchers";
     /// Open watchlists: event streams of users.
     watchlists: Gauge => "headcount_watchlists";
-    /// Rooms with a watcher here, whose rosters are held.
+    /// Rooms with a watcher on this replica. Their rosters are cached.
     watched_rooms: Gauge => "headcount_watched_rooms";
     /// Event streams opened.
     streams: Counter => "headcount_streams_opened_total";
-    /// Event streams ended by us, and why. `slow`: the watcher fell behind what is kept for it, and was cut.
+    /// Event streams ended by the service, by reason. `slow`: the next frame of the watcher was evicted, and
+    /// it was disconnected.
     byes: Each<Counter> => "headcount_byes_total" {"reason": BYES};
-    /// Changes of rooms encoded, once for each mode that somebody watches in.
+    /// Frames encoded, once for each mode in which the room has been watched.
     frames_encoded: Each<Counter> => "headcount_frames_encoded_total" {"mode": MODES};
-    /// Pieces of event streams handed to sockets: a frame, or a part of one where a stream has many rooms.
+    /// Pieces of event streams handed to sockets: a frame, or a part of one if the stream has many rooms.
     frames_sent: Counter => "headcount_frames_sent_total";
     /// Bytes of event streams handed to sockets, before TLS.
     stream_bytes: Counter => "headcount_stream_bytes_total";
 
-    /// From when an event was written until its frame was handed to the watchers' threads; the oldest event of a frame,
-    /// by the database's clock. Coalescing is in it: 20 ms for small rooms, 1 s for the largest.
+    /// Lag from writing an event until its frame is handed to the watchers' threads; of a frame's oldest
+    /// event, by the database's clock. It includes coalescing: 20 ms for small rooms, 1 s for the largest.
     fanout_lag: Histogram => "headcount_fanout_lag_seconds";
-    /// One read of the log for all watched rooms that are due.
+    /// Duration of one read of the log for all watched rooms that are due.
     feed_duration: Histogram => "headcount_feed_read_duration_seconds";
-    /// Reads of the log that failed, and why.
+    /// Reads of the log that failed, by reason.
     feed_failures: Each<Counter> => "headcount_feed_read_failures_total" {"reason": FAILURES};
-    /// Whether watched rooms cannot be read: 1 while rosters and streams are served as they were, marked stale.
+    /// Whether watched rooms cannot be read: 1 while rosters and streams are served from the cache, marked
+    /// stale.
     stale: Gauge => "headcount_stale";
-    /// Events of watched rooms that are in the log and not in this replica's rosters, the most of any room; of 1000
-    /// rooms, every 15 s.
+    /// Lag of this replica's rosters behind the log, in events: the most of any watched room. Read every 15
+    /// s, for up to 1000 rooms.
     version_lag: Gauge => "headcount_version_lag_events";
 
-    /// Sweeps by this replica. Another may be at work; then it goes away at once.
+    /// Sweeps by this replica. A sweep that finds another replica sweeping is a no-op.
     sweeps: Counter => "headcount_sweeps_total";
-    /// One sweep.
+    /// Duration of a sweep.
     sweep_duration: Histogram => "headcount_sweep_duration_seconds";
     /// Sessions whose lease ran out, ended by this replica.
     expired: Counter => "headcount_expired_sessions_total";
-    /// Members gone by a sweep of this replica: by expiry, or because the grace of their leave was over.
+    /// Members removed by sweeps of this replica: their lease ran out, or the grace of their leave was over.
     departed: Counter => "headcount_departed_members_total";
-    /// How long ago the last sweep of any replica ran, by the database's clock; read every 15 s.
+    /// Time since the last sweep of any replica, by the database's clock; read every 15 s.
     sweep_age: Gauge => "headcount_last_sweep_age_seconds";
-    /// Whether the outage rule is in force: 1 while nobody expires, or departures are spread, because sweeps had
-    /// stopped; read every 15 s.
+    /// Whether the outage rule is in force, because sweeps had stopped: 1 while no lease expires, or
+    /// departures are throttled; read every 15 s.
     outage_rule: Gauge => "headcount_outage_rule";
 
-    /// Events of the log that a webhook was not told of yet, by the database, every 5 s: the same on every replica.
+    /// Lag of a webhook: events in the log that it has not passed yet. Read from the database every 5 s, so
+    /// the same on every replica.
     webhook_backlog: Dynamic<Gauge> => "headcount_webhook_backlog_events" {"webhook": PROGRAMS};
-    /// How long ago the oldest of them happened.
+    /// Age of the oldest of them.
     webhook_backlog_age: Dynamic<Gauge> => "headcount_webhook_backlog_seconds" {"webhook": PROGRAMS};
-    /// Attempts to tell a webhook, by this replica.
+    /// Attempts of this replica to deliver to a webhook, retries included.
     webhook_deliveries: Dynamic<Counter> => "headcount_webhook_deliveries_total"
         {"webhook": PROGRAMS, "outcome": OUTCOMES};
-    /// How long attempts to tell a webhook took.
+    /// Duration of an attempt to deliver to a webhook.
     webhook_duration: Dynamic<Histogram> => "headcount_webhook_delivery_seconds" {"webhook": PROGRAMS};
 
     /// Database connections open.
     connections: Each<Gauge> => "headcount_database_connections" {"pool": POOLS};
-    /// Database connections open that nobody uses.
+    /// Idle database connections.
     connections_idle: Each<Gauge> => "headcount_database_connections_idle" {"pool": POOLS};
-    /// Most database connections that the pool may open.
+    /// Limit of database connections of the pool.
     connections_max: Each<Gauge> => "headcount_database_connections_max" {"pool": POOLS};
-    /// Waiting for a database connection, or opening one.
+    /// Time to get a database connection: waiting for one, or opening it.
     acquire_duration: Each<Histogram> => "headcount_database_acquire_duration_seconds" {"pool": POOLS};
     /// Database connections not got within 1 s.
     acquire_timeouts: Each<Counter> => "headcount_database_acquire_timeouts_total" {"pool": POOLS};
@@ -183,6 +189,6 @@ meters! {
     memory: Gauge => "headcount_process_memory_bytes";
     /// File descriptors in use; each stream and connection needs one.
     descriptors: Gauge => "headcount_process_open_descriptors";
-    /// Most file descriptors that the process may have.
+    /// Limit of file descriptors of the process.
     descriptors_max: Gauge => "headcount_process_max_descriptors";
 }

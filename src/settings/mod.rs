@@ -127,7 +127,7 @@ pub struct Tuning {
     /// A session not active for this long is idle [1s to 24h]
     #[arg(long, env = "HEADCOUNT_IDLE_AFTER", default_value = "5m", value_parser = duration)]
     pub idle_after: Duration,
-    /// Between sweeps for sessions whose lease ran out [100ms to 1m, less than the lease]
+    /// Between sweeps for sessions whose lease ran out [100ms to 1m, at most the lease]
     #[arg(long, env = "HEADCOUNT_SWEEP_INTERVAL", default_value = "1s", value_parser = duration)]
     pub sweep_interval: Duration,
     /// How long the event log is kept [10m to 400d]

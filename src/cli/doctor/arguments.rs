@@ -11,10 +11,10 @@ pub struct DoctorArgs {
     /// A running service to look at, from here
     #[arg(long, env = "HEADCOUNT_URL", value_name = "URL")]
     pub url: Option<String>,
-    /// With what to ask it; else one is signed with HEADCOUNT_JWT_SECRET
+    /// The credential to ask it with; else a token is signed with HEADCOUNT_JWT_SECRET
     #[command(flatten)]
     pub credential: Credential,
-    /// Do not wait 16 s to see whether something cuts streams that are silent
+    /// Do not wait 16 s to see whether something cuts silent streams
     #[arg(long)]
     pub quick: bool,
     /// Print one JSON object
@@ -26,10 +26,10 @@ pub struct DoctorArgs {
     /// How to listen to it
     #[command(flatten)]
     pub listening: Listening,
-    /// What checks tokens
+    /// The keys that check tokens
     #[command(flatten)]
     pub token_keys: TokenKeys,
-    /// What to show to clients that speak TLS
+    /// The certificate
     #[command(flatten)]
     pub tls: TlsFiles,
     /// Everything else

@@ -15,20 +15,21 @@ use crate::settings::Switch;
 use crate::store::checkup::{Checkup, Functions, Schema, SweepState, Unreachable, hears};
 use crate::store::{self, PoolMode};
 
-/// Seconds by which clocks may differ before it shows, and before good tokens are refused (`auth::verifier` allows 5).
+/// Clock skew that is worth a warning, and skew at which good tokens are refused (`auth::verifier` allows 5
+/// s).
 const SKEW_WARN: Duration = Duration::from_secs(1);
 const SKEW_MAX: Duration = Duration::from_secs(5);
 
-/// Sweep intervals without a sweep; the outage rule has the same number.
+/// Sweep intervals without a sweep, at most; the outage rule has the same number.
 const SWEEPS_MISSED_MAX: u32 = 3;
 
-/// Beside those, for what a sweep itself may take.
+/// Added to those: the time that a sweep itself may take.
 const SWEEP_MAX: Duration = Duration::from_secs(5);
 
 const DIRECT: &str =
     "Set HEADCOUNT_LISTEN_DATABASE_URL to the address of Postgres itself, not of the pooler.";
 
-/// Looks at it. Gives the names of the replicas that are connected.
+/// Checks the database. Returns the names of the replicas that are connected.
 pub async fn look(
     wanted: &DoctorArgs,
     options: &PgConnectOptions,
@@ -68,7 +69,7 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
-/// What is wrong with an address of a database, which `variable` holds.
+/// The finding about a database that cannot be reached. `variable` holds its address.
 fn unreachable(
     check: &'static str,
     variable: &str,
@@ -196,7 +197,7 @@ fn shortened(missing: &[String]) -> String {
     format!("{}{more}", missing.iter().take(3).cloned().collect::<Vec<_>>().join(", "))
 }
 
-/// As the listener does: a notification by one connection must come by another.
+/// Checks notifications as the listener does: one that is sent through a connection must arrive on another.
 async fn listen(wanted: &DoctorArgs, options: &PgConnectOptions, checkup: &mut Checkup) -> Finding {
     if wanted.tuning.listener == Switch::Off {
         return Finding::warn(
@@ -247,7 +248,8 @@ async fn clock(checkup: &mut Checkup) -> Finding {
     }
 }
 
-/// The database's clock decides who expires; the replica's, whether a token has.
+/// Judges clock skew. The database's clock decides which leases have run out; the replica's, which tokens
+/// have expired.
 pub(super) fn judge_clock(check: &'static str, whose: &str, ahead: time::Duration) -> Finding {
     let off = ahead.unsigned_abs();
     let direction = if ahead.is_negative() { "behind" } else { "ahead of" };
@@ -284,7 +286,8 @@ fn sweep(wanted: &DoctorArgs, sweep: Result<SweepState, sqlx::Error>, replicas: 
     Finding::ok("sweep", ago)
 }
 
-/// Before the first start that is as it should be. With a service that runs, or sessions that it left, it is not.
+/// Nobody sweeps. That is expected before the first start, and a failure if a replica is connected, a service
+/// is named, or sessions are left.
 fn nobody_sweeps(wanted: &DoctorArgs, ago: &str, sessions: i64, replicas: usize) -> Finding {
     if replicas > 0 {
         return Finding::fail(

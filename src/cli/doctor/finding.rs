@@ -1,4 +1,4 @@
-//! One thing that was looked at, and all of them.
+//! The findings of `doctor`: the results of its checks.
 
 use serde::Serialize;
 
@@ -6,30 +6,30 @@ use crate::cli::failure::Failure;
 use crate::cli::out::Out;
 use crate::cli::refusal::CallError;
 
-/// How it is.
+/// The state of a finding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// As it should be.
     Ok,
-    /// Not looked at.
+    /// Not checked.
     Skip,
-    /// It works, and will not always, or not well.
+    /// It works now, but will not always, or not well.
     Warn,
     /// Broken.
     Fail,
 }
 
-/// What was found. Whatever is not as it should be has the sentence that mends it.
+/// The result of a check. A warning or a failure has a sentence that says how to mend it.
 #[derive(Debug, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The name of the check.
     pub check: &'static str,
-    /// How it is.
+    /// The state of a finding.
     pub state: State,
-    /// What was seen.
+    /// What was found.
     pub says: String,
-    /// What mends it.
+    /// How to mend it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mend: Option<String>,
 }
@@ -40,12 +40,12 @@ impl Finding {
         Self { check, state: State::Ok, says: says.into(), mend: None }
     }
 
-    /// Not looked at, and why.
+    /// Not checked, and why.
     pub fn skip(check: &'static str, says: impl Into<String>) -> Self {
         Self { check, state: State::Skip, says: says.into(), mend: None }
     }
 
-    /// It works, and will not always.
+    /// It works now, but will not always.
     pub fn warn(check: &'static str, says: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { check, state: State::Warn, says: says.into(), mend: Some(mend.into()) }
     }
@@ -69,7 +69,7 @@ impl Finding {
         )
     }
 
-    /// For people: a line, and one below it with what mends it.
+    /// For people: a line, and one below it that says how to mend it.
     pub fn lines(&self) -> Vec<String> {
         let word = match self.state {
             State::Ok => "ok",
@@ -83,16 +83,16 @@ impl Finding {
     }
 }
 
-/// What was found, in the order in which it was looked at.
+/// All findings, in the order of the checks.
 pub struct Findings<'a> {
     /// All of them.
     pub all: Vec<Finding>,
-    /// Where each is told at once; none when all are told at the end.
+    /// Prints each finding immediately; none if all are printed at the end.
     pub out: Option<&'a mut Out>,
 }
 
 impl Findings<'_> {
-    /// One more.
+    /// Adds a finding.
     pub fn add(&mut self, finding: Finding) -> Result<(), Failure> {
         if let Some(out) = &mut self.out {
             finding.lines().iter().try_for_each(|line| out.line(line))?;
@@ -101,7 +101,7 @@ impl Findings<'_> {
         Ok(())
     }
 
-    /// Some more.
+    /// Adds findings.
     pub fn extend(&mut self, findings: impl IntoIterator<Item = Finding>) -> Result<(), Failure> {
         findings.into_iter().try_for_each(|finding| self.add(finding))
     }

@@ -1,4 +1,4 @@
-//! Settings and keys: what `serve` refuses to start with, and what it would only find out later.
+//! Checks settings and keys: what `serve` refuses to start with, and what it would only find out later.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -10,7 +10,7 @@ use crate::settings::server_keys_long_enough;
 
 const MAKE_ONE: &str = "at least 32 random bytes, such as `openssl rand -hex 32` prints";
 
-/// Looks at them.
+/// Runs the checks.
 pub async fn look(wanted: &DoctorArgs) -> Vec<Finding> {
     let mut found = vec![settings(wanted), tokens(wanted), server_key(wanted)];
     found.extend(key_files(wanted).await);
@@ -71,7 +71,7 @@ fn server_key(wanted: &DoctorArgs) -> Finding {
     }
 }
 
-/// Reads the files as `serve` does, and fetches what it would.
+/// Reads key files as `serve` does, and fetches the keys that it would fetch.
 async fn key_files(wanted: &DoctorArgs) -> Option<Finding> {
     let keys = &wanted.token_keys;
     let verifier = match Verifier::new(keys.sources()) {

@@ -1,8 +1,8 @@
 //! `headcount doctor`: looks for what is wrong with a set-up, and says for each thing the sentence that mends it.
 //!
-//! It takes the settings of `serve` and looks at what `serve` would use, as the role that would use it; with `--url` it
-//! also looks at a running service, from here, through whatever is in between. It changes nothing. What it cannot look
-//! at, because it was not told of it, it says to have left out.
+//! It takes the settings of `serve` and looks at what `serve` would use, as the role that would use it; with
+//! `--url` it also looks at a running service, from here, through whatever is in between. It changes nothing.
+//! It reports what it left out because no setting names it.
 
 mod arguments;
 mod database;
@@ -26,7 +26,7 @@ pub use arguments::DoctorArgs;
 /// Descriptors beside those of streams and database connections: files, requests under way, the listening socket.
 const DESCRIPTORS_BESIDE: u64 = 200;
 
-/// As JSON.
+/// The report, as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
     broken: usize,
@@ -34,7 +34,7 @@ struct Report<'a> {
     findings: &'a [Finding],
 }
 
-/// Looks at everything it was told of. Gives whether nothing is broken.
+/// Runs the checks of everything that settings name. Returns whether nothing is broken.
 pub async fn run(wanted: DoctorArgs, out: &mut Out) -> Result<bool, Failure> {
     let json = wanted.json;
     let mut findings = Findings { all: Vec::new(), out: (!json).then_some(&mut *out) };

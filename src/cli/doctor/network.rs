@@ -16,7 +16,7 @@ use crate::cli::sse::{Parser, SseEvent};
 /// As long as a room's stream is silent, and a little more.
 const SILENCE: Duration = Duration::from_secs(16);
 
-/// More than this beside the silence, and it does not come.
+/// Timeout of the stream, in addition to the silence.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 const UNBUFFERED: &str = "Switch buffering and compression of text/event-stream off in the proxy before it (nginx: \
@@ -30,17 +30,17 @@ struct Tick {
     sent_ms: u64,
 }
 
-/// The ticks, as the service's timetable has them: five in a second.
+/// Time over which the service sends its five ticks.
 const TICKS_LAST: Duration = Duration::from_secs(1);
 
-/// When ticks were sent, and when they came.
+/// What arrived of the stream: when each tick was sent, and when it arrived.
 #[derive(Default)]
 struct Heard {
     ticks: Vec<(Duration, Duration)>,
     whole: bool,
 }
 
-/// Watches it: 2 s, or 18 s with a silence as long as streams have.
+/// Watches the stream: about a second, or 17 s with a silence as long as streams have.
 pub async fn look(client: &Client, quick: bool) -> Vec<Finding> {
     let silence = if quick { Duration::ZERO } else { SILENCE };
     if !quick {
@@ -78,7 +78,8 @@ async fn watch(client: &Client, silence: Duration, heard: &mut Heard) -> Result<
 }
 
 impl Heard {
-    /// What is in it cannot be read, but when it came is known, and when the first and the last tick were sent.
+    /// Compressed bytes cannot be read. But it is known when they arrived, and when the first and the last
+    /// tick were sent.
     fn compressed(&mut self, bytes: &[u8], at: Duration) {
         if !bytes.is_empty() {
             let sent = if self.ticks.is_empty() { Duration::ZERO } else { TICKS_LAST };
@@ -95,7 +96,8 @@ fn hear(heard: &mut Heard, event: &SseEvent, at: Duration) {
     }
 }
 
-/// Less than half of the time that sending took, and they were held back: networks are uneven, but not that much.
+/// Ticks that arrive within less than half of the time in which they were sent were buffered: a network's
+/// jitter is smaller.
 fn judge(heard: &Heard, quick: bool) -> Vec<Finding> {
     let span = heard.ticks.first().zip(heard.ticks.last());
     let (sent, came) =

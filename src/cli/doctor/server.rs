@@ -1,4 +1,4 @@
-//! How the server is set up: what must be so for a promise to hold, and what will hurt one day.
+//! Checks the configuration of Postgres: what a promise depends on, and what will cause trouble later.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ const VERSION_MIN: i32 = 15;
 /// Beside the pool: one for heartbeats, one to listen.
 const CONNECTIONS_BESIDE: u32 = 2;
 
-/// Looks at it. Says one word when all is well.
+/// Runs the checks. Returns a single finding if all is well.
 pub async fn look(wanted: &DoctorArgs, checkup: &mut Checkup, replicas: usize) -> Vec<Finding> {
     let (server, settings, idlers) =
         match (checkup.server().await, checkup.settings().await, checkup.idlers().await) {
@@ -74,7 +74,7 @@ fn writable(server: &ServerFacts, settings: &Settings) -> Option<Finding> {
     })
 }
 
-/// Nothing acked is lost (P1).
+/// Settings on which promise P1 depends: nothing acknowledged is lost.
 fn durable(settings: &Settings) -> Vec<Finding> {
     let mut found = Vec::new();
     if settings.is("fsync", "off") {
@@ -130,7 +130,8 @@ fn rules(settings: &Settings) -> Vec<Finding> {
     found
 }
 
-/// Whether as many replicas as there are, and one more while they are replaced, get their connections.
+/// Whether there are enough connections for the replicas that there are, and for one more while they are
+/// replaced.
 fn room_for(
     wanted: &DoctorArgs,
     server: &ServerFacts,

@@ -1,5 +1,5 @@
-//! A running service, as it looks from here: is it there, is it ready, is it of this version, does it take these keys, do
-//! clocks agree, is it on this database, and is the line good.
+//! Checks a running service from here: is it there, is it ready, is it of this version, does it accept these
+//! keys, do clocks agree, is it on this database, and does the network harm streams.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,13 +21,13 @@ use crate::cli::metrics::Metrics;
 use crate::cli::refusal::CallError;
 use crate::domain::id::UserId;
 
-/// How long a token that is made for these questions is good.
+/// Lifetime of the token that is made for these checks.
 const TOKEN_TTL: Duration = Duration::from_secs(120);
 
-/// More than this of the descriptors, and new connections will be refused soon.
+/// The share of open descriptors that is worth a warning: beyond it, new connections will soon be refused.
 const DESCRIPTORS_FULL: f64 = 0.8;
 
-/// Looks at it. These replicas are connected to the database that was looked at.
+/// Runs the checks. `replicas` are those connected to the database that was checked.
 pub async fn look(
     wanted: &DoctorArgs,
     url: &str,
@@ -86,7 +86,7 @@ async fn ready(client: &Client) -> Finding {
     )
 }
 
-/// Whether it is what this program is.
+/// Whether the service has the version and the calls of this program.
 async fn version(client: &Client) -> Option<Finding> {
     let theirs: Value = match client.get("/openapi.json").await {
         Ok(document) => document,
@@ -114,7 +114,7 @@ async fn version(client: &Client) -> Option<Finding> {
     })
 }
 
-/// Whether it runs out of them. Where metrics are not served here, that is not known.
+/// Whether the service runs out of descriptors. None if metrics are not served here.
 async fn descriptors(client: &Client) -> Option<Finding> {
     let metrics = Metrics::read(client).await;
     let open = metrics.total("headcount_process_open_descriptors")?;
@@ -140,14 +140,15 @@ async fn server_key(client: &Client) -> Finding {
     }
 }
 
-/// What only the server key is told. Where operators have an address of their own, that is not told here.
+/// Checks that need the server key: the clock, and the database. None where operators have an address of
+/// their own.
 async fn overview(client: &Client, replicas: &[String]) -> Vec<Finding> {
     let Ok((text, date)) = client.text("/v1/admin/overview?seconds=1&rooms=1").await else {
         return Vec::new();
     };
     let overview: Value = serde_json::from_str(&text).unwrap_or_default();
     let database = overview["now"].as_str().and_then(|now| OffsetDateTime::parse(now, &Rfc3339).ok());
-    // Whole seconds, cut off: on average half a second more.
+    // The header has whole seconds, rounded down: add the average of what is missing.
     let service = date.and_then(|date| OffsetDateTime::parse(&date.replace("GMT", "+0000"), &Rfc2822).ok());
     let service = service.map(|service| service + time::Duration::milliseconds(500));
     let clocks = service.zip(database).map(|(service, database)| {
@@ -166,7 +167,7 @@ async fn overview(client: &Client, replicas: &[String]) -> Vec<Finding> {
     clocks.into_iter().chain(elsewhere).collect()
 }
 
-/// Where tokens must say more than we know to say, ours would be refused for that.
+/// A token of our own. None if tokens must have an issuer or an audience: ours would be refused without.
 fn own_token(wanted: &DoctorArgs) -> Option<SecretString> {
     let keys = &wanted.token_keys;
     if keys.jwt_issuer.is_some() || keys.jwt_audience.is_some() {

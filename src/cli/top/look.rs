@@ -1,4 +1,4 @@
-//! One look at a service.
+//! One poll of a service.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use crate::cli::metrics::Metrics;
 use crate::cli::refusal::CallError;
 use crate::domain::cursor::Cursor;
 
-/// Whole seconds of the log that rates of events are of.
+/// Whole seconds of the log over which the rates of events are averaged.
 pub const SECONDS: u32 = 10;
 
-/// Rooms whose position is asked for at once.
+/// Rooms whose positions are read concurrently, at most.
 const AT_ONCE: usize = 4;
 
-/// What was there.
+/// The result of a poll.
 pub struct Look {
-    /// When.
+    /// The time of the poll.
     pub at: Instant,
     /// The whole deployment.
     pub overview: OverviewAnswer,
-    /// Of the replica that answers; none where they are not served, or not here.
+    /// Metrics of the replica that answers; there are none if it does not serve them here.
     pub metrics: Metrics,
-    /// How far each room's log is.
+    /// The position of each room.
     pub positions: BTreeMap<String, Cursor>,
 }
 
@@ -87,7 +87,7 @@ struct Position {
 }
 
 impl Look {
-    /// Looks.
+    /// Polls the service.
     pub async fn take(client: &Client, rooms: u8) -> Result<Self, CallError> {
         let overview = format!("/v1/admin/overview?seconds={SECONDS}&rooms={rooms}");
         let overview: OverviewAnswer = client.get(&overview).await?;
@@ -98,8 +98,8 @@ impl Look {
         Ok(Self { at, overview, metrics, positions: positions.into_iter().flatten().collect() })
     }
 
-    /// How much a number of the replica grew in a second since then; none when it cannot be known: it is not told, or by
-    /// another replica, or by one that was started again.
+    /// Growth per second of a metric of the replica since `before`. None if it is unknown: the metric is
+    /// absent, another replica answered, or the replica was restarted.
     pub fn rate(&self, before: &Self, metric: &str) -> Option<f64> {
         if self.overview.here.name != before.overview.here.name {
             return None;
@@ -108,7 +108,8 @@ impl Look {
         (grown >= 0.0).then(|| grown / self.seconds_since(before))
     }
 
-    /// Changes of a room in a second since then; none when it was not looked at, or another epoch has begun.
+    /// Changes of a room per second since `before`. None if the room was not polled then, or another epoch
+    /// has begun.
     pub fn changes(&self, before: &Self, room: &str) -> Option<f64> {
         let (now, then) = (self.positions.get(room)?, before.positions.get(room)?);
         let versions = u32::try_from(now.version - then.version).ok().filter(|_| now.epoch == then.epoch)?;

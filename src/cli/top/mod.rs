@@ -1,8 +1,8 @@
 //! `headcount top`: polls a service, and shows totals, rooms, replicas and rates.
 //!
-//! What it asks for is a few statements for the database, so that it may run all day: an overview, and the position of
-//! each room that it shows. Totals, rooms and replicas are those of the whole deployment; watchers and heartbeats those of
-//! the replica that answers, since no replica knows those of the others.
+//! A poll costs the database a few statements, so that `top` may run all day: an overview, and the position
+//! of each room that it shows. Totals, rooms and replicas are those of the whole deployment. Watchers and
+//! heartbeats are those of the replica that answers, since no replica knows those of the others.
 
 mod look;
 mod screen;
@@ -28,10 +28,10 @@ use screen::Screen;
 /// `headcount top`
 #[derive(Args, Debug)]
 pub struct TopArgs {
-    /// Between two looks [500ms to 1h]
+    /// Time between two polls [500ms to 1h]
     #[arg(long, default_value = "2s", value_parser = duration)]
     pub interval: Duration,
-    /// Look twice, one interval apart, print one table, and stop; so it is, too, when standard output is no terminal
+    /// Poll twice, one interval apart, print one table, and stop; implied when standard output is no terminal
     #[arg(long)]
     pub once: bool,
     /// Rooms to show, the fullest first
@@ -42,7 +42,7 @@ pub struct TopArgs {
     pub target: ServiceArgs,
 }
 
-/// Between looks.
+/// Bounds of the interval.
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(3600);
 
 /// Shows it, once or until it is told to stop.
@@ -67,7 +67,8 @@ pub async fn run(wanted: TopArgs, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
-/// Only ever returns a failure. A service that is away is waited for: its restart is what somebody may want to see.
+/// Returns only failures of the terminal. A poll that fails is retried after the next interval: the operator
+/// may want to see a restart.
 async fn show(client: &Client, wanted: &TopArgs, first: Look, screen: &Screen) -> Result<(), Failure> {
     let mut resized = signal(SignalKind::window_change()).expect("a signal handler can be installed");
     let (mut now, mut before) = (first, None);

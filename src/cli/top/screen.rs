@@ -1,4 +1,4 @@
-//! A terminal that is borrowed: what was on it comes back when this is dropped, by whatever way the verb ends.
+//! Borrows the terminal. What was on it is restored on drop, however the verb ends.
 
 use std::io::{Read, stdin};
 use std::thread;
@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 use crate::cli::failure::Failure;
 use crate::cli::out::{Out, plain};
 
-/// The other screen, without a cursor; lines that are too long are cut, not wrapped.
+/// The alternate screen, without a cursor; lines that are too long are cut, not wrapped.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 
-/// Of a terminal that does not say how many it has.
+/// Rows of a terminal that does not report its size.
 const ROWS: usize = 24;
 
 /// A screen of our own.
@@ -25,8 +25,8 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Takes it. Keys are then read one by one and not shown; Ctrl-C is a signal as ever, and Ctrl-Z nothing, because
-    /// what was on the terminal could not come back then.
+    /// Takes the terminal. Keys are then read one by one and not echoed. Ctrl-C stays a signal. Ctrl-Z is a
+    /// no-op, because a suspended process could not restore the terminal.
     pub fn enter(out: &mut Out) -> Result<Self, Failure> {
         let input = tcgetattr(stdin()).ok();
         if let Some(before) = &input {

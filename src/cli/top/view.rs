@@ -1,4 +1,4 @@
-//! What a look shows, as lines.
+//! Formats a poll as lines.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use super::look::{Look, SECONDS, Second};
 use crate::cli::format::clock;
 use crate::cli::table::Table;
 
-/// Heartbeats that the replica took.
+/// Heartbeats that the replica has answered.
 const HEARTBEATS: &str = "headcount_heartbeats_total";
 
-/// Events that its watchers have not been told yet.
+/// The lag of the replica's rosters, in events.
 const LAG: &str = "headcount_version_lag_events";
 
-/// The lines; rates where there was a look before.
+/// The lines of a poll, with rates if there was a poll before.
 pub fn lines(url: &str, now: &Look, before: Option<&Look>) -> Vec<String> {
     let overview = &now.overview;
     let mut lines = vec![

@@ -1,4 +1,5 @@
-//! What people read of a stream: a line per change. It remembers each room's members, so that it can say what changed.
+//! Formats a stream for people: a line per change. It caches each room's members, to say what changed of a
+//! member.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use crate::cli::format::{clock, shown};
 use crate::domain::event::{Departure, Reason};
 use crate::domain::member::Member;
 
-/// Members that a line about a whole room names; more make no line that anybody reads.
+/// Members that a line about a whole room names, at most: nobody reads a longer line.
 const NAMED_MAX: usize = 20;
 
 /// Any frame of a room.
@@ -29,7 +30,7 @@ struct RoomFrame {
     left: Vec<Departure>,
 }
 
-/// Makes lines of frames.
+/// Formats frames as lines.
 pub struct Lines {
     /// Whether a line must say which room it is about.
     many: bool,

@@ -46,21 +46,21 @@ pub struct WatchArgs {
 /// How much to print.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatchMode {
-    /// Who is there, then who joins, changes and leaves.
+    /// The members, then those that join, change or leave.
     Diff,
     /// The whole list at each change.
     List,
-    /// How many there are, at each change.
+    /// The number of members at each change.
     Count,
 }
 
 /// `sync` comes every 15 s: a stream that is silent for longer is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
 
-/// Between attempts, at most.
+/// The longest delay before a retry.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Before the service has said how long to wait.
+/// The delay before a retry, until the service sends one.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A frame as it is passed on.
@@ -84,7 +84,7 @@ struct Bye {
 
 /// Why a stream ended.
 enum End {
-    /// The service said so, and when to come back.
+    /// The service ended it, and said after how long to reconnect.
     Bye(Duration),
     /// It broke off, or fell silent.
     Broken(String),
@@ -101,7 +101,7 @@ struct Follower<'a> {
     stale: bool,
 }
 
-/// Prints changes until a signal comes or nobody reads any more.
+/// Prints changes until a signal comes or the reader of the output is gone.
 pub async fn run(wanted: WatchArgs, out: &mut Out) -> Result<(), Failure> {
     let client = Client::new(&wanted.target)?;
     let mut rooms: Vec<String> = wanted.rooms.iter().map(ToString::to_string).collect();
@@ -123,7 +123,7 @@ pub async fn run(wanted: WatchArgs, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
-/// Ctrl-C, or whoever else asks it to end.
+/// Returns on Ctrl-C, or on another request to terminate.
 pub(super) async fn interrupted() {
     let mut interrupt = signal(SignalKind::interrupt()).expect("a signal handler can be installed");
     let mut terminate = signal(SignalKind::terminate()).expect("a signal handler can be installed");
@@ -131,7 +131,8 @@ pub(super) async fn interrupted() {
 }
 
 impl Follower<'_> {
-    /// Only ever returns a failure. The first attempt must work: what is wrong then is most likely the command line.
+    /// Returns only failures. The first attempt is not retried: if it fails, most likely the command line is
+    /// wrong.
     async fn follow(&mut self) -> Result<(), Failure> {
         let mut stream = self.client.open(&self.path, None).await?;
         loop {
@@ -168,7 +169,8 @@ impl Follower<'_> {
         }
     }
 
-    /// Twice as long after each failure, spread so that many do not come at once; or what the service asks for.
+    /// The delay before a retry: the service's `Retry-After`, or else exponential backoff with jitter, so
+    /// that many clients do not retry at once. At most [`PAUSE_MAX`].
     fn wait(&self, failed: u32, error: &CallError) -> Duration {
         if let CallError::Refusal(refusal) = error
             && let Some(after) = refusal.retry_after
@@ -236,7 +238,7 @@ impl Follower<'_> {
                 lines.iter().try_for_each(|line| self.out.line(line))?;
             }
         }
-        // After it was printed: what was not must be told again.
+        // Only after it was printed: an event that was not printed must be replayed.
         if event.id.is_some() {
             self.last_id.clone_from(&event.id);
         }

@@ -31,13 +31,14 @@ pub const BYTES_MAX: usize = 256 * 1024;
 /// and been seen.
 pub const SLACK: Duration = Duration::from_millis(500);
 
-/// One thing that a webhook is told.
+/// A notice to a webhook: one event, or a gap.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Notice {
-    /// Always the same for the same thing: what was handled already can be dropped by it. Its form is not promised.
+    /// An idempotency key: a notice that is sent again has the same id. Its format is not part of the
+    /// contract.
     #[schema(example = "lobby:1f0c2a910.42")]
     pub id: String,
-    /// What it is about: what the webhook asked for, or `log.gap`.
+    /// The topic, or `log.gap`.
     #[serde(rename = "type")]
     #[schema(value_type = String, example = "member.joined")]
     pub kind: NoticeKind,
@@ -51,22 +52,24 @@ pub struct Notice {
     #[serde(with = "super::timestamp")]
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.000Z")]
     pub at: OffsetDateTime,
-    /// Of a member: whose.
+    /// Of a member notice: the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "ann")]
     pub user: Option<UserId>,
-    /// Of `member.joined` and `member.updated`: the member afterwards, or null when the user was erased since.
+    /// Of `member.joined` and `member.updated`: the member afterwards, or null if the user has been erased
+    /// since.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<super::member::Member>)]
     pub member: Option<Option<Arc<RawValue>>>,
-    /// Of `member.left`: why.
+    /// Of `member.left`: the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// Members of the room afterwards, but for those whose leave is being taken back. Not of a `log.gap`.
+    /// Members of the room afterwards. A member whose leave got no notice, because they come back in time,
+    /// still counts. Absent in a `log.gap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 3)]
     pub count: Option<i32>,
-    /// Of a `log.gap`: how many events of the room will not be told.
+    /// Of a `log.gap`: the number of events of the room that get no notice.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 17)]
     pub missing: Option<i64>,

@@ -1,4 +1,4 @@
-//! `GET /v1/admin/overview` and `GET /v1/admin/users`: what the operators' page shows.
+//! `GET /v1/admin/overview` and `GET /v1/admin/users`: the data of the operators' page.
 
 use actix_web::{get, web};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ const ROOMS_MAX: i64 = 100;
 /// Users that a search gives, at most.
 const FOUND_MAX: i64 = 20;
 
-/// How much to tell.
+/// The size of the overview.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -36,7 +36,7 @@ pub struct OverviewQuery {
     rooms: Option<i64>,
 }
 
-/// How things are.
+/// An overview of the deployment.
 #[derive(Serialize, ToSchema)]
 pub struct Overview {
     /// The database's clock.
@@ -46,7 +46,7 @@ pub struct Overview {
     /// Occupied rooms.
     #[schema(example = 12)]
     rooms: i64,
-    /// Members of all rooms: who is in two counts twice.
+    /// Members of all rooms; a user in two rooms counts twice.
     #[schema(example = 40)]
     members: i64,
     /// Live sessions.
@@ -64,7 +64,7 @@ pub struct Overview {
     here: Here,
 }
 
-/// How many events a second had.
+/// The number of events in a second.
 #[derive(Serialize, ToSchema)]
 pub struct EventsOfSecond {
     /// Its beginning.
@@ -79,13 +79,13 @@ pub struct EventsOfSecond {
     left: i64,
 }
 
-/// How the sweep does.
+/// The state of the sweep.
 #[derive(Serialize, ToSchema)]
 pub struct Sweep {
-    /// Milliseconds since the last one.
+    /// Milliseconds since the last sweep.
     #[schema(example = 400)]
     age_ms: i64,
-    /// Whether departures are being spread after an outage.
+    /// Whether departures are throttled after an outage.
     recovering: bool,
 }
 
@@ -100,12 +100,12 @@ pub struct ReplicaSeen {
     connections: i64,
     /// Whether it has a connection that listens. Without one it finds changes of others by a poll, within 2 s.
     listening: bool,
-    /// Milliseconds since it last said anything; each replica sweeps once a second.
+    /// Milliseconds since it last used any of its connections; each replica sweeps once a second.
     #[schema(example = 300)]
     quiet_ms: i64,
 }
 
-/// What only the replica itself knows.
+/// Facts that only the replica itself knows.
 #[derive(Serialize, ToSchema)]
 pub struct Here {
     /// Host name and port.
@@ -118,7 +118,7 @@ pub struct Here {
     stale: bool,
 }
 
-/// Whom to look for.
+/// The search.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -138,7 +138,7 @@ pub struct FoundUser {
     presence: UserPresence,
 }
 
-/// Up to 20 users, by id; first the one whose id is what was searched for.
+/// Up to 20 users, by id. A user with exactly the id that was searched for comes first.
 #[derive(Serialize, ToSchema)]
 pub struct FoundUsers {
     /// The users.
@@ -148,14 +148,15 @@ pub struct FoundUsers {
 problems!(OverviewProblems: InvalidQuery MissingToken InvalidToken ExpiredToken ServerOnly NotFound Overloaded
     Unavailable);
 
-/// How things are
+/// Get an overview
 ///
-/// What the operators' page shows: totals, the fullest rooms, events per second, replicas, sweep. Counts every room
-/// and session, so ask every few seconds, not more. Where operators have a listener of their own, ask there. Right: server key.
+/// Totals, the fullest rooms, events per second, replicas and the sweep, as the operators' page shows them.
+/// Each call counts every room and session, so poll it every few seconds at most. Where operators have a
+/// listener of their own, ask there. Right: server key.
 #[utoipa::path(
     tag = "operators",
     params(OverviewQuery),
-    responses((status = 200, description = "How things are.", body = Overview), OverviewProblems),
+    responses((status = 200, description = "The overview.", body = Overview), OverviewProblems),
     security(("server_key" = []))
 )]
 #[get("/v1/admin/overview")]
@@ -216,12 +217,12 @@ pub async fn overview(
 
 /// Search users
 ///
-/// By a part of their id or name, with where they are. Reads all profiles: for people, not for programs. Where operators have
-/// a listener of their own, ask there. Right: server key.
+/// Finds users by a part of their id or name, and tells where they are. It scans all profiles: it is for
+/// people, not for programs. Where operators have a listener of their own, ask there. Right: server key.
 #[utoipa::path(
     tag = "operators",
     params(SearchQuery),
-    responses((status = 200, description = "Who was found.", body = FoundUsers), OverviewProblems),
+    responses((status = 200, description = "The users that were found.", body = FoundUsers), OverviewProblems),
     security(("server_key" = []))
 )]
 #[get("/v1/admin/users")]

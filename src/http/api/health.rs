@@ -9,26 +9,26 @@ use crate::http::service::Service;
 use crate::hub::Hearing;
 use crate::store::schema_version::SchemaVersion;
 
-/// Whether the replica can serve.
+/// The result of the health check.
 #[derive(Serialize, ToSchema)]
 pub struct Readiness {
     /// Whether to send it requests.
     ready: bool,
-    /// What is missing; empty when ready, and where operators have a listener of their own.
+    /// What is missing; empty if ready, and to clients where operators have a listener of their own.
     #[schema(example = json!(["database"]))]
     missing: Vec<Missing>,
-    /// What does not work as it should, while requests are served; told where `missing` is.
+    /// What is degraded, while requests are served; told where `missing` is.
     #[schema(example = json!(["listener"]))]
     degraded: Vec<Degraded>,
 }
 
-/// Why not to send requests.
+/// Why requests should not be sent.
 #[derive(Serialize, ToSchema, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
-    /// It is shutting down.
+    /// The replica is shutting down.
     Draining,
-    /// It does not answer, or not as it should.
+    /// The database does not answer, or answers with an error.
     Database,
     /// The schema is older than this program: run `headcount migrate`.
     Migrations,
@@ -38,7 +38,7 @@ pub enum Missing {
 #[derive(Serialize, ToSchema, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Degraded {
-    /// Other replicas' commits are not heard of, but found within 2 s.
+    /// Notifications of other replicas' commits do not arrive; a poll finds the commits within 2 s.
     Listener,
     /// Watched rooms cannot be read: streams and rosters are marked stale.
     Stale,
@@ -46,10 +46,10 @@ pub enum Degraded {
     Migrations,
 }
 
-/// Whether the process runs
+/// Check that the process runs
 #[utoipa::path(
     tag = "operators",
-    responses((status = 200, description = "It does.", body = String, content_type = "text/plain", example = "ok")),
+    responses((status = 200, description = "It runs.", body = String, content_type = "text/plain", example = "ok")),
     security(())
 )]
 #[get("/livez")]
@@ -59,8 +59,8 @@ pub async fn livez() -> &'static str {
 
 /// Whether to send it requests
 ///
-/// Not while it shuts down, nor while its database is away, or its schema is not there. A replica that is `degraded`
-/// serves all the same.
+/// A replica is not ready while it drains, while its database is away, or while the schema is missing or
+/// older than the program. A replica that is `degraded` still serves.
 #[utoipa::path(
     tag = "operators",
     responses(

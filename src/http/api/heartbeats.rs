@@ -28,14 +28,16 @@ pub struct Beat {
     /// The session.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// Whether the page can be seen; as it was when not given.
+    /// Whether the page is visible; unchanged if not given.
     #[schema(example = true)]
     visible: Option<bool>,
-    /// Whether the user did something since the last heartbeat. Five minutes without make a member `idle`.
+    /// Whether the user did something since the last heartbeat. After five minutes (by default) without it,
+    /// an `online` session is `idle`.
     #[schema(example = true)]
     #[serde(default)]
     active: bool,
-    /// Increasing per session: an older one than the newest seen changes nothing.
+    /// Increases with each new call of the session. A call with a lower number than the newest seen is a
+    /// no-op.
     #[schema(example = 4)]
     #[serde(default, deserialize_with = "crate::http::request::body::integer")]
     seq: Option<i64>,
@@ -62,7 +64,7 @@ pub enum Life {
     Gone,
 }
 
-/// One session's answer.
+/// The answer for one session.
 #[derive(Serialize, ToSchema)]
 pub struct BeatAnswer {
     /// The session.
@@ -70,8 +72,8 @@ pub struct BeatAnswer {
     session: SessionId,
     /// Whether it lives.
     state: Life,
-    /// Of a session that is gone: rooms that it was kicked out of. Join the others again, and these only if the user
-    /// wants that. Not there when there are none.
+    /// Of a session that is gone: rooms that it was kicked out of. Join the others again, and these only if
+    /// the user wants that. Absent if there are none.
     #[schema(example = json!([]), required = false)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kicked: Vec<String>,
@@ -80,12 +82,13 @@ pub struct BeatAnswer {
 /// The answer to heartbeats.
 #[derive(Serialize, ToSchema)]
 pub struct BeatAnswers {
-    /// In the order asked.
+    /// In the order of the request.
     sessions: Vec<BeatAnswer>,
-    /// Send the next after this many milliseconds: the shortest that any of the sessions needs.
+    /// Send the next heartbeat after this many milliseconds: the shortest interval of any of the sessions.
     #[schema(example = 15000)]
     heartbeat_ms: u64,
-    /// Without one, a session ends after this many milliseconds: the shortest of any of the sessions.
+    /// Without a heartbeat, a session ends after this many milliseconds: the shortest lease of any of the
+    /// sessions.
     #[schema(example = 45000)]
     lease_ms: u64,
 }
@@ -93,10 +96,11 @@ pub struct BeatAnswers {
 problems!(BeatProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken BodyTimeout BodyTooLarge
     UnsupportedType TooManyHeartbeats TooManySessionHeartbeats Overloaded Unavailable OutcomeUnknown);
 
-/// Say that sessions live
+/// Send heartbeats
 ///
-/// One heartbeat covers all rooms of a session. It never creates one: after a leave, or when it came too late, the
-/// answer is `gone` and the client joins again, but not the rooms it was kicked out of. Right: own sessions, or any under the server key.
+/// One heartbeat renews the lease of a session in all its rooms. It never creates a session: after a leave,
+/// or if it came too late, the answer is `gone`. The client then joins its rooms again, but not those that it
+/// was kicked out of. Right: own sessions, or any under the server key.
 #[utoipa::path(
     tag = "presence",
     request_body = Beats,
@@ -139,7 +143,8 @@ pub async fn heartbeats(
     }))
 }
 
-/// For the session that needs most; one that is gone joins again, visible for all that is known.
+/// The shortest heartbeat interval and lease of these sessions. One that is gone counts as a new visible
+/// session, because it will join again.
 fn advise(pace: &Pace, found: &[Option<Leased>]) -> Advice {
     let spread = spread();
     let of = |found: &Option<Leased>| match found {
@@ -154,7 +159,8 @@ fn advise(pace: &Pace, found: &[Option<Leased>]) -> Advice {
     }
 }
 
-/// Rooms that the sessions which are gone were kicked out of. If that cannot be read, they join again and see.
+/// The rooms out of which the sessions that are gone were kicked. If they cannot be read, none is listed, and
+/// clients join those rooms again too.
 async fn kicked(
     service: &Service,
     caller: &Caller,

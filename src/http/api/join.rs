@@ -23,23 +23,24 @@ pub struct JoinBody {
     /// The session: a UUID made by the client once per tab or device.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// `online` at first, else as it was.
+    /// If not given: `online` at first, then unchanged.
     status: Option<Status>,
-    /// Any JSON of at most 1 KiB; as it was when not given.
+    /// Any JSON of at most 1 KiB; unchanged if not given.
     #[schema(value_type = Value, required = false, example = json!({"typing": false}))]
     state: Option<Box<RawValue>>,
-    /// Whether the page can be seen. Hidden sessions beat less often and have a longer lease.
+    /// Whether the page is visible. Hidden sessions send heartbeats less often and have a longer lease.
     #[schema(example = true)]
     visible: Option<bool>,
-    /// Whether others do not see this session in the room: in no roster, count or event. `false` at first, else as
-    /// it was.
+    /// Whether this session is invisible to others in the room: in no roster, count or event. If not given:
+    /// `false` at first, then unchanged.
     #[schema(example = false)]
     invisible: Option<bool>,
-    /// Increasing per session: an older one than the newest seen changes nothing.
+    /// Increases with each new call of the session. A call with a lower number than the newest seen is a
+    /// no-op.
     #[schema(example = 1)]
     #[serde(default, deserialize_with = "crate::http::request::body::integer")]
     seq: Option<i64>,
-    /// Under the server key only: for whom.
+    /// The user. Required with the server key, and refused with a token.
     user: Option<UserId>,
 }
 
@@ -49,10 +50,10 @@ pub struct Joined {
     /// The room's position, at or past this join: a stream resumed from here misses nothing.
     #[schema(example = "1f0c2a910.42")]
     cursor: String,
-    /// Whether this call made the user a member whom others see; false for another tab, for a repeated call, and for
-    /// an invisible one.
+    /// Whether this call made the user a member that others see; false for a further tab, for a retry, and
+    /// for an invisible session.
     created: bool,
-    /// The member; null when the join was older than a leave already seen.
+    /// The member; null if the join was older than a leave already seen.
     member: Option<Member>,
     /// Send the next heartbeat after this many milliseconds.
     #[schema(example = 15000)]
@@ -66,13 +67,13 @@ problems!(JoinProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserReq
     ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
     TooManyWrites TooManySessionWrites TooManyRooms TooManySessions RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
 
-/// Be present in a room
+/// Join a room
 ///
-/// Makes the session present; the user becomes a member with their first session, and every watcher sees
-/// `joined`. May be repeated: that is the retry of the same join. The token's `name` and `avatar_url` become the
-/// user's profile. With `invisible`, nobody is told but the user and the server key, in what they ask for; streams show
-/// invisible members to nobody. A user with a visible session in the room is seen by that one. Right: `join` in the
-/// room.
+/// Makes the session present. With their first session the user becomes a member, and every watcher sees
+/// `joined`. Idempotent: a join can be retried. The token's `name` and `avatar_url` become the user's
+/// profile. An `invisible` session is shown only to the user and the server key, in the answers to their
+/// calls; streams show it to nobody. A user with another, visible session in the room is seen by that one.
+/// Right: `join` in the room.
 #[utoipa::path(
     tag = "presence",
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),
@@ -121,7 +122,7 @@ pub async fn join(
     }))
 }
 
-/// For [`crate::domain::lease::Pace::advise`].
+/// Jitter for [`crate::domain::lease::Pace::advise`].
 pub(super) fn spread() -> f64 {
     rand::random_range(-1.0..=1.0)
 }

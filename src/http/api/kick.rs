@@ -16,7 +16,7 @@ use crate::http::service::Service;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KickBody {
-    /// Whom.
+    /// The user.
     user: UserId,
 }
 
@@ -33,8 +33,8 @@ problems!(KickProblems: InvalidJson InvalidBody InvalidRoom MissingToken Invalid
 
 /// Remove a member
 ///
-/// Ends all of a user's sessions in the room, with `left {kicked}`. Succeeds when they are not there. They can
-/// join again for as long as their token allows it. Right: `admin` in the room, or server key.
+/// Ends all of a user's sessions in the room, with `left {kicked}`. Idempotent: succeeds if they are not
+/// there. They can join again as long as their token allows it. Right: `admin` in the room, or server key.
 #[utoipa::path(
     tag = "presence",
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),

@@ -20,15 +20,17 @@ pub struct LeaveBody {
     /// The session.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// Wait 5 s for a join of the same user before it counts: for a page that closes, so that a reload is silent.
+    /// Debounce: the leave counts only if the same user does not join again within 5 s (by default). For a
+    /// page that closes, so that a reload is silent.
     #[schema(example = false)]
     #[serde(default)]
     grace: bool,
-    /// Increasing per session: an older one than the newest seen changes nothing.
+    /// Increases with each new call of the session. A call with a lower number than the newest seen is a
+    /// no-op.
     #[schema(example = 2)]
     #[serde(default, deserialize_with = "crate::http::request::body::integer")]
     seq: Option<i64>,
-    /// Under the server key only: for whom.
+    /// The user. Required with the server key, and refused with a token.
     user: Option<UserId>,
 }
 
@@ -42,11 +44,13 @@ pub struct BeaconBody {
     /// The session.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// Wait 5 s for a join of the same user before it counts, so that a reload is silent.
+    /// Debounce: the leave counts only if the same user does not join again within 5 s (by default), so that
+    /// a reload is silent.
     #[schema(example = true)]
     #[serde(default)]
     grace: bool,
-    /// Increasing per session: an older one than the newest seen changes nothing.
+    /// Increases with each new call of the session. A call with a lower number than the newest seen is a
+    /// no-op.
     #[schema(example = 2)]
     #[serde(default, deserialize_with = "crate::http::request::body::integer")]
     seq: Option<i64>,
@@ -64,11 +68,11 @@ problems!(LeaveProblems: InvalidJson InvalidBody InvalidRoom UserRequired Missin
     UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge UnsupportedType TooManyWrites TooManySessionWrites RoomBusy Overloaded
     Unavailable OutcomeUnknown);
 
-/// Be present no longer
+/// Leave a room
 ///
-/// Idempotent: leaving a room that the session is not in succeeds. The user's last session to leave takes them out
-/// of the room, and every watcher sees `left`. A closing page uses `fetch` with `keepalive`, or `sendBeacon` with a body
-/// of `text/plain`, which is JSON with the `token` in it. Right: `join` in the room.
+/// Idempotent: leaving a room that the session is not in succeeds. When the user's last session leaves, they
+/// are no longer a member, and every watcher sees `left`. A closing page uses `fetch` with `keepalive`, or
+/// `sendBeacon` with a body of `text/plain`, which is JSON with the `token` in it. Right: `join` in the room.
 #[utoipa::path(
     tag = "presence",
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),

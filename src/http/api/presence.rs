@@ -27,13 +27,13 @@ pub struct UserPresence {
     id: String,
     /// Whether they are in any room that the caller may watch.
     pub online: bool,
-    /// That of their most present session; null when not online.
+    /// The status of their most present session; null if not online.
     pub status: Option<Status>,
     /// The rooms they are in, of those that the caller may watch.
     #[schema(example = json!(["lobby"]))]
     pub rooms: Vec<String>,
-    /// Their newest heartbeat where others see them, or the last before they left; null when never seen. Other users
-    /// are told no more of it than the user's `show_last_seen` says.
+    /// Their newest heartbeat where others see them, or the last before they left; null if never seen. Other
+    /// users are told no more of it than the user's `show_last_seen` says.
     #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
     #[schema(value_type = Option<String>, format = DateTime)]
     last_seen: Option<OffsetDateTime>,
@@ -48,7 +48,7 @@ pub struct IdsBody {
     ids: Vec<UserId>,
 }
 
-/// The answer, in the order asked.
+/// The answer, in the order of the request.
 #[derive(Serialize, ToSchema)]
 pub struct UsersPresence {
     /// One for each id.
@@ -57,9 +57,10 @@ pub struct UsersPresence {
 
 problems!(UserPresenceProblems: InvalidUser MissingToken InvalidToken ExpiredToken Overloaded Unavailable);
 
-/// Where a user is
+/// Get a user's presence
 ///
-/// A user that was never seen is offline, and so is one who is invisible, but for themselves and the server key. Right: any token sees the rooms it may watch; the server key sees all.
+/// A user that was never seen is offline. An invisible user is offline to everybody but themselves and the
+/// server key. Right: any token sees the rooms it may watch; the server key sees all.
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
@@ -79,7 +80,7 @@ pub async fn user_presence(
 problems!(UsersPresenceProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken BodyTimeout
     BodyTooLarge UnsupportedType Overloaded Unavailable);
 
-/// Where many users are
+/// Get the presence of many users
 ///
 /// Right: any token sees the rooms it may watch; the server key sees all.
 #[utoipa::path(
@@ -115,7 +116,7 @@ pub async fn find(
         .collect())
 }
 
-/// Where a user is in the eyes of a caller, of all places where they are.
+/// A user's presence as far as the caller may see it, from all places where the user is.
 pub fn seen_by<'a>(
     caller: &Caller,
     id: &UserId,
@@ -135,7 +136,7 @@ pub fn seen_by<'a>(
     user
 }
 
-/// What the caller may know of when the user was last seen.
+/// The time when the user was last seen, as far as the caller may know it.
 fn told(whereabouts: &Whereabouts, last_seen: OffsetDateTime, caller: &Caller) -> Option<OffsetDateTime> {
     if caller.subject().is_none_or(|user| user.as_str() == whereabouts.user_id) {
         return Some(last_seen);

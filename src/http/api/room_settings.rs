@@ -1,4 +1,4 @@
-//! `/v1/settings/rooms`: what is set for rooms, by pattern.
+//! `/v1/settings/rooms`: settings of rooms, by pattern.
 
 use std::time::Duration;
 
@@ -15,12 +15,14 @@ use crate::http::request::problem::{Code, Problem};
 use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
-/// Settings of rooms. What is null or not given is as the deployment has it, or as a shorter pattern says.
+/// Settings of rooms. A setting that is null or absent is taken from a shorter pattern, or else from the
+/// deployment.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettingsBody {
-    /// How long a heartbeat of a visible session lasts. A session in several rooms has the shortest of theirs, and is told
-    /// when to beat. Counts for a session from its next join or update.
+    /// The lease of a visible session: how long its heartbeat lasts. A session in several rooms has the
+    /// shortest of their leases, and is told when to send heartbeats. Takes effect for a session with its
+    /// next join or update.
     #[schema(minimum = 3000, maximum = 3_600_000, example = 15000)]
     #[serde(default, deserialize_with = "crate::http::request::body::integer")]
     lease_ms: Option<u64>,
@@ -28,7 +30,7 @@ pub struct SettingsBody {
     #[schema(minimum = 3000, maximum = 3_600_000, example = 60000)]
     #[serde(default, deserialize_with = "crate::http::request::body::integer")]
     hidden_lease_ms: Option<u64>,
-    /// Frames are at least this far apart, whatever the size of the room.
+    /// Changes are coalesced into frames at least this far apart, whatever the size of the room.
     #[schema(minimum = 20, maximum = 60000, example = 100)]
     #[serde(default, deserialize_with = "crate::http::request::body::integer")]
     coalesce_ms: Option<u64>,
@@ -36,7 +38,7 @@ pub struct SettingsBody {
     #[schema(minimum = 1, maximum = 1000, example = 200)]
     #[serde(default, deserialize_with = "crate::http::request::body::integer")]
     list_max: Option<usize>,
-    /// Members that the room takes; one more is refused with `room_full`.
+    /// Members of the room, at most; one more is refused with `room_full`.
     #[schema(minimum = 1, maximum = 1_000_000, example = 500)]
     #[serde(default, deserialize_with = "crate::http::request::body::integer")]
     members_max: Option<u32>,
@@ -48,11 +50,11 @@ pub struct PatternSettings {
     /// A room, or the beginning of rooms with `*` after it.
     #[schema(example = "team:*")]
     pattern: String,
-    /// What is set for them.
+    /// Their settings.
     settings: SettingsBody,
 }
 
-/// Everything that is set.
+/// All settings of rooms.
 #[derive(Serialize, ToSchema)]
 pub struct AllSettings {
     /// By pattern; at most 100.
@@ -107,11 +109,11 @@ problems!(AllSettingsProblems: MissingToken InvalidToken ExpiredToken ServerOnly
 
 /// List settings of rooms
 ///
-/// For each setting the most precise pattern that says something about it counts: the room itself, then the longest
-/// beginning. Right: server key.
+/// For each setting the most precise pattern that has it counts: the room itself, then the longest prefix.
+/// Right: server key.
 #[utoipa::path(
     tag = "operators",
-    responses((status = 200, description = "Everything that is set.", body = AllSettings), AllSettingsProblems),
+    responses((status = 200, description = "All settings of rooms.", body = AllSettings), AllSettingsProblems),
     security(("server_key" = []))
 )]
 #[get("/v1/settings/rooms")]
@@ -128,15 +130,16 @@ pub async fn list_settings(
 problems!(PutSettingsProblems: InvalidJson InvalidBody InvalidPattern MissingToken InvalidToken ExpiredToken ServerOnly
     TooManySettings BodyTimeout BodyTooLarge UnsupportedType Overloaded Unavailable OutcomeUnknown);
 
-/// Set rooms
+/// Change settings of rooms
 ///
-/// Replaces what is set for the pattern. Every replica goes by it within 2 s, without a restart. Right: server key.
+/// Replaces the settings of the pattern. Every replica applies them within 2 s, without a restart. Right:
+/// server key.
 #[utoipa::path(
     tag = "operators",
     params(("pattern" = String, Path, description = "A room, or the beginning of rooms with `*` after it.", example = "team:*",
         min_length = 1, max_length = 129, pattern = r"^(\*|\.*[A-Za-z0-9_:~-][A-Za-z0-9_.:~-]*\*?|\.{3,}\*?)$")),
     request_body = SettingsBody,
-    responses((status = 200, description = "As it is now.", body = PatternSettings), PutSettingsProblems),
+    responses((status = 200, description = "The settings as they are now.", body = PatternSettings), PutSettingsProblems),
     security(("server_key" = []))
 )]
 #[put("/v1/settings/rooms/{pattern}")]
@@ -163,7 +166,7 @@ problems!(RemoveSettingsProblems: InvalidPattern MissingToken InvalidToken Expir
 
 /// Remove settings of rooms
 ///
-/// Succeeds when nothing is set for the pattern. Right: server key.
+/// Idempotent: succeeds if nothing is set for the pattern. Right: server key.
 #[utoipa::path(
     tag = "operators",
     params(("pattern" = String, Path, description = "The pattern.", example = "team:*", min_length = 1, max_length = 129,

@@ -10,12 +10,12 @@ use crate::http::request::problem::{Code, Problem};
 use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
-/// Which rooms.
+/// Which rooms, and which page.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RoomsQuery {
-    /// Rooms whose key begins so.
+    /// Only rooms whose key has this prefix.
     #[param(example = "team:", max_length = 128, pattern = r"^[A-Za-z0-9_.:~-]*$")]
     prefix: Option<String>,
     /// Rooms on the page, 1 to 1000.
@@ -54,10 +54,11 @@ pub struct RoomsPage {
 
 problems!(RoomsProblems: InvalidQuery MissingToken InvalidToken ExpiredToken ListNotAllowed Overloaded Unavailable);
 
-/// Which rooms are occupied
+/// List occupied rooms
 ///
-/// Rooms with at least one member, by key. Others than those one may list are left out, as if nobody were there;
-/// a token that may list none at all is told so. Right: `list` in each room, or server key.
+/// Rooms with at least one member, by key. Rooms that the caller may not list are left out, as if nobody were
+/// there. A token without the right to list any room is refused with `list_not_allowed`. Right: `list` in
+/// each room, or server key.
 #[utoipa::path(
     tag = "presence",
     params(RoomsQuery),
@@ -86,10 +87,10 @@ pub async fn rooms(
     Ok(web::Json(RoomsPage { rooms, next }))
 }
 
-/// Nothing, or characters that a room may have.
+/// Checks a prefix or a page cursor: nothing, or characters that a room may have.
 fn key(text: Option<String>, name: &str) -> Result<String, Problem> {
     match text {
-        Some(text) if text == "." || text == ".." => Ok(text), // no rooms, but beginnings of some
+        Some(text) if text == "." || text == ".." => Ok(text), // no rooms, but prefixes of some
         Some(text) if !text.is_empty() => match RoomId::parse(&text) {
             Ok(_) => Ok(text),
             Err(error) => Err(Problem::with(Code::InvalidQuery, format!("{name}: {error}"))),

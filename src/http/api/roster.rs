@@ -22,8 +22,8 @@ use crate::store::rosters::RosterSlice;
 /// Members on a page, at most.
 const PAGE_MAX: i64 = 1000;
 
-/// After this long without an answer of the database, what is known of a watched room is served: a second, less what
-/// the way to the caller takes.
+/// Timeout of a read from the database; after it the cached roster of a watched room is served. A second,
+/// less the way to the caller.
 const READ_MAX: Duration = Duration::from_millis(900);
 
 /// Which page.
@@ -70,18 +70,18 @@ pub struct RosterPage {
     members: Vec<Member>,
     /// Give this as `after` for the next page; null on the last.
     next: Option<String>,
-    /// Whether the database is away and this is what was known before.
+    /// Whether the database is away, so that this roster is from a cache and may be out of date.
     stale: bool,
 }
 
 problems!(RosterProblems: InvalidRoom InvalidQuery MissingToken InvalidToken ExpiredToken RoomNotFound Overloaded
     Unavailable);
 
-/// Who is in a room
+/// Get a room's roster
 ///
-/// A room that nobody has joined yet is an empty one. Read after an answer to a join, leave or update, it is at or
-/// past it, on any replica. Invisible members are listed and counted for the server key, and each for itself, marked
-/// `invisible`. Right: `watch` in the room.
+/// A room that nobody has joined yet is empty. A roster that is read after the answer to a join, leave or
+/// update includes that change, on any replica, unless it is `stale`. Invisible members are listed and
+/// counted for the server key, and each for itself, marked `invisible`. Right: `watch` in the room.
 #[utoipa::path(
     tag = "presence",
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby"), PageQuery,
@@ -121,7 +121,8 @@ pub async fn get_roster(
     Ok(HttpResponse::Ok().insert_header((ETAG, tag)).json(page))
 }
 
-/// The cursor moves with everything that everybody sees. What only this caller sees is in the tag as a hash.
+/// The ETag: the cursor, which changes with every event of the room; a further tab of a member is none. A
+/// hash covers what only this caller sees.
 fn tag(page: &RosterPage, unseen: i64) -> String {
     if unseen == 0 {
         return format!("W/\"{}\"", page.cursor);
@@ -159,7 +160,7 @@ fn answer(room: RoomId, page: RosterSlice, limit: i64) -> RosterPage {
     }
 }
 
-/// While the database is away, a watched room is still known here; but not who is invisible in it.
+/// The cached roster of a watched room, for when the database is away. It has no invisible members.
 async fn remembered(service: &Service, room: RoomId, after: &str, limit: i64) -> Option<RosterPage> {
     let Remembered { cursor, roster } = service.hub.remembered(room.clone()).await?;
     let limit_usize = usize::try_from(limit).ok()?;

@@ -23,20 +23,21 @@ pub struct UpdateBody {
     /// The session.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// As it was when not given.
+    /// Unchanged if not given.
     status: Option<Status>,
-    /// Any JSON of at most 1 KiB; as it was when not given.
+    /// Any JSON of at most 1 KiB; unchanged if not given.
     #[schema(value_type = Value, required = false, example = json!({"typing": true}))]
     state: Option<Box<RawValue>>,
-    /// Whether others do not see this session in the room; as it was when not given. Who becomes invisible has `left`
-    /// for everybody else, and who shows themselves has `joined`.
+    /// Whether this session is invisible to others in the room; unchanged if not given. Everybody else sees
+    /// `left` for a member that becomes invisible, and `joined` for one that becomes visible.
     #[schema(example = false)]
     invisible: Option<bool>,
-    /// Increasing per session: an older one than the newest seen changes nothing.
+    /// Increases with each new call of the session. A call with a lower number than the newest seen is a
+    /// no-op.
     #[schema(example = 3)]
     #[serde(default, deserialize_with = "crate::http::request::body::integer")]
     seq: Option<i64>,
-    /// Under the server key only: for whom.
+    /// The user. Required with the server key, and refused with a token.
     user: Option<UserId>,
 }
 
@@ -56,8 +57,9 @@ problems!(UpdateProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserR
 
 /// Change status or state
 ///
-/// One `updated` for every watcher if anything shows, never a leave and a join; but `left` for who becomes invisible, and
-/// `joined` for who is visible again. Right: `join` in the room.
+/// Every watcher sees one `updated` if anything that shows has changed, never a leave and a join; but `left`
+/// for a member that becomes invisible, and `joined` for one that becomes visible again. Right: `join` in the
+/// room.
 #[utoipa::path(
     tag = "presence",
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),

@@ -17,7 +17,7 @@ use crate::store::users::Profile;
 /// Profiles in one request, at most.
 const PROFILES_MAX: usize = 1000;
 
-/// What others see of a user.
+/// A user's profile.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileBody {
@@ -31,7 +31,8 @@ pub struct ProfileBody {
         pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
     )]
     avatar_url: Option<String>,
-    /// What others are told of when the user was last seen: `exact` at first, else as it was.
+    /// What others are told of the time when the user was last seen. If not given: `exact` at first, then
+    /// unchanged.
     show_last_seen: Option<ShowLastSeen>,
 }
 
@@ -51,8 +52,8 @@ pub struct User {
         pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
     )]
     avatar_url: Option<String>,
-    /// What others are told of when the user was last seen; as it was when not given. Only the user and the server key
-    /// are told what it is.
+    /// What others are told of the time when the user was last seen; unchanged if not given. Only the user
+    /// and the server key can read this setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     show_last_seen: Option<ShowLastSeen>,
 }
@@ -95,8 +96,9 @@ problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken Inva
 
 /// Set a profile
 ///
-/// Creates or replaces it. The next join with a token that has a `name` or an `avatar_url` sets those again. A change is an `updated` event in every room the user is in. Right: server key, or the
-/// user themselves.
+/// An upsert: creates or replaces the profile. The next join with a token that has a `name` or an
+/// `avatar_url` sets those again. A change is an `updated` event in every room the user is in. Right: server
+/// key, or the user themselves.
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
@@ -125,7 +127,7 @@ problems!(PutUsersProblems: InvalidJson InvalidBody MissingToken InvalidToken Ex
 
 /// Set many profiles
 ///
-/// Up to 1000, all or none; the last of several for one user counts. Right: server key.
+/// Upserts up to 1000 profiles, all or none. Of several for one user the last counts. Right: server key.
 #[utoipa::path(
     tag = "users",
     request_body = Vec<User>,

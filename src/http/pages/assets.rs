@@ -1,5 +1,5 @@
-//! How our own pages are served: with a policy under which only their own files run, and nothing of others can be
-//! put in or around them.
+//! Serves our own pages, with a content security policy: only their own scripts run, and no other site can
+//! frame them.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};

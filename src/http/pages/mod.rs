@@ -1,4 +1,4 @@
-//! What is served beside the API: the document, the demo, the operators' page, and the browser library.
+//! Pages and files beside the API: the document, the demo, the operators' page, and the browser library.
 
 pub mod admin;
 pub mod assets;

@@ -17,10 +17,10 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use crate::domain::notice::Notice;
 use crate::http::request::problem::{Code, ProblemBody};
 
-/// What receivers are sent. Documented here, because it is no answer of any call.
+/// The message that a receiver gets. Documented here, because it is no answer of any call.
 #[derive(Serialize, ToSchema)]
 pub struct WebhookMessage {
-    /// `presence.batch`; `webhook.test` for a test, whose `data` is `{webhook}`.
+    /// `presence.batch`, or `webhook.test` for a test. The `data` of a test is `{webhook}`.
     #[serde(rename = "type")]
     #[schema(example = "presence.batch")]
     kind: String,
@@ -43,18 +43,18 @@ pub struct WebhookEvents {
     info(title = "headcount", license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")),
     servers((url = "/", description = "The replica that serves this document.")),
     tags(
-        (name = "presence", description = "Being in rooms, and seeing who is."),
+        (name = "presence", description = "Joining and leaving rooms, and reading rosters."),
         (name = "streams", description = "Watching rooms by Server-Sent Events."),
-        (name = "history", description = "Who was where, and for how long, as far as the event log goes."),
-        (name = "users", description = "Profiles, and where users are."),
-        (name = "webhooks", description = "Being told by HTTP what happens in rooms."),
+        (name = "history", description = "Past members, attendance and occupancy, as far as the event log reaches back."),
+        (name = "users", description = "Profiles, and the presence of users."),
+        (name = "webhooks", description = "Events of rooms, sent to receivers over HTTP."),
         (name = "operators", description = "For those who run the service.")
     ),
     components(schemas(ProblemBody, WebhookMessage))
 )]
 struct Api;
 
-/// What the derive cannot say.
+/// Adds what the derive cannot express.
 fn finish(document: &mut Document) {
     document.info.description = Some(description());
     let components = document.components.get_or_insert_default();
@@ -62,7 +62,8 @@ fn finish(document: &mut Document) {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text));
         SecurityScheme::Http(scheme.build())
     };
-    // A frame is told apart by the event's name, which is not in its data: any of, not one of.
+    // Frames are distinguished by the event's name, which is not in their data, so one may match several
+    // schemas: `anyOf`, not `oneOf`.
     for name in ["Frame", "WatchlistFrame"] {
         if let Some(RefOr::T(frame @ Schema::OneOf(_))) = components.schemas.get_mut(name)
             && let Schema::OneOf(one_of) = frame
@@ -87,7 +88,7 @@ fn finish(document: &mut Document) {
         .add_security_scheme("server_key", bearer("A key of an application's server. Never in a browser."));
 }
 
-/// What a receiver is sent: a call in the other direction.
+/// The webhook's part of the document: a call from the service to a receiver.
 fn told_to_receivers() -> Paths {
     let header = |name: &str, text: &str, example: &str| {
         let schema = ObjectBuilder::new().schema_type(Type::String).examples([example]);
@@ -103,10 +104,10 @@ fn told_to_receivers() -> Paths {
     let operation = OperationBuilder::new()
         .tag("webhooks")
         .operation_id(Some("receive_presence"))
-        .summary(Some("What receivers are sent"))
+        .summary(Some("Receive events"))
         .description(Some(
-            "At least once, and in order in each room; each attempt is signed as Standard Webhooks have it. What is not answered \
-             with 2xx within 10 s is sent again, with the same `webhook-id`, after 1 s, 2 s, 4 s and so on up to 5 min.",
+            "Delivered at least once, and in order in each room. Each attempt is signed as in Standard Webhooks. A message that is not answered \
+             with 2xx within 10 s is retried with the same `webhook-id`, with backoff and jitter: after 1 s, 2 s, 4 s and so on up to 5 min.",
         ))
         .parameter(header("webhook-id", "The same at every attempt.", "msg_0a4f6c1e52a44a579d6b0f4f3a1c9e77"))
         .parameter(header("webhook-timestamp", "When it was sent, in seconds since 1970.", "1769860800"))
@@ -123,7 +124,8 @@ fn told_to_receivers() -> Paths {
     PathsBuilder::new().path("presence", PathItem::new(HttpMethod::Post, operation)).build()
 }
 
-/// A parameter may be left out, but there is no null to send: what an `Option` of Rust says would mislead generators.
+/// A parameter may be absent, but never null. The derive makes an `Option` nullable, which would mislead
+/// generators.
 fn parameters_are_never_null(document: &mut Document) {
     for path in document.paths.paths.values_mut() {
         let operations = [&mut path.get, &mut path.post, &mut path.put, &mut path.patch, &mut path.delete];
@@ -149,7 +151,7 @@ fn description() -> String {
          member. A **heartbeat** says that a session lives; it lasts one **lease**. A **cursor** is a position in a \
          room's event log.\n\n\
          Every answer carries `X-Request-Id`: the request's own, where it is 1 to 64 characters of \
-         `A-Z a-z 0-9 _ . : ~ -`, and one made for it otherwise. Whoever runs the service finds it in its log. `traceparent` is \
+         `A-Z a-z 0-9 _ . : ~ -`, and one made for it otherwise. Operators find it in the log. `traceparent` is \
          taken as W3C Trace Context says.\n\n\
          Errors are `application/problem+json` with a stable `code`:\n\n| code | status | retry after | meaning |\n|---|---|---|---|\n",
     );
@@ -169,7 +171,7 @@ pub fn document(api: fn(&mut ServiceConfig<'_>)) -> Document {
     document
 }
 
-/// What the document says that an address takes, as `Allow` lists it. Pages are not in it: they can be got.
+/// The methods of a path, as `Allow` lists them. Pages are not in the document; they take `GET`.
 pub fn methods(document: &Document, path: &str) -> String {
     let fits = |template: &str| {
         let (given, wanted) = (path.split('/'), template.split('/'));

@@ -2,17 +2,17 @@
 
 use super::problem::{Code, Problem};
 
-/// Whether this listener may tell what only operators should know.
+/// Whether a listener may serve what is meant for operators only.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// No other listener does: everybody may ask.
+    /// It may: it is the only listener, or the operators' own.
     Everybody,
     /// Operators have a listener of their own, and this is not it.
     Clients,
 }
 
 impl Audience {
-    /// Elsewhere it looks as if this did not exist.
+    /// Refuses clients where operators have a listener of their own: with 404, as if the path did not exist.
     pub fn must_be_operators(self) -> Result<(), Problem> {
         if self == Self::Everybody { Ok(()) } else { Err(Code::NotFound.into()) }
     }

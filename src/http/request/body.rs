@@ -1,4 +1,4 @@
-//! Reading a request's body: its type, its size, its time and its form are checked here, once.
+//! Reads a request's body. Its media type, size, time and form are checked here, once.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::problem::{Code, Problem};
 
-/// A body must have arrived after this long: actix itself waits for ever.
+/// Timeout for receiving a body. actix itself has none.
 const BODY_MAX_TIME: Duration = Duration::from_secs(10);
 
 /// Bytes of an ordinary body, at most. 100 heartbeats are about 12 KiB.
@@ -22,7 +22,7 @@ pub const BODY_MAX: usize = 32 * 1024;
 /// Bytes of a bulk body, at most. 1000 profiles of 1 KiB.
 pub const BULK_BODY_MAX: usize = 1024 * 1024;
 
-/// A JSON body of at most `MAX` bytes: an object, or where it may be a `LIST`, that too.
+/// A JSON body of at most `MAX` bytes: an object, or with `LIST` also an array.
 pub struct Body<T, const MAX: usize = BODY_MAX, const LIST: bool = false>(pub T);
 
 impl<T: DeserializeOwned + 'static, const MAX: usize, const LIST: bool> FromRequest for Body<T, MAX, LIST> {
@@ -33,7 +33,7 @@ impl<T: DeserializeOwned + 'static, const MAX: usize, const LIST: bool> FromRequ
         let json = media_type(request) == "application/json";
         let payload = payload.take();
         Box::pin(async move {
-            // Read even what is refused: a body left unread costs the client its connection.
+            // Drain even a body that is refused: left unread, it costs the client its connection.
             let bytes = read(payload, MAX).await?;
             match (json, LIST) {
                 (false, _) => Err(Code::UnsupportedType.into()),
@@ -67,9 +67,9 @@ async fn collect(mut payload: Payload, max: usize) -> Result<Bytes, Problem> {
     Ok(bytes.freeze())
 }
 
-/// An integer, also when it is written as `1.0`: to JSON that is the same.
+/// Parses an integer, also one written as `1.0`: in JSON that is the same number.
 pub fn integer<'de, D: Deserializer<'de>, N: TryFrom<i64>>(number: D) -> Result<Option<N>, D::Error> {
-    /// Beyond this, a float does not say which integer it is.
+    /// 2^53. Beyond it, a float does not identify one integer.
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     let Some(number) = Option::<serde_json::Number>::deserialize(number)? else { return Ok(None) };
     #[expect(clippy::cast_possible_truncation, reason = "only what is an integer within bounds is cast")]
@@ -80,7 +80,7 @@ pub fn integer<'de, D: Deserializer<'de>, N: TryFrom<i64>>(number: D) -> Result<
     }
 }
 
-/// Reads a JSON object of a documented form. serde would take a list for one, as its fields in order.
+/// Parses a JSON object, and refuses an array: serde would take one for an object, with its fields in order.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if bytes.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::with(Code::InvalidBody, "an object is expected, not a list"));
@@ -88,7 +88,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     parse_list(bytes)
 }
 
-/// Reads JSON of a documented form that may be a list.
+/// Parses JSON that may be an array.
 pub fn parse_list<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         let code = if error.is_data() { Code::InvalidBody } else { Code::InvalidJson };

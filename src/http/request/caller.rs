@@ -1,4 +1,4 @@
-//! Who is calling, from the `Authorization` header.
+//! The caller of a request, from the `Authorization` header, or from a ticket in the address.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use crate::domain::member::Viewer;
 use crate::domain::range::KeyRange;
 use crate::http::service::Service;
 
-/// The caller of a request. The user is who the token says; only the server key may name one.
+/// The caller of a request: a user, or an application's server. A token identifies its user; only the server
+/// key may name any user.
 #[derive(Clone, Debug)]
 pub struct Caller(Owner);
 
@@ -61,7 +62,7 @@ impl Caller {
         }
     }
 
-    /// What the token says; none for the server key.
+    /// The claims of the token or ticket; none for the server key.
     pub fn claims(&self) -> Option<&Claims> {
         match &self.0 {
             Owner::Server => None,
@@ -74,18 +75,19 @@ impl Caller {
         self.claims().map(|claims| &claims.sub)
     }
 
-    /// Whose eyes it looks with.
+    /// The caller as a reader of rosters.
     pub fn viewer(&self) -> Viewer {
         self.subject().map_or(Viewer::Server, |user| Viewer::User(user.clone()))
     }
 
-    /// A room that the caller has no right to looks like one that does not exist.
+    /// Checks a right in a room. Without it, the room is refused as one that does not exist.
     pub fn may(&self, right: Right, room: &RoomId) -> Result<(), Problem> {
         let allowed = self.claims().is_none_or(|claims| claims.rooms.allow(room, right));
         if allowed { Ok(()) } else { Err(Code::RoomNotFound.into()) }
     }
 
-    /// The rooms whose key begins with `prefix` that the caller may list; for the server key all.
+    /// The rooms whose key has this prefix and that the caller may list; for the server key all with the
+    /// prefix.
     pub fn may_list(&self, prefix: &str) -> Result<Vec<KeyRange>, Problem> {
         match self.claims() {
             None => Ok(vec![KeyRange::beginning_with(prefix)]),
@@ -101,7 +103,7 @@ impl Caller {
         if self.claims().is_none() { Ok(()) } else { Err(Code::ServerOnly.into()) }
     }
 
-    /// The server key passes, and the user it is about.
+    /// Only the server key and this user pass.
     pub fn must_be_self_or_server(&self, user: &UserId) -> Result<(), Problem> {
         if self.subject().is_none_or(|own| own == user) { Ok(()) } else { Err(Code::ServerOnly.into()) }
     }

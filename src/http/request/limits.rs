@@ -1,7 +1,9 @@
-//! How much one caller may ask for. The newest is refused, what is open is never evicted: evicting makes clients
-//! push each other out in circles. The server key is not limited.
+//! Limits of a replica: rate limits by user, session and address, and limits of open streams by user, address
+//! and replica. Limits by user and session do not apply to the server key; those by address and replica do.
 //!
-//! Bounded: keys that have not been seen for a while are forgotten by [`Limits::forget`].
+//! At a limit the new request or stream is refused. An open stream is never evicted: clients that reconnect
+//! would evict each other in turn. Bounded: [`Limits::forget`] drops keys that are back at their full
+//! allowance.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,11 +20,11 @@ use super::problem::{Code, Problem};
 use crate::domain::id::{SessionId, UserId};
 use crate::settings::LimitSettings;
 
-/// A rate per key; none where it is switched off.
+/// A rate limit per key; none where it is switched off.
 struct Rate<K: Clone + Hash + Eq>(Option<DefaultKeyedRateLimiter<K>>);
 
 impl<K: Clone + Hash + Eq> Rate<K> {
-    /// So many a second, and five seconds' worth at once.
+    /// Permits `per_second` requests a second, and a burst of five seconds' worth. 0 switches the limit off.
     fn new(per_second: u32) -> Self {
         let quota = |rate: NonZeroU32| Quota::per_second(rate).allow_burst(rate.saturating_mul(BURST));
         Self(NonZeroU32::new(per_second).map(|rate| RateLimiter::keyed(quota(rate))))
@@ -53,7 +55,7 @@ struct OpenStreams {
     addresses: HashMap<IpAddr, usize>,
 }
 
-/// All limits of a replica. `user` is the subject of the caller's token; none for the server key.
+/// The limits of a replica. `user` is the subject of the caller's token; none for the server key.
 pub struct Limits {
     settings: LimitSettings,
     writes: Rate<UserId>,
@@ -78,23 +80,24 @@ impl Limits {
         }
     }
 
-    /// A join, leave, update or profile.
+    /// Rate limit of a user's writes: join, leave, update, kick, profile.
     pub fn write(&self, user: Option<&UserId>) -> Result<(), Problem> {
         user.map_or(Ok(()), |user| self.writes.take(user, Code::TooManyWrites))
     }
 
-    /// A request with heartbeats.
+    /// Rate limit of a user's requests with heartbeats.
     pub fn heartbeat(&self, user: Option<&UserId>) -> Result<(), Problem> {
         user.map_or(Ok(()), |user| self.heartbeats.take(user, Code::TooManyHeartbeats))
     }
 
-    /// A join, leave or update of a session. Counted by user too: nobody uses up what is another's.
+    /// Rate limit of a session's joins, leaves and updates. The key includes the user, so that nobody can use
+    /// up the allowance of another user's session.
     pub fn session_write(&self, user: Option<&UserId>, session: SessionId) -> Result<(), Problem> {
         let Some(user) = user else { return Ok(()) };
         self.session_writes.take(&(user.clone(), session), Code::TooManySessionWrites)
     }
 
-    /// Heartbeats of sessions. The first that comes too often refuses them all.
+    /// Rate limit of heartbeats, of each session. The first session over its limit refuses the whole request.
     pub fn session_heartbeats(&self, user: Option<&UserId>, sessions: &[SessionId]) -> Result<(), Problem> {
         let Some(user) = user else { return Ok(()) };
         sessions.iter().try_for_each(|session| {
@@ -102,7 +105,7 @@ impl Limits {
         })
     }
 
-    /// Any request.
+    /// Rate limit of an address's requests, of any kind.
     pub fn request(&self, request: &HttpRequest) -> Result<(), Problem> {
         match self.address(request) {
             Some(address) => self.requests.take(&address, Code::TooManyRequests),
@@ -146,8 +149,10 @@ impl Limits {
         self.requests.forget();
     }
 
-    /// Who is at the other end: the peer, or, where the peer is one of our proxies, the last address in
-    /// `X-Forwarded-For` that is not. What clients put into that header before it is never believed.
+    /// The client's address: the peer, or, if the peer is a trusted proxy, the last address in
+    /// `X-Forwarded-For` that is not one. Addresses before that are not trusted, because a client can forge
+    /// them. The header is read up to the first entry that is no address; if that leaves none, the peer
+    /// counts.
     fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip();
         let ours =

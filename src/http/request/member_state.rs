@@ -10,7 +10,7 @@ use super::problem::{Code, Problem};
 /// Bytes of a state as compact JSON, at most.
 const STATE_MAX: usize = 1024;
 
-/// Checks what Postgres or the limit would refuse, and writes it compactly.
+/// Refuses a state that Postgres cannot store or that is too large, and returns the others as compact JSON.
 pub fn check(state: Option<Box<RawValue>>) -> Result<Option<Arc<RawValue>>, Problem> {
     let Some(state) = state else { return Ok(None) };
     let value: Value = serde_json::from_str(state.get())

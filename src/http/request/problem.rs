@@ -40,12 +40,12 @@ macro_rules! codes {
                 StatusCode::from_u16(status).expect("the table holds valid statuses")
             }
 
-            /// Seconds after which trying again makes sense; 0 when it does not.
+            /// Seconds after which a retry makes sense; 0 when it does not.
             pub fn retry_after(self) -> u64 {
                 match self { $(Self::$variant => $retry,)* }
             }
 
-            /// What it means.
+            /// Its meaning.
             pub fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)* }
             }
@@ -127,7 +127,7 @@ pub struct ProblemBody {
     /// The HTTP status.
     #[schema(example = 404)]
     status: u16,
-    /// What to switch on.
+    /// The stable code.
     code: Code,
     /// What was wrong with this request.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +145,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Trying again makes sense after this long; whole seconds, rounded up.
+    /// A retry makes sense after `wait`: gives the first whole second past it.
     pub fn after(code: Code, wait: Duration) -> Self {
         Self { retry_after: wait.as_secs() + 1, ..code.into() }
     }
@@ -155,7 +155,7 @@ impl Problem {
         Self { detail: Some(detail.into()), ..code.into() }
     }
 
-    /// A write of one statement that failed.
+    /// From a failed write of a single statement.
     pub fn of_write(error: &StoreError) -> Self {
         tracing::warn!(%error, "a write failed");
         match CommandError::from(error) {
@@ -250,7 +250,7 @@ impl From<CommandError> for Problem {
     }
 }
 
-/// For reads: whatever went wrong, nothing was changed.
+/// For reads. They change nothing, so an unknown outcome is `unavailable`, which says so.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let problem = match CommandError::from(&error) {

@@ -21,8 +21,9 @@ macro_rules! problems {
 }
 pub(in crate::http) use problems;
 
-/// One response per status, with the codes that it can carry. Any call can also come too often from
-/// its address, or fail by a fault of ours; any that takes a token can find its key unknown.
+/// One response per status, with the codes that it can carry. Any call can also hit the rate limit of its
+/// address, or fail with an internal error. Any call that takes a token can also fail because the token's key
+/// cannot be fetched.
 pub fn responses(codes: &[Code]) -> BTreeMap<String, RefOr<Response>> {
     let mut statuses = BTreeMap::<String, Vec<String>>::new();
     let keys = codes.contains(&Code::InvalidToken).then_some(&Code::KeysUnavailable);

@@ -1,7 +1,8 @@
-//! How many connections one address may have open, so that one address cannot take all the sockets that a process may
-//! hold. One more is closed at once, before anything of it is read; what is open stays.
+//! Limits the open connections of an address, so that one address cannot take all the sockets that a process
+//! may hold. A connection beyond the limit is closed before a request is read from it; open connections stay.
+//! Trusted proxies are not counted.
 //!
-//! Bounded: it holds addresses that have a connection open.
+//! Bounded: it holds only addresses with an open connection.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -20,7 +21,8 @@ use crate::settings::LimitSettings;
 /// The kernel doubles this for its own use.
 const SEND_BUFFER: usize = 32 * 1024;
 
-/// Data that a peer has not acknowledged, or has no room for, after this long means that it is gone.
+/// TCP user timeout: a peer that leaves data unacknowledged, or its receive window closed, for this long is
+/// disconnected.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 type OpenConnections = Arc<Mutex<HashMap<IpAddr, usize>>>;
@@ -40,13 +42,14 @@ impl Connections {
         Self { most, proxies: settings.trusted_proxies.clone(), open: OpenConnections::default() }
     }
 
-    /// For every plain connection: sets its options. None if it is gone already or its address has too many.
+    /// Takes a plain connection and sets its options. None if the peer is gone already, or its address is at
+    /// the limit.
     pub(super) fn take(&self, tcp: TcpStream) -> Option<Connection> {
         let permit = self.accept(&tcp)?;
         Some(Connection { tcp, _permit: permit })
     }
 
-    /// The same for one that speaks TLS, which actix holds: it is closed if its address has too many.
+    /// The same for a TLS connection, which actix keeps: it is closed if its address is at the limit.
     pub(super) fn accept_encrypted(&self, connection: &dyn Any, extensions: &mut Extensions) {
         let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
         let tcp = stream.get_ref().0;
@@ -98,8 +101,8 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// A small send buffer, so that a slow reader holds tens of kilobytes and not megabytes; and an end to peers that
-/// neither read nor acknowledge.
+/// Sets a small send buffer, so that a slow reader holds tens of kilobytes and not megabytes, and a timeout
+/// for peers that neither read nor acknowledge.
 fn set_options(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let _ = socket.set_send_buffer_size(SEND_BUFFER); // an option that cannot be set leaves the system's default

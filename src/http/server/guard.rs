@@ -1,4 +1,5 @@
-//! What browsers must be told: which pages of other origins may call, and what our own pages may load.
+//! The checks and headers of every request: the rate limit by address, CORS (which origins may call), and
+//! content security policies (what our own pages may load).
 
 use actix_cors::Cors;
 use actix_web::body::MessageBody;
@@ -59,7 +60,8 @@ pub async fn guard(
     let service = request.app_data::<web::Data<Service>>().expect("registered when the app is built").clone();
     service.limits.request(request.request())?;
     let docs = request.path().starts_with("/docs");
-    // Answered as GET is, without the body; the server leaves that out. A stream has nothing else to give.
+    // HEAD is routed as GET, and the server leaves the body out. Not for a stream, which is nothing but its
+    // body.
     if request.method() == Method::HEAD && !is_stream(request.path()) {
         request.head_mut().method = Method::GET;
     }

@@ -1,4 +1,4 @@
-//! The HTTP servers: what clients meet, and what operators meet where they have an address of their own.
+//! The HTTP servers: one for clients, and one for operators where they have an address of their own.
 
 pub mod connections;
 mod guard;
@@ -34,22 +34,24 @@ use observe::observe;
 use socket::{Socket, carry};
 use tls::Certificate;
 
-/// How long an idle connection is kept: longer than a hidden session's heartbeat (60 s), and than what proxies keep
-/// theirs for (nginx: 60 s), so that it is never the server that closes just when a request is on its way.
+/// Keep-alive of an idle connection. It is longer than a hidden session's heartbeat interval (60 s, 66 s with
+/// jitter), and than the keep-alive of proxies (nginx: 60 s): the server must not close a connection just
+/// when a request is on its way (a race).
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// TLS handshakes under way on a worker, at most: as many as there can be sockets. At actix's 256, as many silent
-/// connections would keep everybody else out for the 3 s that each may take.
+/// Concurrent TLS handshakes of a worker, at most: as many as there can be sockets. With actix's 256, that
+/// many silent connections would keep everybody else out for the handshake timeout of 3 s.
 const HANDSHAKES_MAX: usize = 20_000;
 
-/// Connections that wait to be accepted, at most: the standard library's 128 are few when a restarted replica's watchers
-/// come back, and one that finds no place tries again a second later. The system's `somaxconn` may allow fewer.
+/// The listen backlog: connections that wait to be accepted, at most. The standard library's 128 are too few
+/// when the watchers of a restarted replica reconnect, and TCP retries a connection that finds no place only
+/// after a second. The system's `somaxconn` may allow fewer.
 const BACKLOG: i32 = 4096;
 
-/// How long the end of a connection may take, as `HttpServer` has it.
+/// Timeout for closing a connection, as in `HttpServer`.
 const DISCONNECT_MAX: Duration = Duration::from_secs(1);
 
-/// What clients meet.
+/// The parts of the clients' server.
 pub struct Front {
     /// The documented calls.
     pub api: fn(&mut ServiceConfig<'_>),
@@ -57,17 +59,17 @@ pub struct Front {
     pub pages: fn(&mut web::ServiceConfig),
     /// None: plain HTTP.
     pub certificate: Option<Arc<Certificate>>,
-    /// Whose connections are taken.
+    /// The open connections, limited by address.
     pub connections: Connections,
     /// Threads; as many as there are cores, when not given.
     pub workers: Option<u16>,
     /// Other origins that may call.
     pub origins: Vec<String>,
-    /// Who may see what is for operators.
+    /// Whether clients may use what is meant for operators.
     pub audience: Audience,
-    /// The streams on bare sockets.
+    /// Tracks the streams on raw sockets, which actix does not.
     pub streams: TaskTracker,
-    /// How long a stop may take.
+    /// Timeout of a stop.
     pub stop_max: Duration,
 }
 
@@ -113,7 +115,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
-/// What `HttpServer` does for plain connections, but for where requests are read from: a [`Socket`].
+/// Builds what `HttpServer` builds for plain connections, except that requests are read from a [`Socket`].
 fn plain<I, S, B>(
     socket: TcpListener,
     workers: usize,

@@ -1,7 +1,7 @@
-//! Every request: its id, the trace it belongs to, what is counted of it, and its line in the log.
+//! Observes every request: its id, the trace it belongs to, its metrics, and its line in the log.
 //!
-//! The raw path and the query are neither counted nor logged: paths have no bound, and tickets are in queries. Bounded:
-//! a client's request id is taken when it is short and plain; otherwise one is made.
+//! The raw path and the query are in neither metrics nor log: paths are unbounded, and tickets are in
+//! queries. Bounded: a client's request id is used only if it is short and plain; otherwise one is made.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -24,16 +24,16 @@ use super::trace_context::TraceParent;
 use crate::http::request::problem::{Code, Problem};
 use crate::measure::meters;
 
-/// What a request is called, by its client or by us: in its answer and in its line in the log.
+/// The request id, from the client or made here. It is in the response and in the log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Characters of a request id, at most.
 const ID_MAX: usize = 64;
 
-/// Where there is no such address.
+/// The route label of a request that matches no route, or is refused before routing.
 const UNMATCHED: &str = "unmatched";
 
-/// How a request is called, and which trace it belongs to.
+/// A request's id, and the trace it belongs to.
 struct Names {
     id: HeaderValue,
     parent: Option<TraceParent>,
@@ -65,7 +65,7 @@ fn new_id() -> HeaderValue {
     HeaderValue::from_maybe_shared(Bytes::from(id)).expect("hexadecimal digits may be in a header")
 }
 
-/// What became of a request.
+/// The outcome of a request.
 struct Answered<'a> {
     names: &'a Names,
     method: Method,
@@ -74,7 +74,7 @@ struct Answered<'a> {
     duration: Duration,
 }
 
-/// Wraps everything else.
+/// The middleware around everything else but `carry`.
 pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -95,7 +95,7 @@ pub async fn observe(
             response.headers_mut().insert(REQUEST_ID, names.id);
             Ok(response)
         }
-        // Refused before its address was looked at.
+        // Refused before routing.
         Err(error) => {
             let (status, problem) = (error.as_response_error().status_code(), error.as_error::<Problem>());
             Answered { names: &names, method, status, problem, duration }.tell(UNMATCHED, &span);
@@ -127,7 +127,7 @@ impl Answered<'_> {
     }
 }
 
-/// Of one route: made when the first request comes, and kept.
+/// The metrics of one route, cached from its first request on.
 struct Route {
     pattern: String,
     duration: Histogram,
@@ -147,7 +147,7 @@ static METHODS: [(Method, &str); METHODS_COUNT] = [
     (Method::OPTIONS, "OPTIONS"),
 ];
 
-/// Of statuses.
+/// Classes of status.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 fn method_name(method: &Method) -> &'static str {
@@ -173,12 +173,12 @@ impl Route {
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         match METHODS.iter().position(|(known, _)| known == method) {
             Some(index) => self.requests[index][class].get_or_init(|| make(class)).increment(1),
-            None => make(class).increment(1), // a method that nobody serves
+            None => make(class).increment(1), // an unknown method: not cached
         }
     }
 }
 
-/// Patterns are the program's, so that there are no more routes than the program has addresses.
+/// Bounded: the patterns are the program's, so the cache has no more entries than the program has routes.
 fn count(pattern: &str, method: &Method, status: StatusCode, duration: Duration) {
     thread_local! {
         static ROUTES: RefCell<HashMap<String, Rc<Route>>> = RefCell::default();

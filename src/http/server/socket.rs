@@ -1,13 +1,14 @@
-//! Event streams on their bare sockets.
+//! Event streams on raw sockets, outside of actix.
 //!
-//! A stream is idle nearly always, and there are very many of them. Kept in actix, each holds a dispatcher and two
-//! buffers of 8 KiB, and each frame is copied into one of them. So actix reads its requests through a [`Socket`], and
-//! once a handler has answered with a stream, [`carry`] takes the connection out of it: what is left of the stream is
-//! its body and a file descriptor, and frames go from the rings to the kernel, all that is ready in one call.
+//! There are very many streams, and nearly all of them are idle. In actix, each would hold a dispatcher and
+//! two buffers of 8 KiB, and each frame would be copied into one of these. So actix reads its requests
+//! through a [`Socket`], and once a handler has answered with a stream, [`carry`] takes the connection out of
+//! it. What is left of the stream is its body and a file descriptor. Frames go from the rings to the kernel,
+//! up to [`FRAMES_MAX`] in one call.
 //!
-//! Over TLS and HTTP/2 the connection is not plain, so nothing is taken: there a stream is a body like any other.
-//! Bounded: [`FRAMES_MAX`] frames wait for one socket, and [`BYTES_MAX`] with the last of them begun; the next is not
-//! taken from the body until they are written.
+//! Over TLS and HTTP/2 the connection is not plain, so nothing is taken: there a stream is a body like any
+//! other. Bounded by back-pressure: at most [`FRAMES_MAX`] frames wait for a socket, and no frame is taken
+//! from the body while [`BYTES_MAX`] bytes wait.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -36,16 +37,16 @@ use crate::http::streams::stream::EVENT_STREAM;
 /// Frames handed to the kernel at once, at most.
 const FRAMES_MAX: usize = 16;
 
-/// A frame is a chunk: its length, itself, and the end of its line.
+/// A frame is an HTTP chunk, in three pieces: its length, itself, and a line end.
 const PIECES_MAX: usize = 3 * FRAMES_MAX;
 
-/// With so many bytes waiting no frame is added. As many again as the kernel takes.
+/// While this many bytes wait, no frame is added. The kernel is asked for a send buffer of the same size.
 const BYTES_MAX: usize = 32 * 1024;
 
 type SharedConnection = RefCell<Option<Connection>>;
 
-/// What actix reads requests from and writes answers to. Once the connection was taken, it is at its end and what is
-/// written goes nowhere.
+/// The connection as actix sees it. Once the connection is taken, reads find its end, and writes are
+/// discarded.
 pub struct Socket(Rc<SharedConnection>);
 
 impl Socket {
@@ -54,7 +55,7 @@ impl Socket {
         Self(Rc::new(RefCell::new(connection)))
     }
 
-    /// Lets handlers' answers find the connection.
+    /// Puts the connection where [`carry`] finds it.
     pub fn tell(&self, extensions: &mut Extensions) {
         extensions.insert(Rc::downgrade(&self.0));
     }
@@ -87,7 +88,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Wraps everything else: an answer that is a stream leaves actix here, where its connection can be taken.
+/// The outermost middleware: takes the connection out of actix if the response is a stream.
 pub async fn carry<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -107,8 +108,9 @@ pub async fn carry<B: MessageBody + 'static>(
     Ok(ServiceResponse::new(request, nothing).map_into_right_body())
 }
 
-/// A stream ends with its connection, and would need no chunks. But proxies that buffer pass a chunk on when it is whole,
-/// and hold back what has none. As actix does, also where the request says HTTP/1.0: that is nginx, which knows chunks.
+/// The head of the response. A stream ends with its connection, so it would need no chunked encoding. But a
+/// proxy that buffers forwards a chunk when it is complete, and holds back a body without chunks. Chunked
+/// also if the request says HTTP/1.0, as in actix: that is nginx, which understands chunks.
 fn head<B>(response: &HttpResponse<B>) -> Bytes {
     let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
     for (name, value) in response.headers() {
@@ -129,7 +131,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Clients send nothing more; what they do is dropped. Ready when they are gone.
+    /// Ready when the client is gone. Whatever it sends meanwhile is discarded.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [0; 256];
         loop {
@@ -141,13 +143,13 @@ impl Stream {
         }
     }
 
-    /// Takes what the body has, as much as may wait.
+    /// Takes ready frames from the body, up to the bounds.
     fn fill(&mut self, cx: &mut Context<'_>) {
         let mut waiting: usize = self.pending.iter().map(Bytes::len).sum();
         while self.pending.len() <= PIECES_MAX - 3 && waiting < BYTES_MAX {
             let Some(body) = &mut self.body else { return };
             match pin!(body).poll_next(cx) {
-                Poll::Ready(Some(Ok(bytes))) if bytes.is_empty() => {} // an empty chunk would be the last
+                Poll::Ready(Some(Ok(bytes))) if bytes.is_empty() => {} // an empty chunk would end the response
                 Poll::Ready(Some(Ok(bytes))) => {
                     waiting += bytes.len();
                     let length = format!("{:x}\r\n", bytes.len()).into();

@@ -1,8 +1,8 @@
-//! The certificate that clients are shown, where headcount speaks TLS itself. It is read again while it serves, so that
-//! a renewed one needs no restart: connections that are open keep theirs, new ones get the new one.
+//! The TLS certificate, where headcount terminates TLS itself. It is reloaded while serving, so that a
+//! renewed one needs no restart: open connections keep the old certificate, new ones get the new one.
 //!
-//! Bounded: a file of more than [`FILE_MAX`] bytes is refused. Files that do not fit together (one of the two is written
-//! before the other) leave things as they were.
+//! Bounded: a file of more than [`FILE_MAX`] bytes is refused. If the two files do not match (a race: one is
+//! written before the other), the old pair stays.
 
 use std::fmt;
 use std::fs::File;
@@ -26,10 +26,10 @@ pub enum CertificateError {
     /// The file cannot be read.
     #[error("{}: {}", .0.display(), .1)]
     File(PathBuf, std::io::Error),
-    /// It does not hold what it should.
+    /// The content of the file cannot be used.
     #[error("{}: {}", .0.display(), .1)]
     Content(PathBuf, String),
-    /// They are not of one pair, or of a kind that is not known.
+    /// The key is not the certificate's, or of an unknown kind.
     #[error("certificate and key: {0}")]
     Pair(rustls::Error),
 }
@@ -50,7 +50,7 @@ impl Certificate {
         Ok(Self { chain_file, key_file, provider, current })
     }
 
-    /// Reads them again. Gives whether the certificate is another one.
+    /// Reads the files again. Returns whether the certificate has changed.
     pub fn reload(&self) -> Result<bool, CertificateError> {
         let read = read(&self.provider, &self.chain_file, &self.key_file)?;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +61,7 @@ impl Certificate {
         Ok(other)
     }
 
-    /// How connections are accepted: TLS 1.2 or 1.3, with whatever certificate there is at the time.
+    /// The TLS configuration: version 1.2 or 1.3, with the certificate that is current at each handshake.
     pub fn accept(self: &Arc<Self>) -> ServerConfig {
         ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()

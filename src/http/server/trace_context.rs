@@ -1,4 +1,5 @@
-//! W3C trace context: `traceparent` of a request, and the span that goes on with it where traces are exported.
+//! W3C trace context: the header `traceparent` of a request, and the span that continues it where traces are
+//! exported.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
@@ -7,14 +8,14 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::measure::spans;
 
-/// Whose request this is a part of.
+/// The trace and span of the sender, which a request continues.
 pub struct TraceParent {
     text: String,
     sampled: bool,
 }
 
 impl TraceParent {
-    /// Reads the header; none when it is not what the standard says.
+    /// Parses the header; none if it is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -45,8 +46,8 @@ impl TraceParent {
     }
 }
 
-/// The span of a request: none where traces are not exported, or this one is not chosen. Who sends `traceparent` has
-/// chosen.
+/// The span of a request; none if traces are not exported, or the request is not sampled. With a
+/// `traceparent`, its sender has made the sampling decision.
 pub fn span(parent: Option<&TraceParent>, request_id: &str) -> Span {
     let chosen = match parent {
         Some(parent) => parent.sampled && spans::exported(),

@@ -1,7 +1,8 @@
-//! `GET /v1/diagnostics/stream`: an event stream with a known timetable, so that a client can tell what stands between
-//! it and the service. What arrives at once though it was sent over a second was buffered; what ends without `end` was cut.
+//! `GET /v1/diagnostics/stream`: an event stream with a known timetable, by which a client finds a proxy that
+//! harms streams. Ticks that arrive all at once, though they were sent over a second, were buffered. A stream
+//! that ends without `end` was cut.
 //!
-//! Bounded: a stream takes a permit among the others, and lasts [`SILENCE_MAX`] and a little at most.
+//! Bounded: a stream takes a permit as any other, and lasts at most [`SILENCE_MAX`] and one second.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::http::service::Service;
 /// Ticks that are sent one after the other before the silence.
 const TICKS: u32 = 5;
 
-/// Between them: together a second, which no network delays by chance.
+/// Time between ticks: a second in total, more than a network's jitter.
 const TICK_EVERY: Duration = Duration::from_millis(250);
 
 /// As long as a room's stream is silent (`sync` comes every 15 s), and a little more.
@@ -30,13 +31,13 @@ const SILENCE: Duration = Duration::from_secs(16);
 /// Longer than any stream of ours is silent.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// What to try.
+/// The silence to try.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DiagnosticsQuery {
-    /// How long to be silent before `end`, in milliseconds, at most 60000. As long as the streams of rooms are if not
-    /// given: 16000.
+    /// Silence before `end`, in milliseconds, at most 60000. If not given 16000: a little longer than a
+    /// stream of rooms is ever silent.
     #[param(minimum = 0, maximum = 60000, example = 16000)]
     silence_ms: Option<u64>,
     /// Instead of the `Authorization` header, for `EventSource`: see `POST /v1/tickets`.
@@ -46,7 +47,7 @@ pub struct DiagnosticsQuery {
 /// The data of `tick` and of `end`.
 #[derive(Serialize, ToSchema)]
 pub struct TickFrame {
-    /// Which one, from 0.
+    /// Its number, from 0.
     #[schema(example = 1)]
     n: u32,
     /// Milliseconds since the stream began.
@@ -56,11 +57,12 @@ pub struct TickFrame {
 
 problems!(DiagnosticsProblems: InvalidQuery TokenInUrl MissingToken InvalidToken ExpiredToken TooManyStreams ReplicaFull Draining);
 
-/// Test the line
+/// Test the connection
 ///
-/// Server-Sent Events on a known timetable: five `tick` in one second, then silence as long as streams of rooms have it
-/// (16 s), then `end`. If the ticks arrive all at once, something on the way buffers; if the stream ends without `end`,
-/// something cuts silent connections. Right: any token, ticket, or server key.
+/// Server-Sent Events on a known timetable: five `tick` in one second, then a silence as long as streams of
+/// rooms have (16 s if not given), then `end`. If the ticks arrive all at once, a proxy on the way buffers.
+/// If the stream ends without `end`, something cuts silent connections. Right: any token, ticket, or server
+/// key.
 #[utoipa::path(
     tag = "streams",
     params(DiagnosticsQuery),

@@ -27,11 +27,12 @@ pub(super) const ROOMS_MAX: usize = 32;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WatchQuery {
-    /// `diff`, also when not given: a snapshot, then changes. `list`: the whole list each time. `count`: the count only.
+    /// `diff`, the default: a snapshot, then changes. `list`: the whole list at each change. `count`: the
+    /// count only.
     #[serde(default)]
     #[param(inline)]
     mode: Mode,
-    /// Resume after this `id`, as `Last-Event-ID` does; the header goes first.
+    /// Resume after this `id`, as `Last-Event-ID` does; the header takes precedence.
     last_event_id: Option<String>,
     /// Instead of the `Authorization` header, for `EventSource`: see `POST /v1/tickets`.
     ticket: Option<String>,
@@ -45,11 +46,12 @@ pub struct WatchManyQuery {
     /// 1 to 32 rooms, separated by commas.
     #[param(example = "lobby,team:1")]
     rooms: String,
-    /// `diff`, also when not given: a snapshot, then changes. `list`: the whole list each time. `count`: the count only.
+    /// `diff`, the default: a snapshot, then changes. `list`: the whole list at each change. `count`: the
+    /// count only.
     #[serde(default)]
     #[param(inline)]
     mode: Mode,
-    /// Resume after this `id`, as `Last-Event-ID` does; the header goes first.
+    /// Resume after this `id`, as `Last-Event-ID` does; the header takes precedence.
     last_event_id: Option<String>,
     /// Instead of the `Authorization` header, for `EventSource`: see `POST /v1/tickets`.
     ticket: Option<String>,
@@ -80,12 +82,13 @@ problems!(WatchProblems: InvalidQuery InvalidRoom TokenInUrl MissingToken Invali
 
 /// Watch a room
 ///
-/// Server-Sent Events; every frame is one line of JSON. First `snapshot` (or, with `Last-Event-ID`, a `diff` of
-/// exactly what was missed), then `diff` for every change, coalesced: at most one per 20 ms, 250 ms in rooms of over
-/// 100 members, 1 s in rooms of over 1000. With `mode=list`, `presence` with the whole list each time; with
-/// `mode=count`, `count`. Every 15 s `sync`: everything up to its cursor has been sent; a client that hears nothing
-/// for 40 s reopens. Before the end, `bye` with its reason. The schemas are `SnapshotFrame`, `DiffFrame`,
-/// `PresenceFrame`, `CountFrame`, `SyncFrame`, `ByeFrame`. Right: `watch` in the room.
+/// Server-Sent Events; every frame is one line of JSON. First a `snapshot`. With `Last-Event-ID` a replay
+/// instead: a `diff` of exactly what was missed, if the log still has it. Then a `diff` for changes,
+/// coalesced: at most one per 20 ms, 250 ms in rooms of over 100 members, 1 s in rooms of over 1000. With
+/// `mode=list`, `presence` with the whole list each time; with `mode=count`, `count`. Every 15 s `sync`:
+/// everything up to its cursor has been sent. A client that receives nothing for 40 s reopens the stream.
+/// Before the end, `bye` with its reason. The schemas are `SnapshotFrame`, `DiffFrame`, `PresenceFrame`,
+/// `CountFrame`, `SyncFrame`, `ByeFrame`. Right: `watch` in the room.
 #[utoipa::path(
     tag = "streams",
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby"), WatchQuery,
@@ -168,8 +171,9 @@ async fn open(
     Ok(head().body(EventStream::new(fan.clone(), watched, ends, permit)))
 }
 
-/// One per room. What is not a cursor of this stream is one of another history: a browser would never come back
-/// from an error, so it gets a snapshot that says so.
+/// The cursors to resume from, one per room. A malformed id becomes cursors of a foreign epoch, so the
+/// watcher gets a snapshot with that reason: after an error status a browser's `EventSource` would never
+/// retry.
 fn last_cursors(text: Option<String>, rooms: usize) -> Vec<Option<Cursor>> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return vec![None; rooms];

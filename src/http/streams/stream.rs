@@ -1,7 +1,8 @@
 //! The body of an event stream. It holds no frames of its own: it reads the rings of its rooms by position.
 //!
-//! Bounded by what one socket buffers (see `http::server::socket`). A watcher that is too slow falls out of a ring and
-//! is cut with `bye {slow}`; one that never reads is closed by the socket's user timeout.
+//! Bounded by what one socket buffers (see `http::server::socket`). A slow watcher whose next frame was
+//! evicted from a ring is disconnected with `bye {slow}`; one that never reads is disconnected by the
+//! socket's user timeout.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -19,7 +20,7 @@ use crate::hub::frame::{ByeReason, Wire, bye, sync};
 use crate::hub::{Fan, Next, ROUND, WakeSlot, Watcher};
 use crate::measure::meters;
 
-/// What every event stream is.
+/// The media type of event streams.
 pub const EVENT_STREAM: &str = "text/event-stream";
 
 /// The head of every event stream.
@@ -27,15 +28,15 @@ pub fn head() -> HttpResponseBuilder {
     let mut head = HttpResponse::Ok();
     head.insert_header((CONTENT_TYPE, EVENT_STREAM))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header(("x-accel-buffering", "no")); // nginx would hold frames back
+        .insert_header(("x-accel-buffering", "no")); // else nginx buffers frames
     head
 }
 
 /// When a stream ends by itself.
 pub struct Ends {
-    /// Its age.
+    /// When it reaches its greatest age.
     pub max_age: Instant,
-    /// The token that opened it expires.
+    /// When the token or ticket that opened it expires.
     pub expires: Option<SystemTime>,
 }
 
@@ -53,7 +54,7 @@ impl Ends {
         }
     }
 
-    /// When it does at the latest, if nobody drains.
+    /// When it must end at the latest, if the replica does not drain before.
     pub fn at(&self) -> tokio::time::Instant {
         let now = SystemTime::now();
         let left = self.expires.map(|at| at.duration_since(now).unwrap_or_default());
@@ -75,9 +76,9 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// A stream of these rooms. It begins with `retry:`, then what each room must be told first; when that is
-    /// nothing, or of several rooms, with a `sync`, so that the watcher knows it is up to date; and when the database
-    /// is away, so that it knows that it may not be.
+    /// A stream of these rooms. It begins with `retry:` and the first frame of each room that has one. Then
+    /// comes a `sync` if there are several rooms or no first frame, so that the watcher knows it is up to
+    /// date; or if the hub is stale, so that it knows it may not be.
     pub fn new(
         fan: Rc<Fan>,
         watched: Vec<(Watcher, Option<Wire>)>,
@@ -117,7 +118,7 @@ impl EventStream {
         format!("id: {}\n\n", self.cursor()).into()
     }
 
-    /// The next frame of any room, or a wake-up from each of them.
+    /// The next frame of any room. If there is none, registers a wake-up with each of them.
     fn poll_rooms(&mut self, context: &Context<'_>) -> Option<Bytes> {
         for index in 0..self.watches.len() {
             match self.watches[index].next(context) {
@@ -138,7 +139,7 @@ impl EventStream {
         None
     }
 
-    /// What to send now. Nothing: it has ended, or it will be woken.
+    /// The next bytes to send. None: the stream has ended, or it will be woken.
     fn next(&mut self, context: &Context<'_>) -> Option<Bytes> {
         if let Some(bytes) = self.ready.pop_front() {
             return Some(bytes);
@@ -146,7 +147,7 @@ impl EventStream {
         if self.ended {
             return None;
         }
-        self.turn.wait(context); // arm first: a drain between the check and the wait must not be missed
+        self.turn.wait(context); // arm first, or a drain that races with the check is missed
         if let Some(reason) = self.must_end() {
             return Some(self.end(reason));
         }
@@ -192,7 +193,8 @@ impl MessageBody for EventStream {
     }
 }
 
-/// How long a browser waits before it comes back by itself, spread so that a restart is not answered by a storm.
+/// The delay before a browser reconnects by itself, in milliseconds. Its jitter keeps a restart from causing
+/// a storm of reconnects.
 pub fn retry_line() -> Bytes {
     format!("retry: {}\n\n", rand::random_range(1000..=5000)).into()
 }
@@ -203,8 +205,9 @@ pub fn bye_of(reason: ByeReason) -> Bytes {
     bye(reason, retry(reason)).into()
 }
 
-/// How long to wait after a bye. A drained replica's watchers spread over the others; one with a new token or a
-/// full day behind it may come at once.
+/// The delay before a reconnect after a `bye`, in milliseconds, with jitter. A drain ends all streams of a
+/// replica at once, so their reconnects are spread over 3 s. Tokens and greatest ages end streams one by one,
+/// so those may reconnect within 1 s.
 fn retry(reason: ByeReason) -> u64 {
     let range = match reason {
         ByeReason::Drain => 100..=3000,
@@ -214,7 +217,7 @@ fn retry(reason: ByeReason) -> u64 {
     rand::random_range(range)
 }
 
-/// A stream's greatest age: the setting, spread by 20 %.
+/// When a stream reaches its greatest age: the setting, with a jitter of 20 %.
 pub fn max_age(setting: Duration) -> Instant {
     Instant::now() + setting.mul_f64(rand::random_range(0.8..=1.2))
 }

@@ -16,7 +16,7 @@ use crate::http::request::problem::{Code, Problem};
 use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
-/// Which rooms.
+/// The rooms of a ticket.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TicketBody {
@@ -31,7 +31,7 @@ pub struct Ticket {
     /// Put it into the stream's address: `?ticket=`.
     #[schema(example = "hct_eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.e30.c2ln")]
     ticket: String,
-    /// It is good until then; the stream then ends with `bye {token_expired}`.
+    /// When it expires. A stream that it opened ends then, with `bye {token_expired}`.
     #[serde(with = "crate::domain::timestamp")]
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:10:00.000Z")]
     expires_at: OffsetDateTime,
@@ -42,9 +42,9 @@ problems!(TicketProblems: InvalidJson InvalidBody MissingToken InvalidToken Expi
 
 /// Get a ticket for a browser's own `EventSource`
 ///
-/// `EventSource` cannot send an `Authorization` header, and a token must not be in an address, where it would end
-/// up in logs. A ticket may: it lets one watch the rooms it names for ten minutes, on any replica, and nothing else.
-/// Right: `watch` in each room.
+/// `EventSource` cannot send an `Authorization` header, and a token must not be in an address, where it would
+/// end up in logs. A ticket may: it permits watching the rooms it names, on any replica, and nothing else. It
+/// lasts ten minutes, but no longer than the token with which it was requested. Right: `watch` in each room.
 #[utoipa::path(
     tag = "streams",
     request_body = TicketBody,

@@ -1,7 +1,7 @@
 //! `GET /v1/users/events`: users, wherever they are, on one stream.
 //!
-//! Bounded: nothing is queued but what one look at the list gave, at most a frame for each user. Who is slow is told the
-//! newest when they read on.
+//! Bounded: the queue holds the frames of one look at the list, at most one for each user, and a `sync`. A
+//! slow watcher is sent only the newest state when it reads on.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -31,7 +31,7 @@ const IDS_MAX: usize = 100;
 /// Between `sync` frames, as on every stream.
 const SYNC_EVERY: Duration = Duration::from_secs(15);
 
-/// Whom to follow.
+/// The users to follow.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -53,7 +53,7 @@ pub struct UsersSnapshotFrame {
 /// `event: sync`, every 15 seconds.
 #[derive(Serialize, ToSchema)]
 pub struct UsersSyncFrame {
-    /// Whether the database could not be asked lately: what was sent may be out of date.
+    /// Whether the last read of the database failed, so that the stream may be out of date.
     stale: bool,
 }
 
@@ -77,12 +77,13 @@ problems!(WatchlistProblems: InvalidQuery InvalidUser TokenInUrl MissingToken In
 
 /// Follow users
 ///
-/// Server-Sent Events; every frame is one line of JSON. First `snapshot`: where each of the users is. Then `online` when
-/// one comes, into whichever room, `offline` when they have left the last, and `updated` when their status or their
-/// rooms change. Tabs more or less are nothing. Every 15 s `sync`; a client that hears nothing for 40 s reopens.
-/// Before the end, `bye` with its reason. There is nothing to resume: a stream begins with where everybody is now.
-/// Users who are not known, and those who are invisible, are offline. Right: any token sees the rooms it may watch; the
-/// server key sees all.
+/// Server-Sent Events; every frame is one line of JSON. First `snapshot`: where each of the users is. Then
+/// `online` when a user joins their first room, `offline` when they have left the last, and `updated` when
+/// their status or their rooms change. A further tab is no change. Every 15 s `sync`; a client that receives
+/// nothing for 40 s reopens the stream. Before the end, `bye` with its reason. There is nothing to resume:
+/// each stream begins with a snapshot. A user that was never seen is offline. An invisible user is offline to
+/// everybody but themselves and the server key. Right: any token sees the rooms it may watch; the server key
+/// sees all.
 #[utoipa::path(
     tag = "streams",
     params(WatchlistQuery),
@@ -128,7 +129,7 @@ struct Watchlist {
     caller: Caller,
     ids: Vec<UserId>,
     following: Following,
-    /// What was sent last, of each.
+    /// The state that was sent last, of each user.
     sent: Vec<UserPresence>,
     ready: VecDeque<Bytes>,
     sync_at: Instant,
@@ -188,7 +189,7 @@ impl Watchlist {
         }
     }
 
-    /// One frame, if the caller sees anything of it.
+    /// Queues one frame, if the caller may see the change.
     fn tell(&mut self, index: usize, places: &Places) {
         let now = seen_by(&self.caller, &self.ids[index], places.iter());
         let before = &self.sent[index];

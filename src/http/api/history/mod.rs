@@ -1,5 +1,5 @@
-//! `GET /v1/rooms/{room}/history/...`: who was in a room, for how long, and how many. What invisible members did is in no
-//! log, so it is in no answer.
+//! `GET /v1/rooms/{room}/history/...`: past members of a room, their attendance, and the room's occupancy.
+//! Changes of invisible members are not logged, so no answer has them.
 
 mod query;
 
@@ -25,7 +25,7 @@ use crate::store::history::{AskedRange, Past, PastMember, TimeRange};
 /// Buckets in an answer, at most: more than a chart has pixels for.
 const BUCKETS_MAX: i64 = 2000;
 
-/// A member as they were.
+/// A member at a past time.
 #[derive(Serialize, ToSchema)]
 pub struct MemberThen {
     /// The user's id.
@@ -37,23 +37,23 @@ pub struct MemberThen {
     /// Picture, or null.
     #[schema(example = "https://example.org/ann.png")]
     avatar_url: Option<String>,
-    /// How present they were: `online`, `idle` or `dnd`; null if the log no longer says.
+    /// How present they were: `online`, `idle` or `dnd`; null if the log no longer has it.
     #[schema(example = "online")]
     status: Option<String>,
-    /// What the application had attached; null if the log no longer says.
+    /// The state that the application had attached; null if the log no longer has it.
     #[schema(value_type = Value, example = json!({"typing": true}))]
     state: Option<Box<RawValue>>,
-    /// When they had become a member; null if the log no longer says.
+    /// When they had become a member; null if the log no longer has it.
     #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-31T11:55:00.000Z")]
     joined_at: Option<OffsetDateTime>,
-    /// That they were there is always certain. `false` where the log no longer says what they looked like: name and
-    /// picture are then what is known of them since.
+    /// Whether the log still has the member as of that time. If `false`, name and picture are later ones.
+    /// That the user was a member is certain in both cases.
     #[schema(example = true)]
     exact: bool,
 }
 
-/// Who was in a room at a time.
+/// The members of a room at a past time.
 #[derive(Serialize, ToSchema)]
 pub struct MembersAt {
     /// The room.
@@ -62,7 +62,7 @@ pub struct MembersAt {
     #[serde(serialize_with = "crate::domain::timestamp::serialize")]
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T12:00:00.000Z")]
     at: OffsetDateTime,
-    /// The room's position then. A version of an older epoch is told with the epoch of now.
+    /// The room's position then. A version of an older epoch is given with the current epoch.
     #[schema(example = "1f0c2a910.42")]
     cursor: String,
     /// All members that the room had then.
@@ -97,22 +97,22 @@ pub struct Attendance {
     #[serde(serialize_with = "crate::domain::timestamp::serialize")]
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T00:00:00.000Z")]
     from: OffsetDateTime,
-    /// Its end: what was asked for, or now.
+    /// Its end: the one that was asked for, or now.
     #[serde(serialize_with = "crate::domain::timestamp::serialize")]
     #[schema(value_type = String, format = DateTime, example = "2026-02-01T00:00:00.000Z")]
     to: OffsetDateTime,
-    /// What is told is complete from here. Later than `from` where the log does not reach back so far; the time before
-    /// counts for nobody then.
+    /// The answer is complete from here. This is later than `from` if the log does not reach back so far; the
+    /// time before is then counted for nobody.
     #[serde(serialize_with = "crate::domain::timestamp::serialize")]
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T00:00:00.000Z")]
     complete_from: OffsetDateTime,
-    /// By user and day; days on which a user was not there have none.
+    /// By user and day; there is no row for a day on which the user was not there.
     rows: Vec<AttendanceRow>,
     /// Give this as `after` for the next page; null on the last.
     next: Option<String>,
 }
 
-/// A number of members, and since when.
+/// A number of members, and its time.
 #[derive(Serialize, ToSchema)]
 pub struct CountAt {
     /// The time.
@@ -133,31 +133,32 @@ pub struct Occupancy {
     #[serde(serialize_with = "crate::domain::timestamp::serialize")]
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T00:00:00.000Z")]
     from: OffsetDateTime,
-    /// Its end: what was asked for, or now.
+    /// Its end: the one that was asked for, or now.
     #[serde(serialize_with = "crate::domain::timestamp::serialize")]
     #[schema(value_type = String, format = DateTime, example = "2026-02-01T00:00:00.000Z")]
     to: OffsetDateTime,
-    /// What is told is complete from here, as in attendance.
+    /// The answer is complete from here, as in attendance.
     #[serde(serialize_with = "crate::domain::timestamp::serialize")]
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T00:00:00.000Z")]
     complete_from: OffsetDateTime,
-    /// The most at once, and when there first were so many.
+    /// The most members at once, and when that number was first reached.
     peak: CountAt,
-    /// The most in each bucket, by its beginning. The first begins at `from`; those before `complete_from` are left out.
+    /// The most members at once in each bucket, by its beginning. The first begins at `from`; those before
+    /// `complete_from` are left out.
     buckets: Vec<CountAt>,
 }
 
 problems!(HistoryProblems: InvalidRoom InvalidQuery MissingToken InvalidToken ExpiredToken RoomNotFound HistoryGone
     Overloaded Unavailable);
 
-/// Who was in a room at a time
+/// Get a room's members at a past time
 ///
-/// Exact for as long as the event log reaches back (`HEADCOUNT_RETENTION`); an earlier time is answered with
-/// `history_gone`, which says from when on one can ask. Right: `admin` in the room, or server key.
+/// Exact as far as the event log reaches back (`HEADCOUNT_RETENTION`). An earlier time is refused with
+/// `history_gone`; its detail says since when the log is complete. Right: `admin` in the room, or server key.
 #[utoipa::path(
     tag = "history",
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby"), MembersQuery),
-    responses((status = 200, description = "Who was there.", body = MembersAt), HistoryProblems),
+    responses((status = 200, description = "The members at that time.", body = MembersAt), HistoryProblems),
     security(("token" = []), ("server_key" = []))
 )]
 #[get("/v1/rooms/{room}/history/members")]
@@ -190,15 +191,15 @@ pub async fn members(
     }))
 }
 
-/// How long users were in a room
+/// Get a room's attendance
 ///
-/// Minutes of each user for each day. Who is still there counts to now, or to the range's end. What the event log does
-/// not hold any more does not count: see `complete_from`. A range of which it holds nothing is answered with
-/// `history_gone`. Right: `admin` in the room, or server key.
+/// Minutes of each user for each day. A user who is still there is counted until now, or until the end of the
+/// range. Time that the event log no longer holds is not counted: see `complete_from`. A range of which it
+/// holds nothing is refused with `history_gone`. Right: `admin` in the room, or server key.
 #[utoipa::path(
     tag = "history",
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby"), AttendanceQuery),
-    responses((status = 200, description = "How long they were there.", body = Attendance), HistoryProblems),
+    responses((status = 200, description = "The attendance.", body = Attendance), HistoryProblems),
     security(("token" = []), ("server_key" = []))
 )]
 #[get("/v1/rooms/{room}/history/attendance")]
@@ -230,13 +231,13 @@ pub async fn attendance(
     Ok(web::Json(Attendance { room, from, to: range.to, complete_from: range.from, rows, next }))
 }
 
-/// How many members a room had
+/// Get a room's occupancy
 ///
-/// At most, and in each bucket of a range. Right: `admin` in the room, or server key.
+/// The most members at once in a range, and in each bucket of it. Right: `admin` in the room, or server key.
 #[utoipa::path(
     tag = "history",
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby"), OccupancyQuery),
-    responses((status = 200, description = "How many there were.", body = Occupancy), HistoryProblems),
+    responses((status = 200, description = "The occupancy.", body = Occupancy), HistoryProblems),
     security(("token" = []), ("server_key" = []))
 )]
 #[get("/v1/rooms/{room}/history/occupancy")]
@@ -254,7 +255,7 @@ pub async fn occupancy(
         let detail = format!("at most {BUCKETS_MAX} buckets: a shorter range, or longer buckets");
         return Err(Problem::with(Code::InvalidQuery, detail));
     }
-    // From where it was asked for, so that buckets begin where the caller has them begin.
+    // From the `from` of the request, so that buckets begin where the caller asked.
     let (of, range) = (room.clone(), TimeRange { from, ..known });
     let found =
         service.store.detached(move |store| async move { store.occupancy(&of, range, bucket).await }).await?;
@@ -276,7 +277,7 @@ fn told<T>(found: Result<Past<T>, StoreError>) -> Result<T, Problem> {
     match found? {
         Past::Known(known) => Ok(known),
         Past::Gone(from) => {
-            // Rounded up, so that one can ask for what is told here.
+            // Rounded up, so that a request for the time given here succeeds.
             let from = Shown(from + Duration::from_nanos(999_999));
             Err(Problem::with(Code::HistoryGone, format!("The log is complete since {from}.")))
         }

@@ -1,4 +1,4 @@
-//! What can be asked of the past, and how it is checked.
+//! The query parameters of the history calls, and their checks.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const PAGE_MAX: i64 = 1000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct MembersQuery {
-    /// The time. What happened at it is included; to the microsecond.
+    /// The time, to the microsecond. Events at exactly this time are included.
     #[param(format = DateTime, example = "2026-01-31T12:00:00Z")]
     at: String,
     /// Members on the page, 1 to 1000.
@@ -30,7 +30,7 @@ pub struct MembersQuery {
     after: Option<String>,
 }
 
-/// Which days, whose, and which page.
+/// Which days, which user, and which page.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -41,9 +41,9 @@ pub struct AttendanceQuery {
     /// Its end, not included; now if not given or not over yet.
     #[param(format = DateTime, example = "2026-02-01T00:00:00Z")]
     to: Option<String>,
-    /// Only this user's.
+    /// Only this user.
     user: Option<UserId>,
-    /// The time zone that makes the days, by its name.
+    /// The time zone in which days begin, by its name.
     #[param(
         default = "UTC",
         example = "Europe/Berlin",
@@ -59,7 +59,7 @@ pub struct AttendanceQuery {
     after: Option<String>,
 }
 
-/// Which range, and how fine.
+/// Which range, and how long the buckets are.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -89,7 +89,7 @@ impl MembersQuery {
 }
 
 impl AttendanceQuery {
-    /// The range, and what of it.
+    /// The range, with the filter and the page.
     pub(super) fn check(self) -> Result<(AskedRange, Attendees), Problem> {
         let asked = range(self.from.as_deref(), self.to.as_deref())?;
         let (zone, after) = (zone(self.tz)?, row_after(self.after.as_deref())?);
@@ -113,7 +113,7 @@ fn limit(given: Option<i64>) -> Result<i64, Problem> {
     }
 }
 
-/// A plus sign that was not escaped is a space in a query.
+/// Parses a time. In a query, a plus sign that was not escaped arrives as a space.
 fn moment(text: &str, name: &str) -> Result<OffsetDateTime, Problem> {
     let wrong =
         || Problem::with(Code::InvalidQuery, format!("{name} is a time such as 2026-01-31T12:00:00Z"));

@@ -1,4 +1,4 @@
-//! What webhooks are told to be, and what is told of them.
+//! The bodies of requests and answers about webhooks.
 
 use std::time::Duration;
 
@@ -18,65 +18,68 @@ use crate::webhooks::endpoint::check_url;
 /// Patterns of rooms, at most.
 const PATTERNS_MAX: usize = 32;
 
-/// A leave waits at most this long: half of how long the log is kept at the least.
+/// The longest debounce of a leave: half of the shortest retention of the log.
 const LEAVE_DELAY_MS_MAX: i64 = 300_000;
 
-/// What a webhook is to be. What is left out is as at first, but for the secrets, which stay.
+/// The settings of a webhook. A field that is left out takes its default, except `secrets`, which stay.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookBody {
-    /// Where messages go: an `https:` address, `http:` only on the service's own machine or where a setting allows it.
+    /// Address of the receiver: `https:`, or `http:` only on the service's own machine or where a setting
+    /// allows it.
     #[schema(
         example = "https://app.example/hooks/presence",
         max_length = 2048,
         pattern = r"^https?://[^\u0000#@]+$"
     )]
     url: String,
-    /// What it is told; all when not given.
+    /// Topics that it subscribes to; all if not given.
     #[schema(example = json!(["member.joined", "member.left"]), min_items = 1, max_items = 5)]
     types: Option<Vec<Topic>>,
-    /// In which rooms: rooms, or beginnings with `*` after them; all when not given.
+    /// Rooms that it subscribes to: keys, or prefixes with `*` after them; all if not given.
     #[schema(example = json!(["team:*"]), min_items = 1, max_items = 32)]
     rooms: Option<Vec<String>>,
-    /// A leave waits so long for the same user to come back; then neither is told. 0, that is at once, when not given.
+    /// Debounce of leaves, in milliseconds: if the same user comes back in time, neither the leave nor the
+    /// join is sent. 0 if not given: a leave is sent immediately.
     #[serde(default, deserialize_with = "crate::http::request::body::integer")]
     #[schema(example = 10000, minimum = 0, maximum = 300000)]
     leave_delay_ms: Option<i64>,
-    /// Whether it is told anything; `true` when not given. One that is not collects nothing.
+    /// Whether it receives events; `true` if not given. Nothing is queued for a disabled webhook.
     enabled: Option<bool>,
-    /// What messages are signed with: `whsec_` and the base64 of 24 to 64 random bytes. Two while one replaces the other: each
-    /// message is then signed with both. Those that are there stay when not given; a new webhook is given one.
+    /// Secrets that sign messages: `whsec_` and the base64 of 24 to 64 random bytes. Two while they are
+    /// rotated: each message is then signed with both. If not given, the stored ones stay; for a new webhook
+    /// one is made.
     #[schema(example = json!(["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"]), min_items = 1, max_items = 2)]
     secrets: Option<Vec<String>>,
 }
 
-/// A webhook, and how it does.
+/// A webhook, with its delivery state.
 #[derive(Serialize, ToSchema)]
 pub struct Webhook {
     /// Its name.
     #[schema(example = "crm")]
     name: String,
-    /// Where messages go.
+    /// Address of the receiver.
     #[schema(example = "https://app.example/hooks/presence")]
     url: String,
-    /// What it is told.
+    /// Topics that it subscribes to.
     #[schema(value_type = Vec<Topic>)]
     types: Vec<String>,
-    /// In which rooms.
+    /// Rooms that it subscribes to.
     #[schema(example = json!(["team:*"]))]
     rooms: Vec<String>,
-    /// A leave waits so long for the same user to come back.
+    /// Debounce of leaves, in milliseconds.
     #[schema(example = 10000)]
     leave_delay_ms: i64,
-    /// Whether it is told anything.
+    /// Whether it receives events.
     enabled: bool,
     /// `gone` when the receiver answered 410, and so disabled it; null otherwise.
     #[schema(example = "gone")]
     disabled_reason: Option<String>,
-    /// How many secrets sign its messages.
+    /// Number of secrets that sign its messages.
     #[schema(example = 1)]
     secret_count: i32,
-    /// The secret that was made for it. In the answer that made the webhook, and never again.
+    /// The secret that was made for it. Only in the answer that created the webhook.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
     secret: Option<String>,
@@ -88,36 +91,36 @@ pub struct Webhook {
     #[serde(serialize_with = "crate::domain::timestamp::serialize")]
     #[schema(value_type = String, format = DateTime)]
     updated_at: OffsetDateTime,
-    /// How it does.
+    /// Its delivery state.
     delivery: WebhookDelivery,
 }
 
-/// How a webhook does.
+/// The delivery state of a webhook.
 #[derive(Serialize, ToSchema)]
 pub struct WebhookDelivery {
-    /// Events of the log that it was not told of yet, where it has to look; not all of them need be something to tell.
+    /// Its lag: events in the log that it has not passed yet. Not all of them need result in a message.
     #[schema(example = 0)]
     pending_events: i64,
-    /// The rooms they are in.
+    /// The number of rooms in which they are.
     #[schema(example = 0)]
     pending_rooms: i64,
-    /// How long ago the oldest of them happened; 0 when there is none.
+    /// Milliseconds since the oldest of them happened; 0 if there is none.
     #[schema(example = 0)]
     lag_ms: i64,
     /// The replica that delivers now, or null.
     #[schema(example = "web-1:8080")]
     replica: Option<String>,
-    /// Failed attempts since the last that was accepted.
+    /// Failed attempts since the last accepted one.
     #[schema(example = 0)]
     attempts: i32,
-    /// When the next one is made, after a failed one; null otherwise.
+    /// When the retry is due, after a failed attempt; null otherwise.
     #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
     #[schema(value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<OffsetDateTime>,
-    /// Why the last failed attempt failed; null when none did.
+    /// Why the last failed attempt failed; null if none did.
     #[schema(example = "it answers 503 Service Unavailable")]
     last_error: Option<String>,
-    /// When that was.
+    /// When the last failed attempt was made; null if none failed.
     #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
     #[schema(value_type = Option<String>, format = DateTime)]
     last_failed_at: Option<OffsetDateTime>,
@@ -125,7 +128,7 @@ pub struct WebhookDelivery {
     #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
     #[schema(value_type = Option<String>, format = DateTime)]
     last_accepted_at: Option<OffsetDateTime>,
-    /// Events that it accepted, in all.
+    /// Events that the receiver has accepted, in total.
     #[schema(example = 4096)]
     accepted_events: i64,
 }
@@ -137,12 +140,12 @@ pub struct Webhooks {
     webhooks: Vec<Webhook>,
 }
 
-/// What came of a test.
+/// The result of a test.
 #[derive(Serialize, ToSchema)]
 pub struct WebhookTest {
     /// Whether the receiver answered 2xx.
     accepted: bool,
-    /// What went wrong, or null.
+    /// The error, or null.
     #[schema(example = "it answers 401 Unauthorized")]
     error: Option<String>,
     /// How long it took.

@@ -1,4 +1,4 @@
-//! `/v1/webhooks`: where operators want to be told what happens, and how that does.
+//! `/v1/webhooks`: the settings of webhooks, and their delivery state.
 
 pub mod form;
 
@@ -24,7 +24,8 @@ problems!(ListWebhooksProblems: MissingToken InvalidToken ExpiredToken ServerOnl
 
 /// List webhooks
 ///
-/// All of them, with how they do. Where operators have a listener of their own, ask there. Right: server key.
+/// All webhooks, with their delivery state. Where operators have a listener of their own, ask there. Right:
+/// server key.
 #[utoipa::path(
     tag = "webhooks",
     responses((status = 200, description = "The webhooks.", body = Webhooks), ListWebhooksProblems),
@@ -47,8 +48,8 @@ problems!(GetWebhookProblems: InvalidWebhook MissingToken InvalidToken ExpiredTo
 
 /// Get a webhook
 ///
-/// What it is told, and how it does: how far behind it is, what went wrong last, when the next attempt is made. Never its
-/// secrets. Where operators have a listener of their own, ask there. Right: server key.
+/// Its settings and its delivery state: its lag, the last error, when the retry is due. Never its secrets.
+/// Where operators have a listener of their own, ask there. Right: server key.
 #[utoipa::path(
     tag = "webhooks",
     params(("name" = String, Path, description = "The webhook.", example = "crm", max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -75,16 +76,17 @@ problems!(PutWebhookProblems: InvalidJson InvalidBody InvalidWebhook MissingToke
 
 /// Make or change a webhook
 ///
-/// A new one is told of what is committed from then on. Changing one, even into what it is, makes its next attempt at once;
-/// what it had still to tell goes to where it leads then. Without `secrets` a new one is given a secret, which the answer
-/// tells once. Where operators have a listener of their own, ask there. Right: server key.
+/// An upsert. A new webhook receives events that are committed from then on. A change, even one that changes
+/// nothing, resets the backoff: the next attempt is made immediately. Pending events go to the new address.
+/// For a new webhook without `secrets` a secret is made, which only this answer tells. Where operators have a
+/// listener of their own, ask there. Right: server key.
 #[utoipa::path(
     tag = "webhooks",
     params(("name" = String, Path, description = "The webhook.", example = "crm", max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
     request_body = WebhookBody,
     responses(
-        (status = 200, description = "It was there, and is so now.", body = Webhook),
-        (status = 201, description = "It is new.", body = Webhook),
+        (status = 200, description = "Changed.", body = Webhook),
+        (status = 201, description = "Created.", body = Webhook),
         PutWebhookProblems
     ),
     security(("server_key" = []))
@@ -117,8 +119,8 @@ problems!(DeleteWebhookProblems: InvalidWebhook MissingToken InvalidToken Expire
 
 /// Delete a webhook
 ///
-/// With what it had still to tell. A message that is under way may still arrive. Where operators have a listener of their own,
-/// ask there. Right: server key.
+/// Deletes the webhook and its pending events. A message that is under way may still arrive. Where operators
+/// have a listener of their own, ask there. Right: server key.
 #[utoipa::path(
     tag = "webhooks",
     params(("name" = String, Path, description = "The webhook.", example = "crm", max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
@@ -145,12 +147,13 @@ problems!(TestWebhookProblems: InvalidBody InvalidWebhook MissingToken InvalidTo
 
 /// Test a webhook
 ///
-/// Sends a signed message of type `webhook.test` from the replica that is asked, once, and waits up to 10 s for what comes of
-/// it. Also to one that is disabled. Where operators have a listener of their own, ask there. Right: server key.
+/// Sends a signed message of type `webhook.test` from the replica that is asked, without retries, and waits
+/// up to 10 s for the receiver's answer. A disabled webhook can be tested too. Where operators have a
+/// listener of their own, ask there. Right: server key.
 #[utoipa::path(
     tag = "webhooks",
     params(("name" = String, Path, description = "The webhook.", example = "crm", max_length = 64, pattern = "^[A-Za-z0-9_-]+$")),
-    responses((status = 200, description = "What came of it.", body = WebhookTest), TestWebhookProblems),
+    responses((status = 200, description = "The result.", body = WebhookTest), TestWebhookProblems),
     security(("server_key" = []))
 )]
 #[post("/v1/webhooks/{name}/test")]

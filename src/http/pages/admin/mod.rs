@@ -1,4 +1,5 @@
-//! The operators' page. It holds no secret: whoever uses it types the server key in, and the page sends that along.
+//! The operators' page. It holds no secret: the operator types the server key in, and the page sends it with
+//! each call.
 
 use actix_web::{HttpResponse, get, web};
 

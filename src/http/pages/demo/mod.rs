@@ -1,4 +1,4 @@
-//! What only `headcount dev` serves: tokens for anybody, and the demo page.
+//! Served by `headcount dev` only: tokens for anybody, and the demo page.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ const TOKEN_TTL: Duration = Duration::from_secs(3600);
 struct TokenBody {
     user: UserId,
     name: Option<String>,
-    /// The claim `rooms`: all rooms when not given, so that what comes out says what it allows.
+    /// The claim `rooms`: all rooms if not given, so that the token itself says what it allows.
     #[serde(default = "Rights::everywhere")]
     rooms: Rights,
 }
