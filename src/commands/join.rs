@@ -40,7 +40,11 @@ pub struct Join {
 impl Commands {
     /// Joins. Answers after the commit.
     pub async fn join(&self, join: Join) -> Result<Answer, CommandError> {
-        let command = Command {
+        self.writer.submit(self.join_command(join)).await
+    }
+
+    pub(super) fn join_command(&self, join: Join) -> Command {
+        Command {
             seq: join.seq,
             name: join.name,
             avatar_url: join.avatar_url,
@@ -50,8 +54,7 @@ impl Commands {
             limited: join.limited,
             invisible: join.invisible,
             ..self.plain(Op::Join, join.room, join.user, Some(join.session))
-        };
-        self.writer.submit(command).await
+        }
     }
 
     /// A command about a session in a room, with all options left at their defaults.

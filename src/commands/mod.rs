@@ -8,6 +8,7 @@ pub mod join;
 pub mod kick;
 pub mod leave;
 pub mod profile;
+pub mod rooms;
 mod schedule;
 pub mod timing;
 pub mod update;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span};
@@ -44,6 +44,9 @@ const ANSWER_MAX: Duration = Duration::from_millis(900);
 /// A command that waited longer than this for a locked room is refused. With the lock timeout of 250 ms, once
 /// for a user and once for the room, it is answered before [`ANSWER_MAX`].
 const ASIDE_MAX: Duration = Duration::from_millis(350);
+
+/// Groups of commands that are committed together: so many transactions at once, at most. More wait [`ASIDE_MAX`].
+const TOGETHER_MAX: usize = 2;
 
 /// A batch that failed sooner is retried: there is time for both attempts.
 const RETRY_WITHIN: Duration = Duration::from_millis(300);
@@ -133,6 +136,7 @@ pub struct Writer {
     /// Commands that the main lane has received and not yet begun.
     at_hand: Arc<AtomicUsize>,
     aside: mpsc::Sender<QueuedCommand>,
+    together: Arc<Together>,
 }
 
 impl Writer {
@@ -141,6 +145,7 @@ impl Writer {
         let (queue, commands) = mpsc::channel(QUEUE_MAX - AT_HAND_MAX);
         let (patient_queue, patient_commands) = mpsc::channel(QUEUE_MAX);
         let patient = Lane { store: store.clone(), limits, moved: moved.clone(), busy: None };
+        let together = Lane { store: store.clone(), limits, moved: moved.clone(), busy: None };
         let lane = Lane { store, limits, moved, busy: Some(patient_queue.clone()) };
         let main = Main {
             lane: Arc::new(lane),
@@ -151,7 +156,8 @@ impl Writer {
         let at_hand = main.at_hand.clone();
         tokio::spawn(main.run(commands));
         tokio::spawn(patient.wait(patient_commands));
-        Self { queue, at_hand, aside: patient_queue }
+        let together = Arc::new(Together { lane: together, running: Arc::new(Semaphore::new(TOGETHER_MAX)) });
+        Self { queue, at_hand, aside: patient_queue, together }
     }
 
     /// Sets the gauges of queued commands.
@@ -172,14 +178,82 @@ impl Writer {
             QueuedCommand { command, since: Instant::now(), handover: handover.clone(), reply, span };
         self.queue.try_send(queued).map_err(|_| CommandError::Overloaded)?;
         let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| handover.give_up())?;
-        let answer = answer.unwrap_or(Err(CommandError::Unavailable))?;
-        match answer.outcome {
-            Outcome::Foreign => Err(CommandError::NoSession),
-            Outcome::RoomsFull => Err(CommandError::TooManyRooms),
-            Outcome::SessionsFull => Err(CommandError::TooManySessions),
-            Outcome::RoomFull => Err(CommandError::RoomFull),
-            Outcome::Ok | Outcome::Absent | Outcome::Busy => Ok(answer),
+        told(answer.unwrap_or(Err(CommandError::Unavailable))?)
+    }
+
+    /// Applies commands in one transaction of their own and waits for its commit. Each command has its own outcome.
+    /// Those whose room or user is locked are skipped, and then tried once more in a second transaction that waits.
+    pub async fn submit_together(&self, commands: Vec<Command>) -> Result<Vec<CommandResult>, CommandError> {
+        let turn = timeout(ASIDE_MAX, self.together.running.clone().acquire_owned()).await;
+        let permit = turn.map_err(|_| CommandError::Overloaded)?.map_err(|_| CommandError::Unavailable)?;
+        let together = self.together.clone();
+        // A task of its own: a client that goes away must not cancel a transaction.
+        let task = tokio::spawn(
+            async move {
+                let _permit = permit;
+                together.apply(&commands).await
+            }
+            .instrument(Span::current()),
+        );
+        match timeout(ANSWER_MAX, task).await {
+            Ok(Ok(results)) => results,
+            Ok(Err(_)) => Err(CommandError::Internal),
+            Err(_) => Err(CommandError::OutcomeUnknown),
         }
+    }
+}
+
+/// The outcome of one command, as its caller is told.
+pub type CommandResult = Result<Answer, CommandError>;
+
+fn told(answer: Answer) -> CommandResult {
+    match answer.outcome {
+        Outcome::Foreign => Err(CommandError::NoSession),
+        Outcome::RoomsFull => Err(CommandError::TooManyRooms),
+        Outcome::SessionsFull => Err(CommandError::TooManySessions),
+        Outcome::RoomFull => Err(CommandError::RoomFull),
+        Outcome::Busy => Err(CommandError::Busy),
+        Outcome::Ok | Outcome::Absent => Ok(answer),
+    }
+}
+
+/// Groups of commands that are committed together. They pass by the queue, because a batch of the main lane would be split
+/// by rooms.
+struct Together {
+    lane: Lane,
+    running: Arc<Semaphore>,
+}
+
+impl Together {
+    async fn apply(&self, commands: &[Command]) -> Result<Vec<CommandResult>, CommandError> {
+        let answers = self.committed(commands, IfHeld::Skip).await?;
+        let held = |(command, answer): (&Command, &Answer)| {
+            (answer.outcome == Outcome::Busy).then(|| command.clone())
+        };
+        let again: Vec<Command> = commands.iter().zip(&answers).filter_map(held).collect();
+        if again.is_empty() {
+            return Ok(answers.into_iter().map(told).collect());
+        }
+        let mut late = match self.committed(&again, IfHeld::Wait).await {
+            Ok(answers) => answers.into_iter().map(told).collect(),
+            Err(error) => vec![Err(error); again.len()],
+        }
+        .into_iter();
+        let settled = answers.into_iter().map(|answer| match answer.outcome {
+            Outcome::Busy => late.next().unwrap_or(Err(CommandError::Busy)),
+            _ => told(answer),
+        });
+        Ok(settled.collect())
+    }
+
+    async fn committed(&self, commands: &[Command], held: IfHeld) -> Result<Vec<Answer>, CommandError> {
+        let span = spans::batch(std::iter::once(&Span::current()), commands.len());
+        let answers = self.lane.measured(commands, held).instrument(span).await.map_err(|error| {
+            tracing::warn!(%error, commands = commands.len(), "a group of commands failed");
+            CommandError::from(&error)
+        })?;
+        (self.lane.moved)(hints(commands, &answers));
+        Ok(answers)
     }
 }
 

@@ -8,8 +8,8 @@ use utoipa::openapi::OpenApi;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::api::{
-    admin, health, heartbeats, history, join, kick, leave, metrics, presence, room_settings, rooms, roster,
-    update, users, webhooks,
+    admin, health, heartbeats, history, join, join_rooms, kick, leave, leave_rooms, metrics, presence,
+    room_settings, rooms, roster, update, users, webhooks,
 };
 use super::pages::{admin as admin_page, demo, docs, openapi, script};
 use super::request::problem::{Code, Problem};
@@ -21,6 +21,8 @@ pub fn api(config: &mut ServiceConfig<'_>) {
         .service(heartbeats::heartbeats) // first: addresses are tried in this order
         .service(join::join)
         .service(leave::leave)
+        .service(join_rooms::join_rooms)
+        .service(leave_rooms::leave_rooms)
         .service(update::update)
         .service(kick::kick)
         .service(roster::get_roster)

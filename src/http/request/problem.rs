@@ -164,6 +164,17 @@ impl Problem {
         }
     }
 
+    /// As it is written in an answer.
+    pub fn body(&self) -> ProblemBody {
+        ProblemBody {
+            kind: format!("/problems#{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            code: self.code,
+            detail: self.detail.clone(),
+        }
+    }
+
     /// Its code.
     pub fn code(&self) -> Code {
         self.code
@@ -196,14 +207,7 @@ impl ResponseError for Problem {
         if code.status() == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
-        let body = ProblemBody {
-            kind: format!("/problems#{}", code.as_str()),
-            title: code.title(),
-            status: code.status().as_u16(),
-            code,
-            detail: self.detail.clone(),
-        };
-        response.body(serde_json::to_string(&body).expect("a problem is a map with string keys"))
+        response.body(serde_json::to_string(&self.body()).expect("a problem is a map with string keys"))
     }
 }
 

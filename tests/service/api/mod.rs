@@ -5,6 +5,7 @@ mod document;
 mod heartbeats;
 mod invisible;
 mod kick;
+mod many_rooms;
 mod overview;
 mod past;
 mod profiles;

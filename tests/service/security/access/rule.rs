@@ -65,6 +65,8 @@ pub enum Need {
     Nothing,
     AnyToken,
     In(Right),
+    /// A session of the caller's; rights in the room do not matter.
+    OwnSession,
     ListSomewhere,
     SelfOrServer,
     Server,
@@ -98,6 +100,9 @@ pub const OPERATIONS: &[Operation] = &[
         beacon: true,
         ..call("POST", "/v1/rooms/{room}/leave", Need::In(Right::Join), About::Session)
     },
+    call("POST", "/v1/join", Need::In(Right::Join), About::Session),
+    call("POST", "/v1/leave", Need::OwnSession, About::Session),
+    Operation { beacon: true, ..call("POST", "/v1/leave", Need::OwnSession, About::Session) },
     call("PATCH", "/v1/rooms/{room}/presence", Need::In(Right::Join), About::Session),
     call("POST", "/v1/heartbeats", Need::AnyToken, About::Session),
     call("GET", "/v1/rooms/{room}", Need::In(Right::Watch), About::Nobody),
@@ -138,7 +143,12 @@ impl Operation {
     }
 
     pub fn has_room(&self) -> bool {
-        matches!(self.need, Need::In(_))
+        matches!(self.need, Need::In(_) | Need::OwnSession)
+    }
+
+    /// Whether it takes many rooms and answers what became of each.
+    pub fn is_of_many_rooms(&self) -> bool {
+        ["/v1/join", "/v1/leave"].contains(&self.path)
     }
 
     /// Whether it writes at all.
@@ -176,7 +186,8 @@ pub fn expected(operation: &Operation, who: Who, place: Place, own: bool) -> Out
         (Need::SelfOrServer, Some(_)) if !own => Err((403, "server_only")),
         (Need::Server, Some(_)) => Err((403, "server_only")),
         // A beacon is a browser's, and names no user.
-        (Need::In(_), None) if operation.beacon => Err((400, "user_required")),
+        (Need::In(_) | Need::OwnSession, None) if operation.beacon => Err((400, "user_required")),
+        (Need::OwnSession, _) if !own => Err((404, "session_not_found")),
         // A session that is another's, or that is not in the room, is one that does not exist.
         (Need::In(_), _) if operation.about == About::Session && !own => Err((404, "session_not_found")),
         (Need::In(_), _) if operation.method == "PATCH" && place == Place::Nowhere => {
