@@ -118,6 +118,7 @@ impl Replica {
             draining: AtomicBool::new(false),
         });
         running.spawn(tasks::run(Forget { service: service.clone() }));
+        running.spawn(tasks::run(ReadBarred { service: service.clone() }));
         if service.keys.verifier().has_files() {
             running.spawn(tasks::run(ReadKeys { service: service.clone() }));
         }
@@ -209,6 +210,23 @@ impl tasks::Periodic for Forget {
     async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
         self.service.limits.forget();
         Ok(None)
+    }
+}
+
+/// Refreshes the cache of who is refused.
+struct ReadBarred {
+    service: web::Data<Service>,
+}
+
+impl tasks::Periodic for ReadBarred {
+    const NAME: &'static str = "read who is refused";
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    async fn run_once(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(self.service.read_barred().await?.then(|| "who is refused has changed".to_owned()))
     }
 }
 

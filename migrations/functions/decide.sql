@@ -7,6 +7,7 @@
 --   busy           somebody holds a room or a user that it needs
 --   rooms_full     its user would be in more rooms than they may
 --   sessions_full  its user would have more sessions than they may
+--   revoked        a join by a token that was issued before its user's tokens were revoked
 --   room_full      the room would have more members than it takes
 -- Where a command is refused, nothing is done for it.
 

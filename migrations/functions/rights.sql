@@ -11,12 +11,12 @@ begin
         'grant select on headcount.users, headcount.presence, headcount.memberships, headcount.rooms, headcount.events, '
         'headcount.sweep_state, headcount.migrations, headcount.rules, headcount.rosters, headcount.sightings, headcount.unseen, '
         'headcount.webhooks, headcount.webhook_deliveries, headcount.webhook_rooms, headcount.webhook_batches, '
-        'headcount.room_settings to %I',
+        'headcount.room_settings, headcount.revocations, headcount.access_state to %I',
         p_role
     );
     execute format(
         'grant execute on function headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
-        'headcount.apply, headcount.epoch_in, headcount.generation_of, headcount.as_member, headcount.kicked, headcount.put_users, headcount.erase_user, '
+        'headcount.apply, headcount.revoke, headcount.epoch_in, headcount.generation_of, headcount.as_member, headcount.kicked, headcount.put_users, headcount.erase_user, '
         'headcount.heartbeat, headcount.refresh_idle, headcount.sweep, headcount.trim, '
         'headcount.webhook_tick, headcount.webhook_hold, headcount.webhook_make, headcount.webhook_accept, '
         'headcount.webhook_fail, headcount.webhook_release, headcount.webhook_gone, headcount.webhook_put, '
@@ -46,7 +46,7 @@ begin
         p_role
     );
     execute format(
-        'grant execute on function headcount.join, headcount.leave, headcount.update, headcount.kick, '
+        'grant execute on function headcount.join, headcount.leave, headcount.update, headcount.kick, headcount.revoke, '
         'headcount.put_users, headcount.erase_user, headcount.members_at, headcount.attendance, headcount.occupancy, '
         'headcount.peak_occupancy to %I',
         p_role

@@ -24,3 +24,6 @@ for each row execute function headcount.webhook_erase();
 
 create or replace trigger announce_settings after insert or update or delete or truncate on headcount.room_settings
 for each statement execute function headcount.announce_settings();
+
+create or replace trigger access_changed after insert or update or delete or truncate on headcount.revocations
+for each statement execute function headcount.access_changed();

@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::barred::Barred;
 use super::rights::Rights;
 use super::ticket::TicketKeys;
 use super::token::{Claims, TokenError};
@@ -46,6 +47,7 @@ pub struct Keys {
     verifier: Verifier,
     cache: TokenCache,
     tickets: TicketKeys,
+    barred: Arc<Barred>,
     rooms_default: Rights,
 }
 
@@ -58,6 +60,7 @@ impl Keys {
             verifier,
             cache: TokenCache::default(),
             tickets: TicketKeys::new(server),
+            barred: Arc::default(),
             rooms_default,
         }
     }
@@ -67,7 +70,12 @@ impl Keys {
     pub async fn identify(&self, credential: &str) -> Result<Owner, TokenError> {
         let hash = hash(credential);
         let server = self.server.iter().fold(false, |found, key| key.matches(&hash) | found);
-        if server { Ok(Owner::Server) } else { Ok(Owner::User(self.claims(credential, hash).await?)) }
+        if server {
+            return Ok(Owner::Server);
+        }
+        let claims = self.claims(credential, hash).await?;
+        self.barred.check(&claims)?;
+        Ok(Owner::User(claims))
     }
 
     async fn claims(&self, token: &str, hash: Hash) -> Result<Arc<Claims>, TokenError> {
@@ -80,6 +88,18 @@ impl Keys {
         let claims = Arc::new(Claims { rooms, ..claims });
         self.cache.keep(hash, edition, claims.clone());
         Ok(claims)
+    }
+
+    /// The owner of a ticket.
+    pub fn identify_ticket(&self, ticket: &str) -> Result<Owner, TokenError> {
+        let claims = self.tickets.check(ticket)?;
+        self.barred.check(&claims)?;
+        Ok(Owner::User(Arc::new(claims)))
+    }
+
+    /// Whose tokens are refused.
+    pub fn barred(&self) -> &Arc<Barred> {
+        &self.barred
     }
 
     /// The keys that sign and check tickets.

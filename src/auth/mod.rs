@@ -1,6 +1,7 @@
 //! Authentication and rights: the identity of a caller, and what it may do. No I/O, except reading the clock for token
 //! expiry and loading keys.
 
+pub mod barred;
 mod jwks;
 pub mod keys;
 pub mod remote;
@@ -10,6 +11,7 @@ pub mod token;
 mod token_cache;
 pub mod verifier;
 
+pub use barred::{Barred, Bars};
 pub use keys::{Keys, ServerKey};
 pub use rights::{Grant, Right, Rights};
 pub use token::{Claims, TokenError, TokenKey};

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::rights::Rights;
 use crate::domain::id::UserId;
@@ -31,6 +31,9 @@ pub struct Claims {
     pub sub: UserId,
     /// Expiry, in seconds since 1970.
     pub exp: u64,
+    /// When it was issued, in seconds since 1970. A token may be revoked by it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "seconds")]
+    pub iat: Option<i64>,
     /// Display name; changes the profile at a join.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -48,6 +51,9 @@ pub enum TokenError {
     /// The token was valid once.
     #[error("the token has expired")]
     Expired,
+    /// The user's tokens were revoked after it was issued.
+    #[error("the token was revoked")]
+    Revoked,
     /// Signature, form or claims are wrong.
     #[error("the token is not valid")]
     Invalid,
@@ -57,6 +63,11 @@ pub enum TokenError {
 }
 
 impl Claims {
+    /// When it was issued, in seconds since 1970. A token that does not say counts as older than any revocation.
+    pub fn issued(&self) -> i64 {
+        self.iat.unwrap_or(0)
+    }
+
     /// Whether the token has expired.
     pub(super) fn expired(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -75,6 +86,24 @@ impl Claims {
             Err(TokenError::Invalid)
         }
     }
+}
+
+/// Now, in seconds since 1970.
+pub fn seconds_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A number of seconds, which may have a fraction (RFC 7519). Anything else was ignored before the claim had a meaning, and
+/// still is: such a token does not say when it was issued.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let given = serde_json::Value::deserialize(deserializer)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a fraction is dropped, and a number beyond all time saturates"
+    )]
+    let whole = |seconds: f64| seconds.floor() as i64;
+    Ok(given.as_i64().or_else(|| given.as_f64().map(whole)))
 }
 
 /// The secret that signs tokens, where this program mints them: in `headcount token` and in `dev`.

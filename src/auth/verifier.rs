@@ -257,6 +257,7 @@ mod tests {
         Claims {
             sub: UserId::parse("ann").unwrap(),
             exp,
+            iat: None,
             name: None,
             avatar_url: None,
             rooms: Rights::default(),

@@ -9,6 +9,7 @@ use super::doctor::DoctorArgs;
 use super::kick::KickArgs;
 use super::migrate::MigrateArgs;
 use super::occupancy::OccupancyArgs;
+use super::revoke::RevokeArgs;
 use super::token::TokenArgs;
 use super::top::TopArgs;
 use super::user::UserArgs;
@@ -88,6 +89,9 @@ pub enum Verb {
     /// Remove a member from a room
     #[command(after_help = EXITS)]
     Kick(KickArgs),
+    /// End a user's sessions, and refuse the tokens that they have
+    #[command(after_help = EXITS)]
+    Revoke(RevokeArgs),
     /// Look for what is wrong with a set-up, and say what mends it
     #[command(
         after_help = "Takes what `serve` takes, from the same variables; with --url it also looks at a running \

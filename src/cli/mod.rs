@@ -23,6 +23,7 @@ mod openapi;
 pub mod out;
 mod past;
 pub mod refusal;
+mod revoke;
 mod sse;
 mod table;
 mod token;
@@ -53,6 +54,7 @@ pub async fn run(verb: Verb) -> ExitCode {
         Verb::Attendance(attendance) => attendance::run(attendance, &mut out).await,
         Verb::Occupancy(occupancy) => occupancy::run(occupancy, &mut out).await,
         Verb::Kick(kick) => kick::run(kick, &mut out).await,
+        Verb::Revoke(revoke) => revoke::run(revoke, &mut out).await,
         Verb::Doctor(doctor) => match doctor::run(*doctor, &mut out).await {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE, // it has said why

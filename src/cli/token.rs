@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use super::failure::Failure;
 use super::out::Out;
+use crate::auth::token::seconds_now;
 use crate::auth::{Claims, Right, Rights, TokenKey};
 use crate::domain::id::UserId;
 use crate::settings::{duration, rights};
@@ -38,6 +39,6 @@ pub fn run(wanted: TokenArgs, out: &mut Out) -> Result<(), Failure> {
     let exp = (SystemTime::now() + wanted.ttl).duration_since(UNIX_EPOCH).map_err(Failure::failed)?.as_secs();
     let sub = UserId::parse(&wanted.user).map_err(Failure::failed)?;
     let rooms = wanted.rooms.limited_to(&wanted.can);
-    let claims = Claims { sub, exp, name: wanted.name, avatar_url: None, rooms };
+    let claims = Claims { sub, exp, iat: Some(seconds_now()), name: wanted.name, avatar_url: None, rooms };
     out.line(&TokenKey::new(wanted.jwt_secret).mint(&claims))
 }

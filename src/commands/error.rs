@@ -26,6 +26,9 @@ pub enum CommandError {
     /// The room has as many members as its limit allows. Nothing was done.
     #[error("the room is full")]
     RoomFull,
+    /// The user's tokens were revoked after this caller's was issued. Nothing was done.
+    #[error("the token was revoked")]
+    Revoked,
     /// The session is unknown, another user's, or not in that room. Nothing was done.
     #[error("no such session in that room")]
     NoSession,

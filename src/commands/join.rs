@@ -31,6 +31,8 @@ pub struct Join {
     pub state: Option<Arc<RawValue>>,
     /// Visible at first; later, unchanged if omitted.
     pub visible: Option<bool>,
+    /// When the caller's token was issued, in seconds since 1970; none for the server key.
+    pub issued: Option<i64>,
     /// Whether the limits on rooms and sessions of a user apply.
     pub limited: bool,
     /// Seen by others at first; later, unchanged if omitted.
@@ -51,6 +53,7 @@ impl Commands {
             status: join.status,
             state: join.state,
             visible: join.visible,
+            issued: join.issued,
             limited: join.limited,
             invisible: join.invisible,
             ..self.plain(Op::Join, join.room, join.user, Some(join.session))
@@ -74,6 +77,7 @@ impl Commands {
             grace: Duration::ZERO,
             lease: self.timing.pace.lease,
             lease_hidden: self.timing.pace.lease_hidden,
+            issued: None,
             limited: false,
         }
     }

@@ -1,5 +1,7 @@
 //! Profiles: upsert and erase. A change is an `updated` event in every room the user is in.
 
+use time::OffsetDateTime;
+
 use super::{CommandError, Commands};
 use crate::domain::id::UserId;
 use crate::store::StoreError;
@@ -14,6 +16,11 @@ impl Commands {
     /// Ends a user's presence and deletes what is stored about them. Returns whether there was anything.
     pub async fn erase_user(&self, user: UserId) -> Result<bool, CommandError> {
         answer(self.store.detached(move |store| async move { store.erase_user(&user).await }).await)
+    }
+
+    /// Ends a user's sessions and revokes their tokens. Returns from when on a token must be issued.
+    pub async fn revoke(&self, user: UserId) -> Result<OffsetDateTime, CommandError> {
+        answer(self.store.detached(move |store| async move { store.revoke(&user).await }).await)
     }
 }
 

@@ -212,6 +212,7 @@ fn told(answer: Answer) -> CommandResult {
         Outcome::RoomsFull => Err(CommandError::TooManyRooms),
         Outcome::SessionsFull => Err(CommandError::TooManySessions),
         Outcome::RoomFull => Err(CommandError::RoomFull),
+        Outcome::Revoked => Err(CommandError::Revoked),
         Outcome::Busy => Err(CommandError::Busy),
         Outcome::Ok | Outcome::Absent => Ok(answer),
     }

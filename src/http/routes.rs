@@ -9,7 +9,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::api::{
     admin, health, heartbeats, history, join, join_rooms, kick, leave, leave_rooms, metrics, presence,
-    room_settings, rooms, roster, update, users, webhooks,
+    revoke, room_settings, rooms, roster, update, users, webhooks,
 };
 use super::pages::{admin as admin_page, demo, docs, openapi, script};
 use super::request::problem::{Code, Problem};
@@ -41,6 +41,7 @@ pub fn api(config: &mut ServiceConfig<'_>) {
         .service(users::put_user)
         .service(users::get_user)
         .service(users::erase_user)
+        .service(revoke::revoke)
         .service(admin::overview)
         .service(admin::search_users)
         .service(room_settings::list_settings)

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::auth::{Keys, TokenKey};
+use crate::auth::{Bars, Keys, TokenKey};
 use crate::commands::Commands;
 use crate::http::request::limits::Limits;
 use crate::hub::Hub;
-use crate::store::Store;
+use crate::store::{Store, StoreError, bounded};
 use crate::webhooks::WebhookSender;
 use crate::webhooks::endpoint::Plain;
 
@@ -42,6 +42,25 @@ pub struct Hooks {
 }
 
 impl Service {
+    /// Refreshes the cache of who is refused if it has changed, and lets streams check whether they must end.
+    pub async fn read_barred(&self) -> Result<bool, StoreError> {
+        let changes = bounded(self.store.access_changes()).await?; // first, or a change in between is missed
+        if self.keys.barred().changes() == Some(changes) {
+            return Ok(false);
+        }
+        let revoked = bounded(self.store.revocations()).await?.into_iter().collect();
+        self.keys.barred().set(Bars { changes: Some(changes), revoked });
+        self.hub.rouse().await;
+        Ok(true)
+    }
+
+    /// The same after a call that changed it. If it fails, the task that does it every second succeeds later.
+    pub async fn follow_barred(&self) {
+        if let Err(error) = self.read_barred().await {
+            tracing::warn!(%error, "who is refused cannot be read; tries again every second");
+        }
+    }
+
     /// Whether the replica is shutting down.
     pub fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)

@@ -214,6 +214,7 @@ impl Fan {
                 self.draining.set(true);
                 self.rounds.borrow().iter().for_each(Wakers::wake);
             }
+            WorkerMessage::Rouse => self.rounds.borrow().iter().for_each(Wakers::wake),
         }
     }
 

@@ -138,7 +138,8 @@ impl Feed {
             }
             FeedRequest::Remembered { room, reply } => remember(&self.rooms, &room, reply),
             FeedRequest::Positions { most, reply } => drop(reply.send(positions(&self.rooms, most))),
-            FeedRequest::Drain => drain(&self.workers).await,
+            FeedRequest::Drain => tell(&self.workers, || WorkerMessage::Drain).await,
+            FeedRequest::Rouse => tell(&self.workers, || WorkerMessage::Rouse).await,
         }
         self.shared.rooms.store(self.rooms.len(), Ordering::Relaxed);
     }
@@ -188,7 +189,8 @@ impl Feed {
             match request {
                 FeedRequest::Remembered { room, reply } => remember(&self.rooms, &room, reply),
                 FeedRequest::Positions { most, reply } => drop(reply.send(positions(&self.rooms, most))),
-                FeedRequest::Drain => drain(&self.workers).await,
+                FeedRequest::Drain => tell(&self.workers, || WorkerMessage::Drain).await,
+                FeedRequest::Rouse => tell(&self.workers, || WorkerMessage::Rouse).await,
                 request => self.later.push_back(request),
             }
         }
@@ -304,9 +306,9 @@ fn positions(rooms: &HashMap<RoomId, WatchedRoom>, most: usize) -> Vec<(RoomId, 
         .collect()
 }
 
-async fn drain(workers: &HashMap<WorkerId, mpsc::Sender<WorkerMessage>>) {
+async fn tell(workers: &HashMap<WorkerId, mpsc::Sender<WorkerMessage>>, message: impl Fn() -> WorkerMessage) {
     for worker in workers.values() {
-        let _ = worker.send(WorkerMessage::Drain).await; // a worker that is gone has no streams
+        let _ = worker.send(message()).await; // a worker that is gone has no streams
     }
 }
 

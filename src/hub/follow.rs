@@ -158,6 +158,11 @@ impl Follow {
         self.rounds.send_replace(true);
     }
 
+    /// Wakes every watchlist.
+    pub(super) fn rouse(&self) {
+        self.rounds.send_modify(|_| {});
+    }
+
     /// Whether the last look-up failed, so that the cache may be stale.
     pub(super) fn stale(&self) -> bool {
         self.signals.stale.load(Ordering::Relaxed)

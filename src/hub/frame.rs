@@ -139,6 +139,8 @@ pub enum ByeReason {
     Slow,
     /// The token that opened the stream has expired.
     TokenExpired,
+    /// The token that opened the stream was revoked.
+    Revoked,
     /// The stream reached its greatest age, about 10 minutes by default. Reconnects spread load over
     /// replicas.
     MaxAge,
@@ -151,6 +153,7 @@ impl ByeReason {
             Self::Drain => "drain",
             Self::Slow => "slow",
             Self::TokenExpired => "token_expired",
+            Self::Revoked => "revoked",
             Self::MaxAge => "max_age",
         }
     }

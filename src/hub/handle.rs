@@ -140,6 +140,12 @@ impl Hub {
         answer.await.ok()
     }
 
+    /// Wakes every stream, so that each checks whether it must end.
+    pub async fn rouse(&self) {
+        self.follow.rouse();
+        let _ = self.requests.send(FeedRequest::Rouse).await; // no feed, no streams
+    }
+
     /// Drains: ends every stream with `bye {drain}`.
     pub async fn drain(&self) {
         self.follow.drain();

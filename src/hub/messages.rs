@@ -62,9 +62,11 @@ pub(super) enum FeedRequest {
         reply: oneshot::Sender<Vec<(RoomId, Cursor)>>,
     },
     Drain,
+    Rouse,
 }
 
 pub(super) enum WorkerMessage {
     Frame { room: RoomId, number: u64, frame: Arc<Frame> },
     Drain,
+    Rouse,
 }

@@ -55,6 +55,9 @@ pub struct Command {
     /// Lease of a hidden session.
     #[serde(serialize_with = "interval")]
     pub lease_hidden: Duration,
+    /// At a join from a token: when that was issued, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued: Option<i64>,
     /// Whether [`UserLimits`] apply to this join.
     pub limited: bool,
 }
@@ -111,6 +114,8 @@ pub enum Outcome {
     SessionsFull,
     /// The room has reached its limit of members; nothing was done.
     RoomFull,
+    /// The user's tokens were revoked after this one was issued; nothing was done.
+    Revoked,
 }
 
 impl Outcome {
@@ -123,6 +128,7 @@ impl Outcome {
             "rooms_full" => Ok(Self::RoomsFull),
             "sessions_full" => Ok(Self::SessionsFull),
             "room_full" => Ok(Self::RoomFull),
+            "revoked" => Ok(Self::Revoked),
             other => Err(StoreError::unknown("outcome", other)),
         }
     }

@@ -7,6 +7,7 @@
 //! database into values of the domain, or fails. Three modules do not go through a [`Store`]: [`schema`] migrates,
 //! [`checkup`] runs the health checks of `headcount doctor`, and [`embedded`] is the private Postgres.
 
+pub mod access;
 mod checkout;
 pub mod checkup;
 pub mod commands;

@@ -48,6 +48,7 @@ impl Rules {
                 "log",
                 "room_settings",
                 "decide",
+                "access",
                 "carry_out",
                 "newcomers",
                 "apply",
@@ -107,7 +108,7 @@ pub async fn load(rules: &Rules, connection: &mut PgConnection) -> Result<(), sq
     let gate = format!(
         "set local lock_timeout = '{GATE_MAX}'; \
          lock table headcount.rules in access exclusive mode; \
-         lock table headcount.users, headcount.room_settings in exclusive mode"
+         lock table headcount.users, headcount.room_settings, headcount.revocations in exclusive mode"
     );
     transaction.execute(AssertSqlSafe(gate)).await?;
     transaction.execute(rules.triggers).await?;

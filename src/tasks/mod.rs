@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | sweep, trim, idleness, gauges, fold of metrics, settings of rooms, webhooks | here, each a [`Periodic`] | `app` |
 //! | listener | here | `app` |
-//! | token keys, certificate, callers that are gone | `app`, each a [`Periodic`]: they need `http` and `auth`, which this layer does not know | `app` |
+//! | token keys, certificate, callers that are gone, callers that are refused | `app`, each a [`Periodic`]: they need `http` and `auth`, which this layer does not know | `app` |
 //! | token keys from a URL | `auth/remote.rs` | `app` |
 //! | watchdog of systemd | `systemd.rs` | `app` |
 //! | two lanes of the writer | `commands/writer.rs` | `Commands::start` |

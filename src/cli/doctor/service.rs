@@ -14,6 +14,7 @@ use super::arguments::DoctorArgs;
 use super::database::judge_clock;
 use super::finding::{Finding, Findings};
 use super::network;
+use crate::auth::token::seconds_now;
 use crate::auth::{Claims, Rights, TokenKey};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
@@ -175,7 +176,8 @@ fn own_token(wanted: &DoctorArgs) -> Option<SecretString> {
     }
     let exp = (SystemTime::now() + TOKEN_TTL).duration_since(UNIX_EPOCH).ok()?.as_secs();
     let sub = UserId::parse("headcount-doctor").ok()?;
-    let claims = Claims { sub, exp, name: None, avatar_url: None, rooms: Rights::default() };
+    let claims =
+        Claims { sub, exp, iat: Some(seconds_now()), name: None, avatar_url: None, rooms: Rights::default() };
     Some(TokenKey::new(keys.jwt_secret.clone()?).mint(&claims).into())
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::auth::Right;
+use crate::auth::{Claims, Right};
 use crate::commands::join::Join;
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::{Member, Status};
@@ -106,6 +106,7 @@ pub async fn join(
             status: body.status,
             state: member_state::check(body.state)?,
             visible: body.visible,
+            issued: claims.map(Claims::issued),
             limited: claims.is_some(),
             invisible: body.invisible,
         })

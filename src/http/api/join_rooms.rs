@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::join::{millis, spread};
-use crate::auth::Right;
+use crate::auth::{Claims, Right};
 use crate::commands::join::Join;
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::lease::Advice;
@@ -117,6 +117,7 @@ pub async fn join_rooms(
         status: body.status,
         state: state.clone(),
         visible: body.visible,
+        issued: claims.map(Claims::issued),
         limited: claims.is_some(),
         invisible: body.invisible,
     };

@@ -11,6 +11,7 @@ pub mod leave;
 pub mod leave_rooms;
 pub mod metrics;
 pub mod presence;
+pub mod revoke;
 pub mod room_settings;
 pub mod rooms;
 pub mod roster;

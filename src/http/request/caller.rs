@@ -1,7 +1,5 @@
 //! The caller of a request, from the `Authorization` header, or from a ticket in the address.
 
-use std::sync::Arc;
-
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest, web};
@@ -48,7 +46,7 @@ impl Caller {
         match ticket {
             None => Self::from_header(request).await,
             Some(ticket) if looks_like_a_token(ticket) => Err(Code::TokenInUrl.into()),
-            Some(ticket) => Ok(Self(Owner::User(Arc::new(service.keys.tickets().check(ticket)?)))),
+            Some(ticket) => Ok(Self(service.keys.identify_ticket(ticket)?)),
         }
     }
 

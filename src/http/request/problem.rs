@@ -71,6 +71,7 @@ codes! {
     MissingToken      "missing_token"        401 0 "Authorization: Bearer is missing.";
     InvalidToken      "invalid_token"        401 0 "The token is not valid.";
     ExpiredToken      "expired_token"        401 0 "The token has expired; get a new one.";
+    TokenRevoked      "token_revoked"        401 0 "The user's tokens were revoked after this one was issued; get a new one.";
     UserNotAllowed    "user_not_allowed"     403 0 "Only the server key may name a user.";
     ServerOnly        "server_only"          403 0 "Only the server key may do this.";
     ListNotAllowed    "list_not_allowed"     403 0 "Your token gives the right to list in no room.";
@@ -230,6 +231,7 @@ impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         match error {
             TokenError::Expired => Code::ExpiredToken.into(),
+            TokenError::Revoked => Code::TokenRevoked.into(),
             TokenError::Invalid => Code::InvalidToken.into(),
             TokenError::UnknownKey => Code::KeysUnavailable.into(),
         }
@@ -246,6 +248,7 @@ impl From<CommandError> for Problem {
             CommandError::TooManyRooms => Code::TooManyRooms,
             CommandError::TooManySessions => Code::TooManySessions,
             CommandError::RoomFull => Code::RoomFull,
+            CommandError::Revoked => Code::TokenRevoked,
             CommandError::NoSession => Code::SessionNotFound,
             CommandError::Refused => Code::InvalidState,
             CommandError::Internal => Code::Internal,

@@ -23,11 +23,12 @@ pub(in crate::http) use problems;
 
 /// One response per status, with the codes that it can carry. Any call can also hit the rate limit of its
 /// address, or fail with an internal error. Any call that takes a token can also fail because the token's key
-/// cannot be fetched.
+/// cannot be fetched, or because it was revoked.
 pub fn responses(codes: &[Code]) -> BTreeMap<String, RefOr<Response>> {
     let mut statuses = BTreeMap::<String, Vec<String>>::new();
-    let keys = codes.contains(&Code::InvalidToken).then_some(&Code::KeysUnavailable);
-    for code in codes.iter().chain([&Code::TooManyRequests, &Code::Internal]).chain(keys) {
+    let tokens: &[Code] =
+        if codes.contains(&Code::InvalidToken) { &[Code::TokenRevoked, Code::KeysUnavailable] } else { &[] };
+    for code in codes.iter().chain([&Code::TooManyRequests, &Code::Internal]).chain(tokens) {
         let line = format!("`{}`: {}", code.as_str(), code.title());
         statuses.entry(code.status().as_str().to_owned()).or_default().push(line);
     }

@@ -89,10 +89,14 @@ pub async fn diagnostics_stream(
     }
     let permit = service.limits.stream(&request, caller.subject())?;
     let began = Instant::now();
-    let body = unfold((0, permit), move |(n, permit)| async move {
+    let ends = stream::Ends::of(&service, &caller);
+    let body = unfold((0, permit, ends), move |(n, permit, ends)| async move {
         let due = due(n, silence)?;
         sleep_until(began + due).await;
-        Some((Ok::<_, actix_web::Error>(frame(n, began)), (n + 1, permit)))
+        if ends.revoked() {
+            return None;
+        }
+        Some((Ok::<_, actix_web::Error>(frame(n, began)), (n + 1, permit, ends)))
     });
     Ok(stream::head().streaming(body))
 }

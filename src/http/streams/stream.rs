@@ -4,9 +4,11 @@
 //! evicted from a ring is disconnected with `bye {slow}`; one that never reads is disconnected by the
 //! socket's user timeout.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,7 +17,10 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 
+use crate::auth::Barred;
+use crate::http::request::caller::Caller;
 use crate::http::request::limits::StreamPermit;
+use crate::http::service::Service;
 use crate::hub::frame::{ByeReason, Wire, bye, sync};
 use crate::hub::{Fan, Next, ROUND, WakeSlot, Watcher};
 use crate::measure::meters;
@@ -38,20 +43,42 @@ pub struct Ends {
     pub max_age: Instant,
     /// When the token or ticket that opened it expires.
     pub expires: Option<SystemTime>,
+    /// What opened it, which may be revoked.
+    caller: Caller,
+    barred: Arc<Barred>,
+    /// The edition of `barred` with which it was last checked; 0: not yet.
+    checked: Cell<u64>,
 }
 
 impl Ends {
+    /// Of a stream that this caller opens now.
+    pub fn of(service: &Service, caller: &Caller) -> Self {
+        let expires = caller.claims().map(|claims| SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp));
+        let barred = service.keys.barred().clone();
+        let max_age = max_age(service.max_stream_age);
+        Self { max_age, expires, caller: caller.clone(), barred, checked: Cell::new(0) }
+    }
+
     /// Whether it must end now, and why.
     pub fn reached(&self, draining: bool) -> Option<ByeReason> {
         if draining {
             Some(ByeReason::Drain)
         } else if self.expires.is_some_and(|at| at <= SystemTime::now()) {
             Some(ByeReason::TokenExpired)
+        } else if self.revoked() {
+            Some(ByeReason::Revoked)
         } else if self.max_age <= Instant::now() {
             Some(ByeReason::MaxAge)
         } else {
             None
         }
+    }
+
+    /// Checked again only after a change, because this is asked at every frame.
+    pub fn revoked(&self) -> bool {
+        let edition = self.barred.edition();
+        let unchanged = self.checked.replace(edition) == edition;
+        !unchanged && self.caller.claims().is_some_and(|claims| self.barred.check(claims).is_err())
     }
 
     /// When it must end at the latest, if the replica does not drain before.
@@ -212,12 +239,12 @@ fn retry(reason: ByeReason) -> u64 {
     let range = match reason {
         ByeReason::Drain => 100..=3000,
         ByeReason::Slow => 1000..=5000,
-        ByeReason::TokenExpired | ByeReason::MaxAge => 50..=1000,
+        ByeReason::TokenExpired | ByeReason::Revoked | ByeReason::MaxAge => 50..=1000,
     };
     rand::random_range(range)
 }
 
 /// When a stream reaches its greatest age: the setting, with a jitter of 20 %.
-pub fn max_age(setting: Duration) -> Instant {
+fn max_age(setting: Duration) -> Instant {
     Instant::now() + setting.mul_f64(rand::random_range(0.8..=1.2))
 }

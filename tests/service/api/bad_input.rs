@@ -98,6 +98,7 @@ async fn bad_credentials_have_their_codes_and_change_nothing() {
     let claims = |exp| Claims {
         sub: UserId::parse("ann").unwrap(),
         exp,
+        iat: None,
         name: None,
         avatar_url: None,
         rooms: Rights::everywhere(),

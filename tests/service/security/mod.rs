@@ -8,6 +8,7 @@ mod limits;
 mod public_keys;
 mod random_input;
 mod resource_exhaustion;
+mod revocation;
 mod rights;
 mod secrets;
 mod tls;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use headcount::app::{Parts, Replica};
-use headcount::auth::token::TokenKey;
+use headcount::auth::token::{TokenKey, seconds_now};
 use headcount::auth::{Claims, Keys, Rights, Verifier};
 use headcount::cli::grammar::{Cli, Invocation};
 use headcount::domain::id::UserId;
@@ -79,9 +79,14 @@ pub fn token_key() -> TokenKey {
 
 /// A valid token.
 pub fn token(user: &str, rooms: Rights) -> String {
+    token_of(user, rooms, Some(seconds_now()))
+}
+
+/// A valid token that was issued then.
+pub fn token_of(user: &str, rooms: Rights, iat: Option<i64>) -> String {
     let exp = (SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(600)).as_secs();
     let name = Some(format!("The {user}"));
-    token_key().mint(&Claims { sub: UserId::parse(user).unwrap(), exp, name, avatar_url: None, rooms })
+    token_key().mint(&Claims { sub: UserId::parse(user).unwrap(), exp, iat, name, avatar_url: None, rooms })
 }
 
 impl Deployment {

@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, get, post, web};
 use serde::{Deserialize, Serialize};
 
 use super::assets;
+use crate::auth::token::seconds_now;
 use crate::auth::{Claims, Rights};
 use crate::domain::id::UserId;
 use crate::http::request::body::Body;
@@ -36,7 +37,14 @@ async fn token(
     Body(body): Body<TokenBody>,
 ) -> Result<web::Json<Minted>, Problem> {
     let exp = (SystemTime::now() + TOKEN_TTL).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let claims = Claims { sub: body.user, exp, name: body.name, avatar_url: None, rooms: body.rooms };
+    let claims = Claims {
+        sub: body.user,
+        exp,
+        iat: Some(seconds_now()),
+        name: body.name,
+        avatar_url: None,
+        rooms: body.rooms,
+    };
     Ok(web::Json(Minted { token: service.mint.as_ref().ok_or(Code::NotFound)?.mint(&claims) }))
 }
 

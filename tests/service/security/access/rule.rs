@@ -121,6 +121,7 @@ pub const OPERATIONS: &[Operation] = &[
     call("POST", "/v1/users/presence", Need::AnyToken, About::User),
     call("PUT", "/v1/users/{id}", Need::SelfOrServer, About::User),
     call("DELETE", "/v1/users/{id}", Need::SelfOrServer, About::User),
+    call("POST", "/v1/users/{id}/revoke", Need::Server, About::User),
     call("PUT", "/v1/users", Need::Server, About::User),
     call("GET", "/v1/admin/overview", Need::Server, About::Nobody),
     call("GET", "/v1/admin/users", Need::Server, About::Nobody),
