@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::http::request::audience::Audience;
+use crate::http::request::checked::Checked;
 use crate::http::request::limits::Limits;
 use crate::http::routes;
 use crate::http::server::connections::Connections;
@@ -112,6 +113,7 @@ impl Replica {
             store,
             webhooks: Hooks { sender, plain },
             keys,
+            checked: Checked::default(),
             limits: Limits::new(tuning.limits),
             max_stream_age: tuning.max_stream_age,
             mint,

@@ -7,7 +7,7 @@ use crate::domain::pattern::{can_match, matches};
 use crate::domain::range::KeyRange;
 
 /// A right in a room. Each is separate: watching does not include joining, listing does not include watching.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Right {
     /// See the members.
@@ -45,7 +45,7 @@ impl std::str::FromStr for Right {
 }
 
 /// An entry of the claim `rooms`: a room, or a prefix of rooms ending in `*`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Grant {
     /// The short form, for an ordinary user of a room: [`Right::Watch`] and [`Right::Join`].
@@ -84,7 +84,7 @@ impl Grant {
 }
 
 /// The rights of a caller: the claim `rooms`. Without the claim there are none, unless the deployment has a default.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, Hash)]
 #[serde(transparent)]
 pub struct Rights(pub Option<Vec<Grant>>);
 

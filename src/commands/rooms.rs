@@ -50,7 +50,8 @@ impl Commands {
         Ok(rooms.into_iter().zip(results).collect())
     }
 
-    async fn rooms_of(&self, session: SessionId, user: UserId) -> Result<Vec<RoomId>, CommandError> {
+    /// The rooms of a user's session. None if the session is another user's.
+    pub async fn rooms_of(&self, session: SessionId, user: UserId) -> Result<Vec<RoomId>, CommandError> {
         let read = self.store.detached(move |store| async move { store.rooms_of(session, &user).await });
         read.await.map_err(|error| CommandError::from(&error))
     }

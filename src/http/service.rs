@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::auth::{Bars, Keys, TokenKey};
 use crate::commands::Commands;
+use crate::http::request::checked::Checked;
 use crate::http::request::limits::Limits;
 use crate::hub::Hub;
 use crate::store::{Store, StoreError, bounded};
@@ -23,6 +24,8 @@ pub struct Service {
     pub webhooks: Hooks,
     /// Credentials.
     pub keys: Keys,
+    /// The rights with which sessions were last checked.
+    pub checked: Checked,
     /// Rate limits, and limits of open streams.
     pub limits: Limits,
     /// The greatest age of a stream, before jitter.

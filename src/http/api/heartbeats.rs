@@ -8,7 +8,10 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::join::{millis, spread};
-use crate::domain::id::SessionId;
+use crate::auth::Right;
+use crate::commands::CommandError;
+use crate::commands::rooms::LeaveRooms;
+use crate::domain::id::{SessionId, UserId};
 use crate::domain::lease::{Advice, Pace};
 use crate::http::request::body::{self, Body};
 use crate::http::request::caller::Caller;
@@ -77,6 +80,11 @@ pub struct BeatAnswer {
     #[schema(example = json!([]), required = false)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kicked: Vec<String>,
+    /// Rooms that the session was in and that the token does not allow (any more): it has left them. Absent if there are
+    /// none.
+    #[schema(example = json!([]), required = false)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_allowed: Vec<String>,
 }
 
 /// The answer to heartbeats.
@@ -99,7 +107,8 @@ problems!(BeatProblems: InvalidJson InvalidBody MissingToken InvalidToken Expire
 /// Send heartbeats
 ///
 /// One heartbeat renews the lease of a session in all its rooms. It never creates a session: after a leave,
-/// or if it came too late, the answer is `gone`. The client then joins its rooms again, but not those that it
+/// or if it came too late, the answer is `gone`. A room that the token does not allow any more is left, and named in
+/// `not_allowed`. The client then joins its rooms again, but not those that it
 /// was kicked out of. Right: own sessions, or any under the server key.
 #[utoipa::path(
     tag = "presence",
@@ -130,11 +139,13 @@ pub async fn heartbeats(
     let life = |found: Option<Leased>| {
         if found.is_some() { Life::Alive } else { Life::Gone }
     };
+    let mut lost = end_lost_rooms(&service, &caller, &sessions, &found).await;
     let mut kicked = kicked(&service, &caller, &sessions, &found).await;
     let answers = sessions.into_iter().zip(found).map(|(session, found)| BeatAnswer {
         session,
         state: life(found),
         kicked: kicked.remove(&session).unwrap_or_default(),
+        not_allowed: lost.remove(&session).unwrap_or_default(),
     });
     Ok(web::Json(BeatAnswers {
         sessions: answers.collect(),
@@ -157,6 +168,47 @@ fn advise(pace: &Pace, found: &[Option<Leased>]) -> Advice {
         heartbeat: advices().map(|advice| advice.heartbeat).min().unwrap_or(usual.heartbeat),
         lease: advices().map(|advice| advice.lease).min().unwrap_or(usual.lease),
     }
+}
+
+/// Ends the sessions' memberships in rooms that the token does not allow any more, and names those rooms. What cannot be
+/// read or ended now is left to the next heartbeat.
+async fn end_lost_rooms(
+    service: &Service,
+    caller: &Caller,
+    sessions: &[SessionId],
+    found: &[Option<Leased>],
+) -> HashMap<SessionId, Vec<String>> {
+    let mut lost = HashMap::new();
+    let Some(claims) = caller.claims() else { return lost };
+    let alive = sessions.iter().zip(found).filter(|(_, found)| found.is_some());
+    for session in alive.map(|(session, _)| *session) {
+        if service.checked.is_checked(session, claims) {
+            continue;
+        }
+        if let Ok(rooms) = leave_lost_rooms(service, caller, &claims.sub, session).await {
+            service.checked.keep(session, claims);
+            if !rooms.is_empty() {
+                lost.insert(session, rooms);
+            }
+        }
+    }
+    lost
+}
+
+async fn leave_lost_rooms(
+    service: &Service,
+    caller: &Caller,
+    user: &UserId,
+    session: SessionId,
+) -> Result<Vec<String>, CommandError> {
+    let mut rooms = service.commands.rooms_of(session, user.clone()).await?;
+    rooms.retain(|room| caller.may(Right::Join, room).is_err());
+    let names = rooms.iter().map(ToString::to_string).collect();
+    let leave = LeaveRooms { rooms: Some(rooms), user: user.clone(), session, seq: None, grace: false };
+    for (_, result) in service.commands.leave_rooms(leave).await? {
+        result?;
+    }
+    Ok(names)
 }
 
 /// The rooms out of which the sessions that are gone were kicked. If they cannot be read, none is listed, and

@@ -93,7 +93,7 @@ pub async fn join(
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;
-    let claims = caller.claims();
+    let (session, claims) = (body.session, caller.claims());
     let answer = service
         .commands
         .join(Join {
@@ -111,6 +111,7 @@ pub async fn join(
             invisible: body.invisible,
         })
         .await?;
+    service.checked.forget(session);
     let visible = answer.session.map_or(body.visible.unwrap_or(true), |session| session.visible);
     let own = answer.session.map(|session| session.lease);
     let advice = service.commands.pace().advise(visible, own, spread());

@@ -133,6 +133,7 @@ pub async fn join_rooms(
         .into_iter()
         .map(|room| room.and_then(|_| Ok(results.next().ok_or(Code::Internal)??)))
         .collect();
+    service.checked.forget(body.session);
     let advice = advise(&service, &results, body.visible);
     let rooms =
         body.rooms.into_iter().zip(results).map(|(room, result)| JoinedRoom::of(room, result)).collect();

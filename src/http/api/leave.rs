@@ -72,7 +72,8 @@ problems!(LeaveProblems: InvalidJson InvalidBody InvalidRoom UserRequired Missin
 ///
 /// Idempotent: leaving a room that the session is not in succeeds. When the user's last session leaves, they
 /// are no longer a member, and every watcher sees `left`. A closing page uses `fetch` with `keepalive`, or
-/// `sendBeacon` with a body of `text/plain`, which is JSON with the `token` in it. Right: `join` in the room.
+/// `sendBeacon` with a body of `text/plain`, which is JSON with the `token` in it. Right: `join` in the room, or a session that
+/// is there: nobody must stay in a room because their rights there have ended.
 #[utoipa::path(
     tag = "presence",
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),
@@ -103,9 +104,29 @@ pub async fn leave(
     service.limits.write(caller.subject())?;
     service.limits.session_write(caller.subject(), body.session)?;
     let room = RoomId::parse(&room)?;
-    caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;
+    if !foreign_rooms(&service, &caller, &user, body.session, std::slice::from_ref(&room)).await?.is_empty() {
+        return Err(Code::RoomNotFound.into());
+    }
     let leave = Leave { room, user, session: body.session, seq: body.seq, grace: body.grace };
     let answer = service.commands.leave(leave).await?;
     Ok(web::Json(Left { cursor: answer.cursor.to_string() }))
+}
+
+/// Those of the rooms that do not exist for the caller: their token does not allow them, and their session is not there.
+/// Their position would be told else. Costs a look at the database only where the token does not allow a room.
+pub(super) async fn foreign_rooms(
+    service: &Service,
+    caller: &Caller,
+    user: &UserId,
+    session: SessionId,
+    rooms: &[RoomId],
+) -> Result<Vec<RoomId>, Problem> {
+    let mut foreign: Vec<RoomId> =
+        rooms.iter().filter(|room| caller.may(Right::Join, room).is_err()).cloned().collect();
+    if !foreign.is_empty() {
+        let there = service.commands.rooms_of(session, user.clone()).await?;
+        foreign.retain(|room| !there.contains(room));
+    }
+    Ok(foreign)
 }

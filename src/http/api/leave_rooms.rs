@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::join_rooms::check;
+use super::leave::foreign_rooms;
 use crate::commands::rooms::LeaveRooms;
 use crate::commands::writer::CommandResult;
 use crate::domain::id::{RoomId, SessionId, UserId};
@@ -119,24 +120,29 @@ pub async fn leave_rooms(
     let leave = LeaveRooms { rooms: None, user, session: body.session, seq: body.seq, grace: body.grace };
     let rooms = match body.rooms {
         None => left(service.commands.leave_rooms(leave).await?),
-        Some(rooms) => leave_named(&service, leave, rooms).await?,
+        Some(rooms) => leave_named(&service, &caller, leave, rooms).await?,
     };
     Ok(web::Json(LeftRooms { rooms }))
 }
 
 async fn leave_named(
     service: &Service,
+    caller: &Caller,
     leave: LeaveRooms,
     rooms: Vec<String>,
 ) -> Result<Vec<LeftRoom>, Problem> {
     check(&rooms)?;
-    let parsed: Vec<_> = rooms.iter().map(|room| RoomId::parse(room)).collect();
+    let parsed: Vec<_> = rooms.iter().map(|room| RoomId::parse(room).map_err(Problem::from)).collect();
+    let named: Vec<RoomId> = parsed.iter().filter_map(|room| room.as_ref().ok()).cloned().collect();
+    let foreign = foreign_rooms(service, caller, &leave.user, leave.session, &named).await?;
+    let own = |room: RoomId| if foreign.contains(&room) { Err(Code::RoomNotFound.into()) } else { Ok(room) };
+    let parsed: Vec<Result<RoomId, Problem>> = parsed.into_iter().map(|room| room.and_then(own)).collect();
     let valid = parsed.iter().filter_map(|room| room.as_ref().ok()).cloned().collect();
     let mut results =
         left(service.commands.leave_rooms(LeaveRooms { rooms: Some(valid), ..leave }).await?).into_iter();
     let of_each = rooms.into_iter().zip(parsed).map(|(room, parsed)| match parsed {
         Ok(_) => results.next().ok_or(Code::Internal.into()),
-        Err(error) => Ok(LeftRoom { room, cursor: None, problem: Some(Problem::from(error).body()) }),
+        Err(error) => Ok(LeftRoom { room, cursor: None, problem: Some(error.body()) }),
     });
     of_each.collect()
 }

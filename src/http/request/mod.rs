@@ -3,6 +3,7 @@
 pub mod audience;
 pub mod body;
 pub mod caller;
+pub mod checked;
 pub mod limits;
 pub mod member_state;
 pub mod problem;

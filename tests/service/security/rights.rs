@@ -1,7 +1,7 @@
 //! What the claim `rooms` allows: four separate rights, each in the rooms it names, and nothing by default.
 
 use headcount::auth::{Grant, Right, Rights};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::deployment::{Client, Deployment, keys, secret, start, start_keyed, token, tuning};
 
@@ -76,4 +76,50 @@ async fn an_admin_of_a_room_removes_members_there_and_nowhere_else() {
     assert_eq!(deployment.log("lobby").await, ["joined bob", "left bob kicked"]);
     assert_eq!(deployment.log("kitchen").await, ["joined bob"]);
     assert_eq!(ann.get("/v1/rooms/lobby").await.problem(), (404, "room_not_found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_a_new_token_does_not_allow_is_left_at_the_next_heartbeat() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    ann.join("lobby").await;
+    ann.join("secret").await;
+    assert_eq!(ann.beat(json!({})).await, "alive");
+    let less = Client { session: ann.session, ..with(&deployment, "ann", "lobby", &[Right::Join]) };
+    let beat = async |client: &Client| {
+        let answer = client.post("/v1/heartbeats", &client.with(json!({}))).await.ok();
+        (answer["sessions"][0]["state"].clone(), answer["sessions"][0]["not_allowed"].clone())
+    };
+    assert_eq!(beat(&less).await, (json!("alive"), json!(["secret"])));
+    assert_eq!(deployment.log("secret").await, ["joined ann", "left ann left"]);
+    assert_eq!(deployment.log("lobby").await, ["joined ann"]);
+    assert_eq!(beat(&less).await, (json!("alive"), Value::Null));
+
+    // Joined with a token that allows more: the one that allows less is checked again.
+    ann.join("secret").await;
+    assert_eq!(beat(&less).await, (json!("alive"), json!(["secret"])));
+    // The server key has no rights that could end.
+    ann.join("secret").await;
+    assert_eq!(
+        beat(&Client { session: ann.session, ..deployment.server() }).await,
+        (json!("alive"), Value::Null)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_a_token_does_not_allow_can_be_left_and_tells_nothing() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    ann.join("secret").await;
+    deployment.user("bob").join("other").await;
+    let less = Client { session: ann.session, ..with(&deployment, "ann", "lobby", &[Right::Join]) };
+    less.leave("secret").await;
+    assert_eq!(deployment.log("secret").await, ["joined ann", "left ann left"]);
+    // Where the session is not, there is no such room, whether anybody is there or not.
+    for room in ["secret", "other", "nowhere"] {
+        assert_eq!(less.leave_with(room, json!({})).await.problem(), (404, "room_not_found"));
+        let many = less.post("/v1/leave", &less.with(json!({"rooms": [room]}))).await.ok();
+        assert_eq!(many["rooms"][0]["cursor"], Value::Null);
+        assert_eq!(many["rooms"][0]["problem"]["code"], "room_not_found");
+    }
 }

@@ -65,7 +65,7 @@ pub enum Need {
     Nothing,
     AnyToken,
     In(Right),
-    /// A session of the caller's; rights in the room do not matter.
+    /// A session of the caller's: if it is in the room, rights there do not matter.
     OwnSession,
     ListSomewhere,
     SelfOrServer,
@@ -95,11 +95,8 @@ const fn call(method: &'static str, path: &'static str, need: Need, about: About
 
 pub const OPERATIONS: &[Operation] = &[
     call("POST", "/v1/rooms/{room}/join", Need::In(Right::Join), About::Session),
-    call("POST", "/v1/rooms/{room}/leave", Need::In(Right::Join), About::Session),
-    Operation {
-        beacon: true,
-        ..call("POST", "/v1/rooms/{room}/leave", Need::In(Right::Join), About::Session)
-    },
+    call("POST", "/v1/rooms/{room}/leave", Need::OwnSession, About::Session),
+    Operation { beacon: true, ..call("POST", "/v1/rooms/{room}/leave", Need::OwnSession, About::Session) },
     call("POST", "/v1/join", Need::In(Right::Join), About::Session),
     call("POST", "/v1/leave", Need::OwnSession, About::Session),
     Operation { beacon: true, ..call("POST", "/v1/leave", Need::OwnSession, About::Session) },
@@ -121,7 +118,7 @@ pub const OPERATIONS: &[Operation] = &[
     call("POST", "/v1/users/presence", Need::AnyToken, About::User),
     call("PUT", "/v1/users/{id}", Need::SelfOrServer, About::User),
     call("DELETE", "/v1/users/{id}", Need::SelfOrServer, About::User),
-    call("POST", "/v1/users/{id}/revoke", Need::Server, About::User),
+    call("POST", "/v1/users/{id}/revoke", Need::Server, About::Nobody),
     call("PUT", "/v1/users", Need::Server, About::User),
     call("GET", "/v1/admin/overview", Need::Server, About::Nobody),
     call("GET", "/v1/admin/users", Need::Server, About::Nobody),
@@ -186,6 +183,12 @@ pub fn expected(operation: &Operation, who: Who, place: Place, own: bool) -> Out
         }
         (Need::SelfOrServer, Some(_)) if !own => Err((403, "server_only")),
         (Need::Server, Some(_)) => Err((403, "server_only")),
+        // One that the token does not allow is left by a session that is there; for any other it does not exist.
+        (Need::OwnSession, Some((can, within)))
+            if (!own || place == Place::Nowhere) && !(can.contains(&Right::Join) && reaches(within)) =>
+        {
+            Err((404, "room_not_found"))
+        }
         // A beacon is a browser's, and names no user.
         (Need::In(_) | Need::OwnSession, None) if operation.beacon => Err((400, "user_required")),
         (Need::OwnSession, _) if !own => Err((404, "session_not_found")),
