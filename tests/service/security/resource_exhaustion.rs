@@ -229,3 +229,44 @@ async fn clients_that_go_away_mid_request_poison_no_connection() {
                 where datname = current_database() and state like 'idle in transaction%'";
     assert_eq!(deployment.value(idle).await, 0);
 }
+
+/// Requests that are pipelined behind a stream, in one write.
+async fn pipelined(client: &Client, behind: &str) -> TcpStream {
+    let mut socket = connect(client).await;
+    let stream = format!(
+        "GET /v1/rooms/lobby/events HTTP/1.1\r\nhost: headcount\r\nauthorization: Bearer {}\r\n\r\n",
+        client.credential
+    );
+    socket.write_all((stream.clone() + behind + &stream).as_bytes()).await.unwrap();
+    hear(&mut socket, "snapshot").await;
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_pipelined_behind_a_stream_is_never_carried_out() {
+    let mut tuning = tuning();
+    tuning.limits.streams_per_replica = 3;
+    let deployment = start_with(1, tuning).await;
+    let ann = deployment.user("ann");
+    let body = ann.with(json!({})).to_string();
+    let join = head(&ann, body.len()) + &body;
+    for behind in ["", &join, "GET /livez HTTP/1.1\r\nhost: headcount\r\n\r\n", "GARBAGE\r\n\r\n"] {
+        let socket = pipelined(&ann, behind).await;
+        let opened = async {
+            let (mut one, mut two) = (ann.watch("lobby").await, ann.watch("lobby").await);
+            one.until_event("snapshot").await;
+            two.until_event("snapshot").await;
+        };
+        opened.await; // the stream has one place of three: nothing behind it has another
+        drop(socket);
+        let given_back = async { while watchers(&ann).await != "0" {} };
+        tokio::time::timeout(PATIENCE, given_back).await.expect("its place is given back");
+    }
+    assert!(deployment.log("lobby").await.is_empty(), "the join was not carried out");
+}
+
+async fn watchers(client: &Client) -> String {
+    let text = client.request(reqwest::Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.starts_with("headcount_watchers")).unwrap();
+    line.rsplit(' ').next().unwrap().to_owned()
+}
