@@ -76,7 +76,6 @@ impl Replica {
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let Parts { socket, database, pool_mode, listen_database, keys, certificate, tuning, mint } = parts;
         let certificate = certificate.map(Arc::new);
-        let origins = tuning.origins().map_err(std::io::Error::other)?;
         let address = socket.local_addr()?;
         let store =
             Store::new(database.clone(), pool_mode, tuning.database_connections, &replica_name(address));
@@ -128,7 +127,7 @@ impl Replica {
         }
         let apart = tuning.operator_listen.is_some();
         let audience = if apart { Audience::Clients } else { Audience::Everybody };
-        let workers = tuning.workers;
+        let (workers, origins) = (tuning.workers, tuning.cors_origins);
         let streams = TaskTracker::new();
         let front = Front {
             api: routes::api,

@@ -42,8 +42,8 @@ pub struct LimitSettings {
     /// Open streams on a replica; each needs a file descriptor; 0 leaves it to them
     #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS", default_value = "18000")]
     pub streams_per_replica: usize,
-    /// Addresses and networks of our own proxies, separated by commas: only these are believed about X-Forwarded-For
-    #[arg(long, env = "HEADCOUNT_TRUSTED_PROXIES", value_delimiter = ',', value_parser = parse_network)]
+    /// Networks of our own proxies, separated by commas: only these are believed about X-Forwarded-For
+    #[arg(long, env = "HEADCOUNT_TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<ipnet::IpNet>,
 }
 
@@ -53,13 +53,4 @@ impl LimitSettings {
         let limit = |max: u16| Some(i32::from(max)).filter(|max| *max > 0);
         UserLimits { rooms_max: limit(self.rooms_per_user), sessions_max: limit(self.sessions_per_user) }
     }
-}
-
-/// A network such as `10.0.0.0/8`, or one address.
-fn parse_network(text: &str) -> Result<ipnet::IpNet, String> {
-    let text = text.trim();
-    let address = || text.parse().map(|address: std::net::IpAddr| address.into());
-    text.parse()
-        .or_else(|_| address())
-        .map_err(|_| "not an address, nor a network such as 10.0.0.0/8".to_owned())
 }

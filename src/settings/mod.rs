@@ -1,7 +1,6 @@
 //! The settings of a replica. Every flag has a `HEADCOUNT_...` variable; a bad value names itself.
 
 pub mod limits;
-pub mod origins;
 pub mod tokens;
 pub mod traces;
 pub mod webhooks;
@@ -18,7 +17,6 @@ use crate::commands::Timing;
 use crate::domain::lease;
 
 pub use limits::LimitSettings;
-pub use origins::Origins;
 pub use tokens::TokenKeys;
 pub use traces::TraceSettings;
 pub use webhooks::WebhookSettings;
@@ -150,8 +148,7 @@ pub struct Tuning {
     /// Address for operators: /metrics is then served there only, and what /readyz misses is told there only
     #[arg(long, env = "HEADCOUNT_OPERATOR_LISTEN")]
     pub operator_listen: Option<SocketAddr>,
-    /// Origins of pages that may call, separated by commas: `https://app.example`, `capacitor://localhost`, or with `*.` for
-    /// all hosts below one: `https://*.preview.example`
+    /// Origins of pages that may call, separated by commas, each exactly as browsers send it: `https://app.example`
     #[arg(long, env = "HEADCOUNT_CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<String>,
     /// HTTP worker threads [1 to 64]; one per core when not given
@@ -201,7 +198,7 @@ impl Tuning {
     pub fn check(&self) -> Result<(), SettingError> {
         let hour = 3600 * SECOND;
         self.traces.check()?;
-        self.origins()?;
+        self.cors_origins.iter().try_for_each(|origin| exact_origin(origin))?;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
             return Err(SettingError(format!("HEADCOUNT_LOG: {error}")));
         }
@@ -215,11 +212,6 @@ impl Tuning {
         between("HEADCOUNT_RETENTION", self.retention, 600 * SECOND, 400 * 24 * hour)?;
         between("HEADCOUNT_WEBHOOKS_KEEP", self.webhooks.webhooks_keep, 600 * SECOND, 400 * 24 * hour)?;
         between("HEADCOUNT_MAX_STREAM_AGE", self.max_stream_age, SECOND, 24 * hour)
-    }
-
-    /// Pages of other origins that may call.
-    pub fn origins(&self) -> Result<Origins, SettingError> {
-        Origins::parse(&self.cors_origins)
     }
 
     /// What commands need of them. A hidden session beats every 2/5 of its lease: 60 s of 150 s.
@@ -266,6 +258,18 @@ impl Serve {
         self.token_keys.check()?;
         server_keys_long_enough(&self.server_key)?;
         self.tuning.check()
+    }
+}
+
+/// Browsers send scheme, host and port, and nothing after them: another form would never match.
+fn exact_origin(origin: &str) -> Result<(), SettingError> {
+    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['/', '*', '?', '#', ' ']) => Ok(()),
+        _ if origin.is_empty() => Ok(()), // the variable is set, to nothing
+        _ => Err(SettingError(format!(
+            "HEADCOUNT_CORS_ORIGINS holds {origin}; an origin is https://host or https://host:port, without a slash"
+        ))),
     }
 }
 

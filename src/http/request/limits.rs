@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix_web::HttpRequest;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use ipnet::IpNet;
 
-use super::address::Proxies;
 use super::problem::{Code, Problem};
 use crate::domain::id::{SessionId, UserId};
 use crate::settings::LimitSettings;
@@ -57,7 +57,6 @@ struct OpenStreams {
 
 /// The limits of a replica. `user` is the subject of the caller's token; none for the server key.
 pub struct Limits {
-    proxies: Proxies,
     settings: LimitSettings,
     writes: Rate<UserId>,
     session_writes: Rate<(UserId, SessionId)>,
@@ -77,7 +76,6 @@ impl Limits {
             session_heartbeats: Rate::new(settings.heartbeats_per_session),
             requests: Rate::new(settings.requests_per_address),
             open: Arc::default(),
-            proxies: Proxies::new(&settings.trusted_proxies),
             settings,
         }
     }
@@ -151,13 +149,21 @@ impl Limits {
         self.requests.forget();
     }
 
+    /// The client's address: the peer, or, if the peer is a trusted proxy, the last address in
+    /// `X-Forwarded-For` that is not one. Addresses before that are not trusted, because a client can forge
+    /// them. The header is read up to the first entry that is no address; if that leaves none, the peer
+    /// counts.
     fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
-        let lines: Vec<&str> = request
-            .headers()
-            .get_all("x-forwarded-for")
-            .map(|line| line.to_str().unwrap_or_default()) // bytes beyond ASCII are no address
-            .collect();
-        Some(self.proxies.client(request.peer_addr()?.ip(), lines.into_iter()))
+        let peer = request.peer_addr()?.ip();
+        let ours =
+            |address: &IpAddr| self.settings.trusted_proxies.iter().any(|net: &IpNet| net.contains(address));
+        if !ours(&peer) {
+            return Some(peer);
+        }
+        let header = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        let forwarded: Vec<IpAddr> =
+            header.flat_map(|text| text.split(',')).map_while(|a| a.trim().parse().ok()).collect();
+        forwarded.into_iter().rev().find(|address| !ours(address)).or(Some(peer))
     }
 }
 

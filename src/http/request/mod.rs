@@ -1,6 +1,5 @@
 //! Parses and refuses requests: caller, body, limits, problems.
 
-pub mod address;
 pub mod audience;
 pub mod body;
 pub mod caller;

@@ -13,9 +13,9 @@ use std::time::Duration;
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
+use ipnet::IpNet;
 use socket2::SockRef;
 
-use crate::http::request::address::{Proxies, counted};
 use crate::settings::LimitSettings;
 
 /// The kernel doubles this for its own use.
@@ -31,7 +31,7 @@ type OpenConnections = Arc<Mutex<HashMap<IpAddr, usize>>>;
 #[derive(Clone)]
 pub struct Connections {
     most: usize,
-    proxies: Proxies,
+    proxies: Vec<IpNet>,
     open: OpenConnections,
 }
 
@@ -39,7 +39,7 @@ impl Connections {
     /// From the settings.
     pub fn new(settings: &LimitSettings) -> Self {
         let most = settings.connections_per_address;
-        Self { most, proxies: Proxies::new(&settings.trusted_proxies), open: OpenConnections::default() }
+        Self { most, proxies: settings.trusted_proxies.clone(), open: OpenConnections::default() }
     }
 
     /// Takes a plain connection and sets its options. None if the peer is gone already, or its address is at
@@ -65,10 +65,10 @@ impl Connections {
     }
 
     fn permit(&self, address: IpAddr) -> Option<ConnectionPermit> {
-        if self.most == 0 || self.proxies.trust(address) {
+        let counted = self.most > 0 && !self.proxies.iter().any(|net| net.contains(&address));
+        if !counted {
             return Some(ConnectionPermit(None));
         }
-        let address = counted(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
         if *count >= self.most {

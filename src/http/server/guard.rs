@@ -6,15 +6,14 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{
-    CONTENT_SECURITY_POLICY, ETAG, HeaderValue, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY,
+    RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
-use url::Url;
 
 use super::observe::REQUEST_ID;
 use crate::http::service::Service;
-use crate::settings::Origins;
 
 /// An answer of the API is no page: it may load nothing and be shown in no frame.
 const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -24,24 +23,29 @@ const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
 );
 
-/// The rules of CORS. The allowed origins are those in the settings, and in `dev` any page of this machine. Any request
-/// header is allowed, such as those that tracers add: no cookie is used, so that list would guard nothing. Methods are
-/// limited to those of the API.
-pub fn cors(origins: Origins, dev: bool) -> Cors {
-    Cors::default()
+/// Origins that may call from a browser: exactly these, and in `dev` any page of this machine. Credentials are not
+/// cookies, so they are not allowed to go along.
+pub fn cors(origins: &[String], dev: bool) -> Cors {
+    let cors = Cors::default()
         .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
-        .allow_any_header()
+        .allowed_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH])
+        .allowed_headers(["last-event-id", "traceparent", "tracestate"])
+        .allowed_header(REQUEST_ID)
         .expose_headers([ETAG, RETRY_AFTER, REQUEST_ID])
         .block_on_origin_mismatch(false)
-        .max_age(3600)
-        .allowed_origin_fn(move |origin, _| {
-            origin.to_str().is_ok_and(|origin| origins.allow(origin) || dev && is_local(origin))
-        })
+        .max_age(3600);
+    let cors = origins
+        .iter()
+        .filter(|origin| !origin.is_empty())
+        .fold(cors, |cors, origin| cors.allowed_origin(origin));
+    if dev { cors.allowed_origin_fn(|origin, _| is_local(origin)) } else { cors }
 }
 
-fn is_local(origin: &str) -> bool {
-    let host = Url::parse(origin).ok().and_then(|origin| origin.host_str().map(str::to_owned));
-    host.is_some_and(|host| ["localhost", "127.0.0.1", "[::1]"].contains(&host.as_str()))
+fn is_local(origin: &HeaderValue) -> bool {
+    let host = |text: &str| {
+        text.split("://").nth(1).map(|rest| rest.split(':').next().unwrap_or_default().to_owned())
+    };
+    origin.to_str().ok().and_then(host).is_some_and(|host| host == "localhost" || host == "127.0.0.1")
 }
 
 fn is_stream(path: &str) -> bool {

@@ -29,7 +29,6 @@ use crate::http::request::audience::Audience;
 use crate::http::request::problem::{Code, Problem};
 use crate::http::service::Service;
 use crate::hub::Fan;
-use crate::settings::Origins;
 use connections::Connections;
 use observe::observe;
 use socket::{Socket, carry};
@@ -65,7 +64,7 @@ pub struct Front {
     /// Threads; as many as there are cores, when not given.
     pub workers: Option<u16>,
     /// Other origins that may call.
-    pub origins: Origins,
+    pub origins: Vec<String>,
     /// Whether clients may use what is meant for operators.
     pub audience: Audience,
     /// Tracks the streams on raw sockets, which actix does not.
@@ -83,7 +82,7 @@ pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> 
             .into_utoipa_app()
             .map(|app| {
                 app.wrap(from_fn(guard::guard))
-                    .wrap(guard::cors(origins.clone(), service.mint.is_some()))
+                    .wrap(guard::cors(&origins, service.mint.is_some()))
                     .wrap(from_fn(observe))
                     .wrap(from_fn(carry))
             })

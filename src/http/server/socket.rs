@@ -13,20 +13,20 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt::Write;
-use std::io::{ErrorKind, IoSlice, Result};
+use std::io::{IoSlice, Result};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use actix_web::Error;
+use actix_web::HttpResponse;
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::{CONTENT_TYPE, HttpDate};
 use actix_web::middleware::Next;
 use actix_web::rt::net::TcpStream;
-use actix_web::{HttpRequest, HttpResponse};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
@@ -45,8 +45,8 @@ const BYTES_MAX: usize = 32 * 1024;
 
 type SharedConnection = RefCell<Option<Connection>>;
 
-/// The connection as actix sees it. Once the connection is taken, reads and writes fail, so that actix drops what it
-/// has read ahead. A write that succeeded into nothing would keep a body without a socket open.
+/// The connection as actix sees it. Once the connection is taken, reads find its end, and writes are
+/// discarded.
 pub struct Socket(Rc<SharedConnection>);
 
 impl Socket {
@@ -60,31 +60,31 @@ impl Socket {
         extensions.insert(Rc::downgrade(&self.0));
     }
 
-    fn with<T>(&self, then: impl FnOnce(Pin<&mut TcpStream>) -> Poll<Result<T>>) -> Poll<Result<T>> {
+    fn with<T>(&self, gone: T, then: impl FnOnce(Pin<&mut TcpStream>) -> T) -> T {
         match self.0.borrow_mut().as_mut() {
             Some(connection) => then(Pin::new(&mut connection.tcp)),
-            None => Poll::Ready(Err(ErrorKind::NotConnected.into())),
+            None => gone,
         }
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        self.with(|tcp| tcp.poll_read(cx, buffer))
+        self.with(Poll::Ready(Ok(())), |tcp| tcp.poll_read(cx, buffer))
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        self.with(|tcp| tcp.poll_write(cx, bytes))
+        self.with(Poll::Ready(Ok(bytes.len())), |tcp| tcp.poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.with(|tcp| tcp.poll_flush(cx))
+        self.with(Poll::Ready(Ok(())), |tcp| tcp.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.with(|tcp| tcp.poll_shutdown(cx))
+        self.with(Poll::Ready(Ok(())), |tcp| tcp.poll_shutdown(cx))
     }
 }
 
@@ -93,28 +93,19 @@ pub async fn carry<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> std::result::Result<ServiceResponse<EitherBody<B>>, Error> {
-    let shared = request.conn_data::<Weak<SharedConnection>>().and_then(Weak::upgrade);
-    if shared.as_ref().is_some_and(|shared| shared.borrow().is_none()) {
-        // A request pipelined behind a stream: there is no connection to answer it on.
-        return Ok(closed(request.into_parts().0));
-    }
+    let shared = request.conn_data::<Weak<SharedConnection>>().cloned();
     let response = next.call(request).await?;
     let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM);
-    let taken = shared.filter(|_| is_stream).and_then(|shared| shared.take());
+    let taken = shared.filter(|_| is_stream).and_then(|shared| shared.upgrade()?.take());
     let Some(connection) = taken else { return Ok(response.map_into_left_body()) };
     let (request, response) = response.into_parts();
     let pending = VecDeque::from([head(&response)]);
     let tracker = request.app_data::<TaskTracker>().cloned().unwrap_or_default();
     let stream = Stream { connection, pending, body: Some(response.into_body().boxed()) };
     actix_web::rt::spawn(tracker.track_future(stream));
-    Ok(closed(request))
-}
-
-/// The response on a connection that is no longer actix's: nothing of it is sent.
-fn closed<B>(request: HttpRequest) -> ServiceResponse<EitherBody<B>> {
     let mut nothing = HttpResponse::new(actix_web::http::StatusCode::OK);
     nothing.head_mut().set_connection_type(ConnectionType::Close);
-    ServiceResponse::new(request, nothing).map_into_right_body()
+    Ok(ServiceResponse::new(request, nothing).map_into_right_body())
 }
 
 /// The head of the response. A stream ends with its connection, so it would need no chunked encoding. But a

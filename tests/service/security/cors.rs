@@ -4,10 +4,6 @@ use reqwest::Method;
 
 use crate::support::deployment::{start_with, tuning};
 
-/// What a page sends whose calls are traced.
-const TRACED: &str =
-    "authorization,content-type,last-event-id,sentry-trace,baggage,x-datadog-trace-id,x-requested-with";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn only_listed_origins_may_call_from_a_browser() {
     let mut tuning = tuning();
@@ -17,7 +13,7 @@ async fn only_listed_origins_may_call_from_a_browser() {
     let preflight = async |origin: &'static str| {
         let request = ann.http.request(Method::OPTIONS, format!("{}/v1/rooms/lobby/join", ann.base));
         let request = request.header("origin", origin).header("access-control-request-method", "POST");
-        let request = request.header("access-control-request-headers", TRACED);
+        let request = request.header("access-control-request-headers", "authorization,content-type");
         let response = request.send().await.unwrap();
         response.headers().get("access-control-allow-origin").map(|o| o.to_str().unwrap().to_owned())
     };
@@ -32,16 +28,4 @@ async fn only_listed_origins_may_call_from_a_browser() {
     assert_eq!(response.headers()["x-content-type-options"], "nosniff");
     assert_eq!(response.headers()["referrer-policy"], "no-referrer");
     assert_eq!(response.headers()["content-security-policy"], "default-src 'none'; frame-ancestors 'none'");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_origin_with_an_international_name_is_served() {
-    let mut tuning = tuning();
-    tuning.cors_origins = vec!["https://müller.example:443".into(), "https://*.preview.example".into()];
-    let deployment = start_with(1, tuning).await;
-    for origin in ["https://xn--mller-kva.example", "https://pr-17.preview.example"] {
-        let request = deployment.user("ann").request(Method::GET, "/v1/rooms/lobby").header("origin", origin);
-        let response = request.send().await.unwrap();
-        assert_eq!(response.headers()["access-control-allow-origin"], origin);
-    }
 }
