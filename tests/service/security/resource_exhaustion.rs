@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -125,11 +126,7 @@ async fn is_served(socket: &mut TcpStream) -> bool {
 /// Watches the lobby, and reads up to the first snapshot.
 async fn watching(client: &Client) -> (TcpStream, String) {
     let mut socket = connect(client).await;
-    let ask = format!(
-        "GET /v1/rooms/lobby/events HTTP/1.1\r\nhost: headcount\r\nauthorization: Bearer {}\r\n\r\n",
-        client.credential
-    );
-    socket.write_all(ask.as_bytes()).await.unwrap();
+    socket.write_all(watching_head(client, "HTTP/1.1", "").as_bytes()).await.unwrap();
     let heard = hear(&mut socket, "event: snapshot").await;
     (socket, heard)
 }
@@ -176,6 +173,68 @@ async fn a_stream_has_its_connection_to_itself_until_the_client_goes() {
 
     socket.shutdown().await.unwrap();
     assert!(!until_closed(socket).await.contains("event: sync"), "closed at once, not when next written to");
+}
+
+/// The head of a request to watch the lobby.
+fn watching_head(client: &Client, version: &str, more: &str) -> String {
+    let credential = &client.credential;
+    format!(
+        "GET /v1/rooms/lobby/events {version}\r\nhost: headcount\r\nauthorization: Bearer {credential}\r\n{more}\r\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pipelined_behind_a_stream_is_never_run_and_takes_no_place() {
+    let mut tuning = tuning();
+    tuning.limits.streams_per_replica = 16;
+    let deployment = start_with(1, tuning).await;
+    let ann = deployment.user("ann");
+    let body = ann.with(json!({})).to_string();
+    let join = head(&ann, body.len()) + &body;
+    let stream = watching_head(&ann, "HTTP/1.1", "");
+    let packets = [
+        stream.repeat(2),
+        stream.repeat(3),
+        stream.repeat(16), // as many as actix reads ahead
+        stream.clone() + &join,
+        stream.clone() + &join + &stream,
+        watching_head(&ann, "HTTP/1.0", "").repeat(2),
+        watching_head(&ann, "HTTP/1.0", "connection: keep-alive\r\n").repeat(2),
+        watching_head(&ann, "HTTP/1.1", "content-length: 5\r\n") + "12345" + &stream,
+        watching_head(&ann, "HTTP/1.1", "content-length: 5000\r\n") + "12345" + &stream,
+        watching_head(&ann, "HTTP/1.1", "transfer-encoding: chunked\r\n") + "3\r\nabc\r\n0\r\n\r\n" + &stream,
+        watching_head(&ann, "HTTP/1.1", "expect: 100-continue\r\n") + &stream,
+    ];
+    for packet in &packets {
+        let mut socket = connect(&ann).await;
+        socket.write_all(packet.as_bytes()).await.unwrap();
+        let heard = hear(&mut socket, "event: snapshot").await;
+        assert_eq!(heard.matches(" 200 OK\r\n").count(), 1, "{packet} gave {heard}");
+    }
+    // The service has to notice that those clients are gone. Then all places are free at once.
+    let free = async {
+        loop {
+            let streams = (0..16).map(|_| ann.request(Method::GET, "/v1/rooms/lobby/events").send());
+            if join_all(streams).await.into_iter().all(|opened| opened.unwrap().status() == 200) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, free).await.expect("every place is given back");
+    assert_eq!(deployment.log("lobby").await, [""; 0], "no join behind a stream is run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pipelined_before_a_stream_is_answered_before_it() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let body = ann.with(json!({})).to_string();
+    let packet = (head(&ann, body.len()) + &body).repeat(2) + &watching_head(&ann, "HTTP/1.1", "");
+    let mut socket = connect(&ann).await;
+    socket.write_all(packet.as_bytes()).await.unwrap();
+    let heard = hear(&mut socket, "event: snapshot").await;
+    let (before, _) = heard.split_once("content-type: text/event-stream").unwrap();
+    assert_eq!(before.matches(r#""created":"#).count(), 2, "{heard}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
