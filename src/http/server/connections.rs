@@ -12,9 +12,9 @@ use std::time::Duration;
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
-use ipnet::IpNet;
 use socket2::SockRef;
 
+use crate::domain::address::{self, TrustedProxies};
 use crate::settings::LimitSettings;
 
 /// The kernel doubles this for its own use.
@@ -29,7 +29,7 @@ type OpenConnections = Arc<Mutex<HashMap<IpAddr, usize>>>;
 #[derive(Clone)]
 pub struct Connections {
     most: usize,
-    proxies: Vec<IpNet>,
+    proxies: TrustedProxies,
     open: OpenConnections,
 }
 
@@ -62,10 +62,11 @@ impl Connections {
     }
 
     fn permit(&self, address: IpAddr) -> Option<ConnectionPermit> {
-        let counted = self.most > 0 && !self.proxies.iter().any(|net| net.contains(&address));
+        let counted = self.most > 0 && !self.proxies.contains(address);
         if !counted {
             return Some(ConnectionPermit(None));
         }
+        let address = address::counted(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
         if *count >= self.most {

@@ -257,7 +257,7 @@ async fn one_address_has_so_many_connections_and_no_more() {
     let again = async { while !is_served(&mut connect(&ann).await).await {} };
     tokio::time::timeout(PATIENCE, again).await.expect("its place is given back");
     // A proxy of ours stands for many.
-    tuning.limits.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    tuning.limits.trusted_proxies = "127.0.0.0/8".parse().unwrap();
     deployment.add(tuning);
     let ann = deployment.user_at(1, "ann");
     let mut many = Vec::new();
