@@ -85,8 +85,8 @@ pub struct Listening {
 /// Where the certificate is.
 #[derive(Args, Debug)]
 pub struct TlsFiles {
-    /// Certificate to show to clients, in PEM, with its chain: TLS then, HTTP/2 too, and no plain HTTP; read again when
-    /// it changes
+    /// Certificate to show to clients, in PEM, with its chain: TLS then, with HTTP/1.1, and no plain HTTP; read again
+    /// when it changes
     #[arg(long, env = "HEADCOUNT_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Key of that certificate, in PEM

@@ -6,14 +6,16 @@ mod observe;
 mod socket;
 pub mod tls;
 mod trace_context;
+mod transport;
+mod unread;
 
-use std::future::ready;
 use std::io::Result;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol, Request};
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::body::MessageBody;
@@ -21,6 +23,7 @@ use actix_web::dev::{AppConfig, Server, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, Error, HttpServer, web};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -37,10 +40,6 @@ use tls::Certificate;
 /// How long an idle connection is kept: longer than a hidden session's heartbeat (60 s), and than what proxies keep
 /// theirs for (nginx: 60 s), so that it is never the server that closes just when a request is on its way.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// TLS handshakes under way on a worker, at most: as many as there can be sockets. At actix's 256, as many silent
-/// connections would keep everybody else out for the 3 s that each may take.
-const HANDSHAKES_MAX: usize = 20_000;
 
 /// Connections that wait to be accepted, at most: the standard library's 128 are few when a restarted replica's watchers
 /// come back, and one that finds no place tries again a second later. The system's `somaxconn` may allow fewer.
@@ -83,6 +82,7 @@ pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> 
                     .wrap(guard::cors(&origins, service.mint.is_some()))
                     .wrap(from_fn(observe))
                     .wrap(from_fn(carry))
+                    .wrap(from_fn(unread::hold))
             })
             .app_data(service.clone())
             .app_data(streams.clone())
@@ -95,30 +95,39 @@ pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> 
     };
     let workers = workers.map_or_else(cores, usize::from);
     let _ = socket2::SockRef::from(&socket).listen(BACKLOG); // listening already: this only makes the queue longer
-    let Some(certificate) = certificate else {
-        return plain(socket, workers, stop_max, connections, app);
-    };
-    let server = HttpServer::new(app)
-        .disable_signals()
-        .workers(workers)
-        .keep_alive(KEEP_ALIVE)
-        .shutdown_timeout(stop_max.as_secs() - 1)
-        .max_connection_rate(HANDSHAKES_MAX)
-        .on_connect(move |connection, extensions| connections.accept_encrypted(connection, extensions))
-        .listen_rustls_0_23(socket, certificate.accept())?;
-    Ok(server.run())
+    let acceptor = certificate.map(|certificate| TlsAcceptor::from(Arc::new(certificate.accept())));
+    listen(socket, workers, stop_max, Accepting { connections, acceptor }, app)
 }
+
+/// How connections are accepted.
+#[derive(Clone)]
+struct Accepting {
+    connections: Connections,
+    /// None: plain HTTP.
+    acceptor: Option<TlsAcceptor>,
+}
+
+impl Accepting {
+    async fn accept(self, tcp: TcpStream) -> std::result::Result<Accepted, DispatchError> {
+        let peer = tcp.peer_addr().ok();
+        let taken = self.connections.take(tcp, self.acceptor.as_ref()).await;
+        Ok((Socket::new(taken.map_err(DispatchError::Io)?), Protocol::Http1, peer))
+    }
+}
+
+/// What actix serves.
+type Accepted = (Socket, Protocol, Option<SocketAddr>);
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
-/// What `HttpServer` does for plain connections, but for where requests are read from: a [`Socket`].
-fn plain<I, S, B>(
+/// What `HttpServer` does, but for where requests are read from: a [`Socket`].
+fn listen<I, S, B>(
     socket: TcpListener,
     workers: usize,
     stop_max: Duration,
-    connections: Connections,
+    accepting: Accepting,
     app: impl Fn() -> I + Send + Clone + 'static,
 ) -> Result<Server>
 where
@@ -131,7 +140,7 @@ where
     let builder = Server::build().disable_signals().workers(workers).shutdown_timeout(stop_max.as_secs() - 1);
     let stopping = builder.graceful_shutdown_signal();
     let server = builder.listen("http", socket, move || {
-        let connections = connections.clone();
+        let accepting = accepting.clone();
         let stopping = stopping.clone();
         let app = app().into_factory().map_err(|error| error.error_response());
         let http = HttpService::build()
@@ -144,11 +153,7 @@ where
             .local_addr(address)
             .on_connect_ext(|socket: &Socket, extensions| socket.tell(extensions))
             .finish(map_config(app, |()| AppConfig::default())); // no handler asks what we are called
-        fn_service(move |tcp: TcpStream| {
-            let peer = tcp.peer_addr().ok();
-            ready(Ok((Socket::new(connections.take(tcp)), Protocol::Http1, peer)))
-        })
-        .and_then(http)
+        fn_service(move |tcp: TcpStream| accepting.clone().accept(tcp)).and_then(http)
     })?;
     Ok(server.run())
 }
@@ -164,6 +169,7 @@ pub fn serve_operators(
             .app_data(service.clone())
             .wrap(from_fn(guard::guard))
             .wrap(from_fn(observe))
+            .wrap(from_fn(unread::hold))
             .app_data(web::Data::new(Audience::Everybody))
             .app_data(query_errors())
             .configure(routes)

@@ -6,7 +6,7 @@
 //! connection is taken out of it: what is left of the stream is its body and a file descriptor, and frames go from the
 //! rings to the kernel, all that is ready in one call. Requests that actix has read ahead are dropped with its dispatcher.
 //!
-//! Over TLS and HTTP/2 the connection is not plain, so nothing is taken: there a stream is a body like any other.
+//! Over TLS it is the same, with the session between them.
 //! Bounded: [`FRAMES_MAX`] frames wait for one socket, and [`BYTES_MAX`] with the last of them begun; the next is not
 //! taken from the body until they are written.
 
@@ -23,12 +23,12 @@ use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::middleware::Next;
-use actix_web::rt::net::TcpStream;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
 
 use super::connections::Connection;
+use super::transport::Transport;
 use crate::http::streams::stream::EVENT_STREAM;
 
 /// Frames handed to the kernel at once, at most.
@@ -76,9 +76,11 @@ impl Socket {
         extensions.insert(Rc::downgrade(&self.0));
     }
 
-    fn with<T>(&self, then: impl FnOnce(Pin<&mut TcpStream>) -> Poll<Result<T>>) -> Poll<Result<T>> {
+    fn with<T>(&self, then: impl FnOnce(Pin<&mut Transport>) -> Poll<Result<T>>) -> Poll<Result<T>> {
         match &mut *self.0.borrow_mut() {
-            Hold::Open(connection) | Hold::Leaving(connection, _) => then(Pin::new(&mut connection.tcp)),
+            Hold::Open(connection) | Hold::Leaving(connection, _) => {
+                then(Pin::new(&mut connection.transport))
+            }
             Hold::Gone => Poll::Ready(Err(ErrorKind::NotConnected.into())),
         }
     }
@@ -102,18 +104,18 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        self.with(|tcp| tcp.poll_read(cx, buffer))
+        self.with(|transport| transport.poll_read(cx, buffer))
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        self.with(|tcp| tcp.poll_write(cx, bytes))
+        self.with(|transport| transport.poll_write(cx, bytes))
     }
 
     /// actix calls this when it has nothing left to write.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        ready!(self.with(|tcp| tcp.poll_flush(cx)))?;
+        ready!(self.with(|transport| transport.poll_flush(cx)))?;
         if self.depart() {
             cx.waker().wake_by_ref(); // actix must look again, and find that it has no connection
         }
@@ -121,7 +123,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.with(|tcp| tcp.poll_shutdown(cx))
+        self.with(|transport| transport.poll_shutdown(cx))
     }
 }
 
@@ -190,7 +192,7 @@ impl Stream {
         let mut bytes = [0; 256];
         loop {
             let mut buffer = ReadBuf::new(&mut bytes);
-            let read = ready!(pin!(&mut self.connection.tcp).poll_read(cx, &mut buffer));
+            let read = ready!(pin!(&mut self.connection.transport).poll_read(cx, &mut buffer));
             if read.is_err() || buffer.filled().is_empty() {
                 return Poll::Ready(());
             }
@@ -223,7 +225,7 @@ impl Stream {
         let mut slices = [IoSlice::new(&[]); PIECES_MAX];
         let count =
             slices.iter_mut().zip(&self.pending).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count();
-        let written = ready!(pin!(&mut self.connection.tcp).poll_write_vectored(cx, &slices[..count]))?;
+        let written = ready!(pin!(&mut self.connection.transport).poll_write_vectored(cx, &slices[..count]))?;
         self.advance(written);
         Poll::Ready(Ok(()))
     }
@@ -250,10 +252,14 @@ impl Future for Stream {
         loop {
             this.fill(cx);
             if this.pending.is_empty() {
+                // TLS may hold back what was written.
+                if ready!(pin!(&mut this.connection.transport).poll_flush(cx)).is_err() {
+                    return Poll::Ready(());
+                }
                 if this.body.is_some() {
                     return Poll::Pending;
                 }
-                return pin!(&mut this.connection.tcp).poll_shutdown(cx).map(drop);
+                return pin!(&mut this.connection.transport).poll_shutdown(cx).map(drop);
             }
             if ready!(this.poll_write(cx)).is_err() {
                 return Poll::Ready(());

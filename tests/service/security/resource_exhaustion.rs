@@ -69,6 +69,50 @@ async fn a_body_that_does_not_come_is_cut_with_408_however_often_a_byte_of_it_do
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_end_that_nobody_reads_ends_its_connection() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let credential = format!("authorization: Bearer {}\r\n", ann.credential);
+    let chunks = ("transfer-encoding: chunked\r\n\r\n", "1\r\n \r\n");
+    let length = ("content-length: 1000000\r\n\r\n", " ");
+    for (request, more, (framing, piece), status) in [
+        ("POST /nope", "", chunks, 404),
+        ("POST /nope", "", length, 404),
+        ("POST /livez", "", chunks, 405),
+        ("GET /livez", "", chunks, 200),
+        ("POST /v1/rooms/lobby/join", "", chunks, 401),
+        ("GET /v1/rooms/lobby", &credential, chunks, 200),
+        ("POST /v1/rooms/lobby/join", &credential, ("transfer-encoding: chunked\r\n\r\n", "fffff\r\n"), 413),
+    ] {
+        let mut socket = connect(&ann).await;
+        let start = format!("{request} HTTP/1.1\r\nhost: headcount\r\n{more}{framing}");
+        socket.write_all(start.as_bytes()).await.unwrap();
+        let piece = if status == 413 { piece.to_owned() + &"x".repeat(64 * 1024) } else { piece.to_owned() };
+        let (mut reading, mut writing) = socket.into_split();
+        let dripping = tokio::spawn(async move {
+            let mut often = tokio::time::interval(Duration::from_millis(50));
+            while writing.write_all(piece.as_bytes()).await.is_ok() {
+                often.tick().await;
+            }
+        });
+        let mut answer = vec![0; 4096];
+        let read = tokio::time::timeout(PATIENCE, reading.read(&mut answer)).await.unwrap().unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        let ended = tokio::time::timeout(PATIENCE, dripping).await;
+        ended.unwrap_or_else(|_| panic!("{request}: the connection is closed in time")).unwrap();
+    }
+    // A body in chunks that has an end costs nobody the connection.
+    let mut socket = connect(&ann).await;
+    let whole =
+        "GET /livez HTTP/1.1\r\nhost: headcount\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    for _ in 0..3 {
+        socket.write_all(whole.as_bytes()).await.unwrap();
+        assert!(is_served(&mut socket).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_large_is_refused_before_it_is_all_there() {
     let deployment = start().await;
     let ann = deployment.user("ann");
