@@ -17,12 +17,15 @@ use std::time::Duration;
 
 use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol, Request};
-use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_service::{
+    IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_factory, fn_service, map_config,
+};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Server, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, Error, HttpServer, web};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use utoipa_actix_web::AppExt;
@@ -32,6 +35,7 @@ use crate::http::request::audience::Audience;
 use crate::http::request::problem::{Code, Problem};
 use crate::http::service::Service;
 use crate::hub::Fan;
+use crate::settings::Origins;
 use connections::Connections;
 use observe::observe;
 use socket::{Socket, carry};
@@ -58,28 +62,31 @@ pub struct Front {
     pub certificate: Option<Arc<Certificate>>,
     /// Whose connections are taken.
     pub connections: Connections,
-    /// Threads; as many as there are cores, when not given.
-    pub workers: Option<u16>,
+    /// Threads.
+    pub workers: u16,
     /// Other origins that may call.
-    pub origins: Vec<String>,
+    pub origins: Origins,
     /// Who may see what is for operators.
     pub audience: Audience,
     /// The streams on bare sockets.
     pub streams: TaskTracker,
     /// How long a stop may take.
     pub stop_max: Duration,
+    /// Has a permit for each worker that has started.
+    pub started: Arc<Semaphore>,
 }
 
 /// Starts the server of clients.
 pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> Result<Server> {
-    let Front { api, pages, certificate, connections, workers, origins, audience, streams, stop_max } = front;
+    let Front { api, pages, audience, streams, .. } = front;
+    let origins = Arc::new(front.origins);
     let app = move || {
         let fan = Fan::start(service.hub.clone());
         App::new()
             .into_utoipa_app()
             .map(|app| {
                 app.wrap(from_fn(guard::guard))
-                    .wrap(guard::cors(&origins, service.mint.is_some()))
+                    .wrap(guard::cors(origins.clone(), service.mint.is_some()))
                     .wrap(from_fn(observe))
                     .wrap(from_fn(carry))
                     .wrap(from_fn(unread::hold))
@@ -93,10 +100,10 @@ pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> 
             .into_app()
             .configure(pages)
     };
-    let workers = workers.map_or_else(cores, usize::from);
     let _ = socket2::SockRef::from(&socket).listen(BACKLOG); // listening already: this only makes the queue longer
-    let acceptor = certificate.map(|certificate| TlsAcceptor::from(Arc::new(certificate.accept())));
-    listen(socket, workers, stop_max, Accepting { connections, acceptor }, app)
+    let acceptor = front.certificate.map(|certificate| TlsAcceptor::from(Arc::new(certificate.accept())));
+    let accepting = Accepting { connections: front.connections, acceptor, started: front.started };
+    listen(socket, front.workers.into(), front.stop_max, accepting, app)
 }
 
 /// How connections are accepted.
@@ -105,6 +112,7 @@ struct Accepting {
     connections: Connections,
     /// None: plain HTTP.
     acceptor: Option<TlsAcceptor>,
+    started: Arc<Semaphore>,
 }
 
 impl Accepting {
@@ -117,10 +125,6 @@ impl Accepting {
 
 /// What actix serves.
 type Accepted = (Socket, Protocol, Option<SocketAddr>);
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
-}
 
 /// What `HttpServer` does, but for where requests are read from: a [`Socket`].
 fn listen<I, S, B>(
@@ -141,6 +145,7 @@ where
     let stopping = builder.graceful_shutdown_signal();
     let server = builder.listen("http", socket, move || {
         let accepting = accepting.clone();
+        let started = accepting.started.clone();
         let stopping = stopping.clone();
         let app = app().into_factory().map_err(|error| error.error_response());
         let http = HttpService::build()
@@ -153,7 +158,15 @@ where
             .local_addr(address)
             .on_connect_ext(|socket: &Socket, extensions| socket.tell(extensions))
             .finish(map_config(app, |()| AppConfig::default())); // no handler asks what we are called
-        fn_service(move |tcp: TcpStream| accepting.clone().accept(tcp)).and_then(http)
+        let serving = Rc::new(fn_service(move |tcp: TcpStream| accepting.clone().accept(tcp)).and_then(http));
+        fn_factory(move || {
+            let (serving, started) = (serving.clone(), started.clone());
+            async move {
+                let serving = serving.new_service(()).await?;
+                started.add_permits(1);
+                Ok::<_, ()>(serving)
+            }
+        })
     })?;
     Ok(server.run())
 }
