@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use socket2::SockRef;
@@ -31,6 +31,12 @@ pub enum Attack {
     Oversize,
     /// 20 times a second 100 requests in one packet.
     Pipelining,
+    /// 400 times a second two streams in one packet, on a connection that is closed at once.
+    PipelinedStreams,
+    /// 200 streams of 32 rooms each, of their own, all closed and opened again every second.
+    ClosingStreams,
+    /// Requests as fast as they are answered, each with another forged address in front of the one that the proxy saw.
+    ForgedAddress,
 }
 
 /// Those at work.
@@ -53,8 +59,25 @@ impl Attackers {
 }
 
 impl Attack {
-    pub const ALL: [Self; 6] =
-        [Self::HalfOpen, Self::SlowHead, Self::SlowBody, Self::SlowReader, Self::Oversize, Self::Pipelining];
+    pub const ALL: [Self; 9] = [
+        Self::HalfOpen,
+        Self::SlowHead,
+        Self::SlowBody,
+        Self::SlowReader,
+        Self::Oversize,
+        Self::Pipelining,
+        Self::PipelinedStreams,
+        Self::ClosingStreams,
+        Self::ForgedAddress,
+    ];
+
+    /// What the replica is told besides. The ordinary callers share one address, and stay below its limit.
+    pub fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::ForgedAddress => &["--requests-per-address", "400", "--trusted-proxies", "127.0.0.0/8"],
+            _ => &[],
+        }
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -64,6 +87,9 @@ impl Attack {
             Self::SlowReader => "slow_reader",
             Self::Oversize => "oversize",
             Self::Pipelining => "pipelining",
+            Self::PipelinedStreams => "pipelined_streams",
+            Self::ClosingStreams => "closing_streams",
+            Self::ForgedAddress => "forged_address",
         }
     }
 
@@ -72,7 +98,8 @@ impl Attack {
             Self::HalfOpen => 5000,
             Self::SlowHead | Self::SlowBody | Self::SlowReader => 500,
             Self::Oversize => 10,
-            Self::Pipelining => 4,
+            Self::Pipelining | Self::PipelinedStreams | Self::ForgedAddress => 4,
+            Self::ClosingStreams => 200,
         }
     }
 
@@ -150,6 +177,36 @@ impl Attack {
                         answered += answers[..read].windows(9).filter(|w| w == b"HTTP/1.1 ").count();
                     }
                     sleep(Duration::from_millis(200)).await;
+                }
+            }
+            Self::PipelinedStreams => {
+                let packet = get("/v1/rooms/quiet/events", &credential).repeat(2);
+                socket.write_all(&packet).await?;
+                socket.read(&mut [0; 4096]).await?;
+                sleep(Duration::from_millis(10)).await;
+                Ok(())
+            }
+            Self::ClosingStreams => {
+                let own = Uuid::new_v4().simple().to_string();
+                let rooms: Vec<String> = (0..32).map(|n| format!("{own}-{n}")).collect();
+                let path = format!("/v1/events?rooms={}", rooms.join(","));
+                socket.write_all(&get(&path, &credential)).await?;
+                socket.read(&mut [0; 4096]).await?;
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                sleep(Duration::from_millis(1000 - u64::from(now.subsec_millis()))).await;
+                Ok(())
+            }
+            Self::ForgedAddress => {
+                let mut answer = [0; 4096];
+                loop {
+                    let forged: [u8; 3] = rand::random();
+                    let [a, b, c] = forged;
+                    let lines = format!("a\r\nx-forwarded-for: 9.{a}.{b}.{c}, x, 203.0.113.7");
+                    let request = format!("GET /livez HTTP/1.1\r\nhost: {lines}\r\n\r\n");
+                    socket.write_all(request.as_bytes()).await?;
+                    if socket.read(&mut answer).await? == 0 {
+                        return Ok(());
+                    }
                 }
             }
         }

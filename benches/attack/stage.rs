@@ -19,8 +19,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A fresh cluster with fsync on, as in production.
-    pub async fn set() -> Self {
+    /// A fresh cluster with fsync on, as in production. The replica gets these flags besides.
+    pub async fn set(flags: &[&str]) -> Self {
         let data = tempfile::Builder::new().prefix("headcount-attack").tempdir().expect("a temporary folder");
         let data_dir = data.path().join("data");
         let options = EmbeddedOptions { data_dir, durability: Durability::Full, max_connections: 100 };
@@ -38,6 +38,7 @@ impl Stage {
                 "--heartbeats-per-session",
                 "0",
             ])
+            .args(flags)
             .env("DATABASE_URL", postgres.database_url("bench"))
             .env("HEADCOUNT_JWT_SECRET", SECRET)
             .env("HEADCOUNT_SERVER_KEY", SECRET)

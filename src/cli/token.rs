@@ -35,7 +35,9 @@ pub struct TokenArgs {
 
 /// Prints a token for trying things.
 pub fn run(wanted: TokenArgs, out: &mut Out) -> Result<(), Failure> {
-    let exp = (SystemTime::now() + wanted.ttl).duration_since(UNIX_EPOCH).map_err(Failure::failed)?.as_secs();
+    let exp =
+        SystemTime::now().checked_add(wanted.ttl).ok_or_else(|| Failure::failed("--ttl is too long"))?;
+    let exp = exp.duration_since(UNIX_EPOCH).map_err(Failure::failed)?.as_secs();
     let sub = UserId::parse(&wanted.user).map_err(Failure::failed)?;
     let rooms = wanted.rooms.limited_to(&wanted.can);
     let claims = Claims { sub, exp, name: wanted.name, avatar_url: None, rooms };

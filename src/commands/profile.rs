@@ -2,6 +2,7 @@
 
 use super::{CommandError, Commands};
 use crate::domain::id::UserId;
+use crate::measure::throttle;
 use crate::store::StoreError;
 use crate::store::users::Profile;
 
@@ -19,7 +20,9 @@ impl Commands {
 
 fn answer<T>(result: Result<T, StoreError>) -> Result<T, CommandError> {
     result.map_err(|error| {
-        tracing::warn!(%error, "a profile call failed");
+        if let Some(suppressed) = throttle::admit("a profile call failed", error.name()) {
+            tracing::warn!(%error, suppressed, "a profile call failed");
+        }
         CommandError::from(&error)
     })
 }

@@ -25,7 +25,7 @@ use super::error::CommandError;
 use super::schedule::{Needs, Schedule, taken_by};
 use crate::domain::hint::Hint;
 use crate::domain::id::{RoomId, UserId};
-use crate::measure::{meters, number, spans};
+use crate::measure::{meters, number, spans, throttle};
 use crate::store::commands::{Answer, Command, IfHeld, Outcome, UserLimits};
 use crate::store::{Store, StoreError, bounded};
 
@@ -371,8 +371,10 @@ impl Lane {
     async fn fail(&self, error: &StoreError, commands: Vec<Command>, callers: Vec<Waiter>) {
         let alone = commands.len() == 1;
         let culprit_unknown = matches!(error, StoreError::Refused(_) | StoreError::Busy);
-        if !alone || !culprit_unknown {
-            tracing::warn!(%error, commands = commands.len(), "a batch of commands failed");
+        if (!alone || !culprit_unknown)
+            && let Some(suppressed) = throttle::admit("a batch of commands failed", error.name())
+        {
+            tracing::warn!(%error, commands = commands.len(), suppressed, "a batch of commands failed");
         }
         for (command, caller) in commands.into_iter().zip(callers) {
             match error {

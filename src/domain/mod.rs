@@ -1,6 +1,7 @@
 //! What presence means, as plain values: no async, no I/O, no clock. Every function takes what it needs and
 //! returns what changed.
 
+pub mod address;
 pub mod cursor;
 pub mod event;
 pub mod hint;

@@ -35,6 +35,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Requests deferred while a read is in flight, at most.
 const LATER_MAX: usize = 4096;
 
+/// Requests handled before rooms that are due are read again, at most: streams that come or go in thousands must not hold
+/// up the events of others.
+const REQUESTS_ROUND: usize = 256;
+
 /// Timeout of a new watcher's first read. After it the watcher is refused.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -87,12 +91,18 @@ impl Feed {
             // Arm, then read, then wait: a hint that races with the read wakes the next round.
             let woken = shared.wake.notified();
             self.take_hints();
-            while let Some(request) = self.later.pop_front().or_else(|| self.requests.try_recv().ok()) {
+            for _ in 0..REQUESTS_ROUND {
+                let Some(request) = self.later.pop_front().or_else(|| self.requests.try_recv().ok()) else {
+                    break;
+                };
                 self.handle(request).await;
             }
             let due = self.due(Instant::now());
             if !due.is_empty() {
                 self.round(due).await;
+                continue;
+            }
+            if !self.later.is_empty() {
                 continue;
             }
             tokio::select! {
@@ -130,17 +140,21 @@ impl Feed {
                 watched.wait(worker, waiting);
                 self.dirty.insert(room);
             }
-            FeedRequest::Unwatch { worker, room, watchers } => {
-                if self.rooms.get_mut(&room).is_some_and(|watched| !watched.forget(worker, watchers)) {
-                    self.rooms.remove(&room);
-                    self.dirty.remove(&room);
-                }
-            }
+            FeedRequest::Unwatch { worker, rooms } => self.unwatch(worker, rooms),
             FeedRequest::Remembered { room, reply } => remember(&self.rooms, &room, reply),
             FeedRequest::Positions { most, reply } => drop(reply.send(positions(&self.rooms, most))),
             FeedRequest::Drain => drain(&self.workers).await,
         }
         self.shared.rooms.store(self.rooms.len(), Ordering::Relaxed);
+    }
+
+    fn unwatch(&mut self, worker: WorkerId, rooms: Vec<(RoomId, usize)>) {
+        for (room, watchers) in rooms {
+            if self.rooms.get_mut(&room).is_some_and(|watched| !watched.forget(worker, watchers)) {
+                self.rooms.remove(&room);
+                self.dirty.remove(&room);
+            }
+        }
     }
 
     fn due(&self, now: Instant) -> Vec<RoomId> {

@@ -48,10 +48,10 @@ pub(super) enum FeedRequest {
         last: Option<Cursor>,
         reply: oneshot::Sender<Opening>,
     },
+    /// How many watchers of each room are gone.
     Unwatch {
         worker: WorkerId,
-        room: RoomId,
-        watchers: usize,
+        rooms: Vec<(RoomId, usize)>,
     },
     Remembered {
         room: RoomId,

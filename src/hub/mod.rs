@@ -10,6 +10,7 @@ mod fan;
 mod feed;
 mod follow;
 pub mod frame;
+mod gone;
 mod handle;
 mod messages;
 mod pulse;

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::domain::address::TrustedProxies;
 use crate::store::commands::UserLimits;
 
 /// How much one caller may ask for. The server key is not limited; 0 switches a limit off.
@@ -42,9 +43,9 @@ pub struct LimitSettings {
     /// Open streams on a replica; each needs a file descriptor; 0 leaves it to them
     #[arg(long, env = "HEADCOUNT_LIMIT_STREAMS", default_value = "18000")]
     pub streams_per_replica: usize,
-    /// Networks of our own proxies, separated by commas: only these are believed about X-Forwarded-For
-    #[arg(long, env = "HEADCOUNT_TRUSTED_PROXIES", value_delimiter = ',')]
-    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Networks and addresses of our own proxies, separated by commas: only these are believed about X-Forwarded-For
+    #[arg(long, env = "HEADCOUNT_TRUSTED_PROXIES", default_value = "")]
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl LimitSettings {

@@ -1,6 +1,7 @@
 //! The settings of a replica. Every flag has a `HEADCOUNT_...` variable; a bad value names itself.
 
 pub mod limits;
+pub mod origins;
 pub mod tokens;
 pub mod traces;
 pub mod webhooks;
@@ -17,6 +18,7 @@ use crate::commands::Timing;
 use crate::domain::lease;
 
 pub use limits::LimitSettings;
+pub use origins::Origins;
 pub use tokens::TokenKeys;
 pub use traces::TraceSettings;
 pub use webhooks::WebhookSettings;
@@ -85,8 +87,8 @@ pub struct Listening {
 /// Where the certificate is.
 #[derive(Args, Debug)]
 pub struct TlsFiles {
-    /// Certificate to show to clients, in PEM, with its chain: TLS then, HTTP/2 too, and no plain HTTP; read again when
-    /// it changes
+    /// Certificate to show to clients, in PEM, with its chain: TLS then, with HTTP/1.1, and no plain HTTP; read again
+    /// when it changes
     #[arg(long, env = "HEADCOUNT_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Key of that certificate, in PEM
@@ -148,9 +150,9 @@ pub struct Tuning {
     /// Address for operators: /metrics is then served there only, and what /readyz misses is told there only
     #[arg(long, env = "HEADCOUNT_OPERATOR_LISTEN")]
     pub operator_listen: Option<SocketAddr>,
-    /// Origins of pages that may call, separated by commas, each exactly as browsers send it: `https://app.example`
-    #[arg(long, env = "HEADCOUNT_CORS_ORIGINS", value_delimiter = ',')]
-    pub cors_origins: Vec<String>,
+    /// Origins of pages that may call, separated by commas: `https://app.example`, `https://*.preview.example`
+    #[arg(long, env = "HEADCOUNT_CORS_ORIGINS", default_value = "")]
+    pub cors_origins: Origins,
     /// HTTP worker threads [1 to 64]; one per core when not given
     #[arg(long, env = "HEADCOUNT_WORKERS", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: Option<u16>,
@@ -198,7 +200,6 @@ impl Tuning {
     pub fn check(&self) -> Result<(), SettingError> {
         let hour = 3600 * SECOND;
         self.traces.check()?;
-        self.cors_origins.iter().try_for_each(|origin| exact_origin(origin))?;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
             return Err(SettingError(format!("HEADCOUNT_LOG: {error}")));
         }
@@ -258,18 +259,6 @@ impl Serve {
         self.token_keys.check()?;
         server_keys_long_enough(&self.server_key)?;
         self.tuning.check()
-    }
-}
-
-/// Browsers send scheme, host and port, and nothing after them: another form would never match.
-fn exact_origin(origin: &str) -> Result<(), SettingError> {
-    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-    match host {
-        Some(host) if !host.is_empty() && !host.contains(['/', '*', '?', '#', ' ']) => Ok(()),
-        _ if origin.is_empty() => Ok(()), // the variable is set, to nothing
-        _ => Err(SettingError(format!(
-            "HEADCOUNT_CORS_ORIGINS holds {origin}; an origin is https://host or https://host:port, without a slash"
-        ))),
     }
 }
 

@@ -12,11 +12,12 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::HttpRequest;
+use actix_web::http::header::HeaderValue;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use ipnet::IpNet;
 
 use super::problem::{Code, Problem};
+use crate::domain::address::counted;
 use crate::domain::id::{SessionId, UserId};
 use crate::settings::LimitSettings;
 
@@ -149,21 +150,12 @@ impl Limits {
         self.requests.forget();
     }
 
-    /// The client's address: the peer, or, if the peer is a trusted proxy, the last address in
-    /// `X-Forwarded-For` that is not one. Addresses before that are not trusted, because a client can forge
-    /// them. The header is read up to the first entry that is no address; if that leaves none, the peer
-    /// counts.
+    /// The address that the request counts for; none where the peer is gone.
     fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip();
-        let ours =
-            |address: &IpAddr| self.settings.trusted_proxies.iter().any(|net: &IpNet| net.contains(address));
-        if !ours(&peer) {
-            return Some(peer);
-        }
-        let header = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-        let forwarded: Vec<IpAddr> =
-            header.flat_map(|text| text.split(',')).map_while(|a| a.trim().parse().ok()).collect();
-        forwarded.into_iter().rev().find(|address| !ours(address)).or(Some(peer))
+        let lines: Vec<&[u8]> =
+            request.headers().get_all("x-forwarded-for").map(HeaderValue::as_bytes).collect();
+        Some(counted(self.settings.trusted_proxies.client(peer, lines.into_iter())))
     }
 }
 

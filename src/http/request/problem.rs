@@ -15,6 +15,7 @@ use crate::auth::TokenError;
 use crate::commands::CommandError;
 use crate::domain::id::IdError;
 use crate::hub::Unreadable;
+use crate::measure::throttle;
 use crate::store::StoreError;
 
 macro_rules! codes {
@@ -157,7 +158,9 @@ impl Problem {
 
     /// From a failed write of a single statement.
     pub fn of_write(error: &StoreError) -> Self {
-        tracing::warn!(%error, "a write failed");
+        if let Some(suppressed) = throttle::admit("a write failed", error.name()) {
+            tracing::warn!(%error, suppressed, "a write failed");
+        }
         match CommandError::from(error) {
             CommandError::Busy => Code::Unavailable.into(),
             failure => failure.into(),

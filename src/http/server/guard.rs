@@ -1,19 +1,21 @@
 //! The checks and headers of every request: the rate limit by address, CORS (which origins may call), and
 //! content security policies (what our own pages may load).
 
+use std::sync::Arc;
+
 use actix_cors::Cors;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{
-    AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY,
-    RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, ETAG, HeaderValue, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
 
 use super::observe::REQUEST_ID;
 use crate::http::service::Service;
+use crate::settings::Origins;
 
 /// An answer of the API is no page: it may load nothing and be shown in no frame.
 const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -23,22 +25,18 @@ const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
 );
 
-/// Origins that may call from a browser: exactly these, and in `dev` any page of this machine. Credentials are not
-/// cookies, so they are not allowed to go along.
-pub fn cors(origins: &[String], dev: bool) -> Cors {
-    let cors = Cors::default()
+/// Origins that may call from a browser: those that the settings allow, and in `dev` any page of this machine. Credentials
+/// are not cookies, so they are not allowed to go along, and the list of headers guards nothing: tracers and frameworks
+/// add theirs, so any may be sent.
+pub fn cors(origins: Arc<Origins>, dev: bool) -> Cors {
+    let allowed = move |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| origins.allow(origin));
+    Cors::default()
         .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
-        .allowed_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH])
-        .allowed_headers(["last-event-id", "traceparent", "tracestate"])
-        .allowed_header(REQUEST_ID)
+        .allow_any_header()
         .expose_headers([ETAG, RETRY_AFTER, REQUEST_ID])
         .block_on_origin_mismatch(false)
-        .max_age(3600);
-    let cors = origins
-        .iter()
-        .filter(|origin| !origin.is_empty())
-        .fold(cors, |cors, origin| cors.allowed_origin(origin));
-    if dev { cors.allowed_origin_fn(|origin, _| is_local(origin)) } else { cors }
+        .max_age(3600)
+        .allowed_origin_fn(move |origin, _| allowed(origin) || dev && is_local(origin))
 }
 
 fn is_local(origin: &HeaderValue) -> bool {

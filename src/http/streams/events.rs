@@ -1,14 +1,13 @@
 //! `GET /v1/rooms/{room}/events` and `GET /v1/events`
 
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::stream::{Ends, EventStream, head, max_age};
+use super::stream::{Ends, EventStream, expiry, head, max_age};
 use crate::auth::Right;
 use crate::domain::cursor::{Cursor, Epoch, parse_joined};
 use crate::domain::id::RoomId;
@@ -166,8 +165,7 @@ async fn open(
     let last = last_cursors(header.or(last_event_id), rooms.len());
     let watches = rooms.into_iter().zip(last).map(|(room, last)| fan.watch(room, mode, last));
     let watched = try_join_all(watches).await?;
-    let expires = caller.claims().map(|claims| SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp));
-    let ends = Ends { max_age: max_age(service.max_stream_age), expires };
+    let ends = Ends { max_age: max_age(service.max_stream_age), expires: caller.claims().and_then(expiry) };
     Ok(head().body(EventStream::new(fan.clone(), watched, ends, permit)))
 }
 

@@ -15,6 +15,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 
+use crate::auth::Claims;
 use crate::http::request::limits::StreamPermit;
 use crate::hub::frame::{ByeReason, Wire, bye, sync};
 use crate::hub::{Fan, Next, ROUND, WakeSlot, Watcher};
@@ -61,6 +62,11 @@ impl Ends {
         let expires = left.and_then(|left| Instant::now().checked_add(left));
         expires.map_or(self.max_age, |expires| expires.min(self.max_age)).into()
     }
+}
+
+/// When the token expires; none for one that outlives the clock, of which any number of seconds may be said.
+pub fn expiry(claims: &Claims) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))
 }
 
 /// An open stream.

@@ -4,7 +4,7 @@
 //! slow watcher is sent only the newest state when it reads on.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_web::rt::time::{Instant, sleep_until};
 use actix_web::{HttpRequest, HttpResponse, get, web};
@@ -13,7 +13,7 @@ use futures_util::stream::unfold;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::stream::{Ends, bye_of, head, max_age, retry_line};
+use super::stream::{Ends, bye_of, expiry, head, max_age, retry_line};
 use crate::domain::id::UserId;
 use crate::http::api::presence::{UserPresence, seen_by};
 use crate::http::request::caller::Caller;
@@ -113,8 +113,7 @@ pub async fn users_events(
     }
     let permit = service.limits.stream(&request, caller.subject())?;
     let following = service.hub.follow(ids.clone()).await?;
-    let expires = caller.claims().map(|claims| SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp));
-    let ends = Ends { max_age: max_age(service.max_stream_age), expires };
+    let ends = Ends { max_age: max_age(service.max_stream_age), expires: caller.claims().and_then(expiry) };
     let list = Watchlist::new(service, caller, ids, following, ends, permit);
     Ok(head().streaming(unfold(list, |mut list| async move {
         let bytes = list.next().await?;

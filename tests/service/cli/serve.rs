@@ -41,6 +41,12 @@ fn a_bad_setting_names_itself() {
     assert!(run(&["--heartbeat", "soon"]).contains("--heartbeat"));
     assert!(run(&["--listen", "0.0.0.0:0"]).contains("HEADCOUNT_LISTEN"));
     assert!(run(&["--rooms-default", "a*b"]).contains("--rooms-default"));
+    for origin in ["https://app.example/path", "app.example", "*", "https://*.com"] {
+        let told = run(&["--cors-origins", &format!("https://good.example {origin}")]);
+        assert!(told.contains("--cors-origins") && told.contains(&format!(": {origin} ")), "{told}");
+    }
+    let told = run(&["--trusted-proxies", "10.0.0.0/8, nginx"]);
+    assert!(told.contains("--trusted-proxies") && told.contains("nginx is no network"), "{told}");
 }
 
 #[test]
