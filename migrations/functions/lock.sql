@@ -76,7 +76,7 @@ begin
             select p.user_id collate "C", coalesce(p.name, p.user_id), nullif(p.avatar_url, ''), 1
             from unnest(p_profiles) p
             union all
-            select given.user_id, '', null, 2
+            select given.user_id, given.user_id, null, 2
             from unnest(p_users) given (user_id)
         ) wanted (user_id, name, avatar_url, choice)
         order by wanted.user_id, wanted.choice

@@ -41,6 +41,7 @@ impl Rules {
         Self {
             revision: revision.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default(),
             files: functions![
+                "values",
                 "epoch",
                 "member",
                 "leases",

@@ -20,4 +20,5 @@ mod sweeps;
 mod transactions;
 mod triggers;
 mod trims;
+mod values;
 mod webhooks;

@@ -28,7 +28,7 @@ pub struct ProfileBody {
     #[schema(
         example = "https://example.org/ann.png",
         max_length = 2048,
-        pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
+        pattern = r#"^[Hh][Tt][Tt][Pp][Ss]://[^/?#\u0000-\u0020\u007f-\u00a0"<>\\^`{|}][^\u0000-\u0020\u007f-\u00a0"<>\\^`{|}]*$"#
     )]
     avatar_url: Option<String>,
     /// What others are told of when the user was last seen: `exact` at first, else as it was.
@@ -48,7 +48,7 @@ pub struct User {
     #[schema(
         example = "https://example.org/ann.png",
         max_length = 2048,
-        pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
+        pattern = r#"^[Hh][Tt][Tt][Pp][Ss]://[^/?#\u0000-\u0020\u007f-\u00a0"<>\\^`{|}][^\u0000-\u0020\u007f-\u00a0"<>\\^`{|}]*$"#
     )]
     avatar_url: Option<String>,
     /// What others are told of when the user was last seen; as it was when not given. Only the user and the server key
@@ -66,7 +66,7 @@ impl User {
                 format!("name is 1 to {NAME_CHARS_MAX} characters"),
             ));
         }
-        if !self.avatar_url.as_deref().is_none_or(|url| clean(url, AVATAR_CHARS_MAX) && is_picture(url)) {
+        if !self.avatar_url.as_deref().is_none_or(is_picture) {
             return Err(Problem::with(
                 Code::InvalidBody,
                 format!("avatar_url is an https: address of at most {AVATAR_CHARS_MAX} characters"),
