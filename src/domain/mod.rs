@@ -14,5 +14,6 @@ pub mod range;
 pub mod resume;
 pub mod room_settings;
 pub mod roster;
+pub mod state;
 pub mod timestamp;
 pub mod webhook;
