@@ -51,6 +51,9 @@ pub(super) struct Feed {
     retry_at: Instant,
 }
 
+/// Delay before a room that cannot be read is tried again.
+const UNREADABLE_AFTER: Duration = POLL_EVERY;
+
 /// Whole rosters, with their cursors.
 type Whole = Vec<(RoomId, (Cursor, Roster))>;
 
@@ -63,6 +66,8 @@ struct Read {
     /// The tail of each room's log, with the version that it follows.
     tails: Vec<(RoomId, i64, Tail)>,
     replays: HashMap<RoomId, Vec<(i64, Tail)>>,
+    /// Rooms with a row that this build does not understand.
+    unreadable: HashMap<RoomId, StoreError>,
 }
 
 impl Feed {
@@ -228,6 +233,18 @@ impl Feed {
             let Some(room) = self.rooms.get_mut(&id) else {
                 continue;
             };
+            if let Some(error) = read.unreadable.get(&id) {
+                room.due_at = Instant::now() + UNREADABLE_AFTER;
+                if room.cannot_be_read() {
+                    tracing::warn!(room = %id, %error, "a room cannot be read; its streams are marked stale");
+                }
+                mark(&self.workers, room, true).await;
+                continue;
+            }
+            if room.can_be_read() {
+                tracing::info!(room = %id, "the room can be read again");
+                mark(&self.workers, room, false).await;
+            }
             let replays = read.replays.get(&id).into_iter().flatten();
             let replays = replays.map(|(version, tail)| (*version, tail)).chain(since.get(&id).copied());
             room.answer_waiting(&replays.collect());
@@ -258,7 +275,7 @@ async fn read(
     due: &[RoomId],
 ) -> Result<Read, StoreError> {
     let unknown = due.iter().filter(|id| rooms[*id].known.is_none()).cloned().collect();
-    let first = load(store, unknown).await?;
+    let (first, mut unreadable) = load(store, unknown).await?;
     let loaded = first.iter().map(|(id, (cursor, _))| (id, cursor));
     let known = due.iter().filter_map(|id| Some((id, &rooms[id].known.as_ref()?.cursor)));
     let heads: Vec<(&RoomId, &Cursor)> = known.chain(loaded).collect();
@@ -267,25 +284,48 @@ async fn read(
     for (id, head) in &heads {
         positions.extend(rooms[*id].replays(head).into_iter().map(|cursor| ((*id).clone(), cursor)));
     }
-    let (mut tails, mut replays) = (Vec::new(), HashMap::<RoomId, Vec<(i64, Tail)>>::new());
+    let (mut tails, mut broken, mut misread) = (Vec::new(), Vec::new(), Vec::new());
+    let mut replays = HashMap::<RoomId, Vec<(i64, Tail)>>::new();
     for (index, tail) in store.tails(&positions).await? {
         let (id, cursor) = &positions[index];
-        if index < heads.len() {
-            tails.push((id.clone(), cursor.version, tail));
-        } else {
-            replays.entry(id.clone()).or_default().push((cursor.version, tail));
+        match tail {
+            Ok(tail) if index >= heads.len() => {
+                replays.entry(id.clone()).or_default().push((cursor.version, tail))
+            }
+            Ok(tail) => {
+                broken.extend((!tail.complete).then(|| id.clone()));
+                tails.push((id.clone(), cursor.version, tail));
+            }
+            // An event that is not understood: the roster may be. For a returning watcher, too.
+            Err(_) if index >= heads.len() => {}
+            Err(error) => {
+                broken.push(id.clone());
+                misread.push((id.clone(), error));
+            }
         }
     }
-    let broken = tails.iter().filter(|(_, _, tail)| !tail.complete).map(|(id, ..)| id.clone()).collect();
-    Ok(Read { first, anew: load(store, broken).await?, tails, replays })
+    let (anew, failed) = load(store, broken).await?;
+    for (room, error) in misread.iter().filter(|(room, _)| !failed.contains_key(room)) {
+        tracing::warn!(%room, %error, "the log of a room cannot be read; its watchers get the roster instead");
+    }
+    unreadable.extend(failed);
+    Ok(Read { first, anew, tails, replays, unreadable })
 }
 
-async fn load(store: &Store, rooms: Vec<RoomId>) -> Result<Whole, StoreError> {
+/// Reads rooms whole. Those that cannot be read are apart.
+async fn load(store: &Store, rooms: Vec<RoomId>) -> Result<(Whole, HashMap<RoomId, StoreError>), StoreError> {
+    let (mut whole, mut failed) = (Vec::new(), HashMap::new());
     if rooms.is_empty() {
-        return Ok(Vec::new());
+        return Ok((whole, failed));
     }
     let rosters = store.rosters(&rooms).await?;
-    Ok(rooms.into_iter().zip(rosters).collect())
+    for (room, roster) in rooms.into_iter().zip(rosters) {
+        match roster {
+            Ok(roster) => whole.push((room, roster)),
+            Err(error) => drop(failed.insert(room, error)),
+        }
+    }
+    Ok((whole, failed))
 }
 
 fn remember(rooms: &HashMap<RoomId, WatchedRoom>, room: &RoomId, reply: oneshot::Sender<Remembered>) {
@@ -316,5 +356,12 @@ async fn send(workers: &HashMap<WorkerId, mpsc::Sender<WorkerMessage>>, room: &W
         let message =
             WorkerMessage::Frame { room: room.id.clone(), number: room.number, frame: frame.clone() };
         let _ = inbox.send(message).await; // a worker that is gone has no watchers
+    }
+}
+
+/// Tells the watchers of a room that it cannot be read, or can be again.
+async fn mark(workers: &HashMap<WorkerId, mpsc::Sender<WorkerMessage>>, room: &WatchedRoom, stale: bool) {
+    for inbox in room.watchers.keys().filter_map(|worker| workers.get(worker)) {
+        let _ = inbox.send(WorkerMessage::Stale { room: room.id.clone(), stale }).await; // as in `send`
     }
 }

@@ -44,6 +44,7 @@ const LIVES: &[&str] = &["alive", "gone"];
 const HEARERS: &[&str] = &["own", "listener"];
 const MODES: &[&str] = &["diff", "list", "count"];
 const BYES: &[&str] = &["drain", "slow", "token_expired", "max_age"];
+const READERS: &[&str] = &["feed", "webhooks", "watchlists", "writer"];
 const POOLS: &[&str] = &["main", "heartbeats"];
 const OUTCOMES: &[&str] = &["accepted", "refused", "timeout", "connection", "gone"];
 const TABLES: &[&str] = &["users", "presence", "memberships", "rooms", "events", "departures"];
@@ -123,6 +124,9 @@ meters! {
     feed_duration: Histogram => "headcount_feed_read_duration_seconds";
     /// Reads of the log that failed, and why.
     feed_failures: Each<Counter> => "headcount_feed_read_failures_total" {"reason": FAILURES};
+    /// Rows that this build does not understand, and what read them: `feed` of a watched room, whose streams are marked
+    /// stale; `webhooks`, told as a gap; `watchlists`; `writer`. A row costs its own room, and no other.
+    unreadable: Each<Counter> => "headcount_unreadable_rows_total" {"by": READERS};
     /// Whether watched rooms cannot be read: 1 while rosters and streams are served as they were, marked stale.
     stale: Gauge => "headcount_stale";
     /// Events of watched rooms that are in the log and not in this replica's rosters, the most of any room; of 1000

@@ -5,12 +5,11 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
 
-use super::decode::{self, EventKind};
+use super::decode::{self, EventKind, counted};
 use super::{Store, StoreError};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Change, Event};
 use crate::domain::id::{RoomId, UserId};
-use crate::domain::member::Member;
 
 /// Events of one room that a read returns at most. For a larger lag, reading the whole roster is cheaper.
 pub const EVENTS_MAX: i64 = 5000;
@@ -69,20 +68,25 @@ impl Store {
         let rows: Vec<(i64, i64, Vec<String>)> =
             self.query(MOVERS).bind(rooms).bind(versions).bind(EVENTS_MAX).rows().await?;
         let mover = |(n, version, users): (i64, i64, Vec<String>)| {
-            let users = users.iter().map(|user| decode::user(user)).collect::<Result<_, _>>()?;
-            Ok((decode::index(n), version, users))
+            // Nobody follows a user whose id is none.
+            let users =
+                users.iter().filter_map(|user| counted("watchlists", decode::user(user)).ok()).collect();
+            (decode::index(n), version, users)
         };
-        rows.into_iter().map(mover).collect()
+        Ok(rows.into_iter().map(mover).collect())
     }
 
-    /// For each position that lags behind its room: its index, and the events after it. All are read from one snapshot.
-    pub async fn tails(&self, positions: &[(RoomId, Cursor)]) -> Result<Vec<(usize, Tail)>, StoreError> {
+    /// For each position that lags behind its room: its index, and the events after it. All are read from one snapshot. An
+    /// event that cannot be decoded fails the tails of its room, and no others.
+    pub async fn tails(&self, positions: &[(RoomId, Cursor)]) -> Result<Vec<IndexedTail>, StoreError> {
         let recent = self.tails_of(positions, true).await?;
         // The position lags by days, or the log was trimmed. Only a read of the whole log can tell which.
-        let short = |(index, tail): &(usize, Tail)| {
-            tail.head.epoch == positions[*index].1.epoch
-                && !tail.complete
-                && tail.head.version - positions[*index].1.version <= EVENTS_MAX
+        let short = |(index, tail): &IndexedTail| {
+            tail.as_ref().is_ok_and(|tail| {
+                tail.head.epoch == positions[*index].1.epoch
+                    && !tail.complete
+                    && tail.head.version - positions[*index].1.version <= EVENTS_MAX
+            })
         };
         if recent.iter().any(short) { self.tails_of(positions, false).await } else { Ok(recent) }
     }
@@ -91,7 +95,7 @@ impl Store {
         &self,
         positions: &[(RoomId, Cursor)],
         recent: bool,
-    ) -> Result<Vec<(usize, Tail)>, StoreError> {
+    ) -> Result<Vec<IndexedTail>, StoreError> {
         let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();
         let epochs: Vec<&str> = positions.iter().map(|(_, cursor)| cursor.epoch.as_str()).collect();
         let versions: Vec<i64> = positions.iter().map(|(_, cursor)| cursor.version).collect();
@@ -104,42 +108,57 @@ impl Store {
             .bind(recent)
             .rows()
             .await?;
-        collect(rows, &versions)
+        Ok(collect(rows, &versions))
     }
 }
 
-fn collect(rows: Vec<TailRow>, versions: &[i64]) -> Result<Vec<(usize, Tail)>, StoreError> {
-    let mut tails: Vec<(usize, Tail)> = Vec::new();
+/// The place of a position in the list, and the tail after it.
+pub type IndexedTail = (usize, Result<Tail, StoreError>);
+
+fn collect(rows: Vec<TailRow>, versions: &[i64]) -> Vec<IndexedTail> {
+    let mut tails: Vec<IndexedTail> = Vec::new();
     let mut reached = 0;
-    for (n, epoch, head, version, kind, user, member, reason, age) in rows {
-        let index = decode::index(n);
+    for row in rows {
+        let index = decode::index(row.0);
         if tails.last().is_none_or(|(last, _)| *last != index) {
-            let head = Cursor { epoch: decode::epoch(&epoch)?, version: head };
-            let age = Duration::try_from_secs_f64(age.unwrap_or_default()).unwrap_or_default(); // set back: negative
-            tails.push((index, Tail { head, events: Vec::new(), age, complete: false }));
+            tails.push((index, counted("feed", begin(&row))));
             reached = versions[index];
         }
-        let (Some((_, tail)), Some(version), Some(kind), Some(user)) =
-            (tails.last_mut(), version, kind, user)
-        else {
-            continue;
-        };
-        if version != reached + 1 {
-            continue; // a gap: the log was trimmed
-        }
-        reached = version;
-        tail.complete = reached == tail.head.version;
-        let member = member.as_ref().map(|Json(raw)| raw.get());
-        if let Some(change) = change(decode::event_kind(&kind, reason.as_deref())?, member)? {
-            tail.events.push(Event { version, user: decode::user(&user)?, change });
+        if let Some((_, tail)) = tails.last_mut()
+            && let Ok(open) = tail
+            && let Err(error) = extend(open, row, &mut reached)
+        {
+            *tail = counted("feed", Err(error));
         }
     }
-    Ok(tails)
+    tails
+}
+
+fn begin((_, epoch, head, .., age): &TailRow) -> Result<Tail, StoreError> {
+    let head = Cursor { epoch: decode::epoch(epoch)?, version: *head };
+    let age = Duration::try_from_secs_f64(age.unwrap_or_default()).unwrap_or_default(); // set back: negative
+    Ok(Tail { head, events: Vec::new(), age, complete: false })
+}
+
+fn extend(tail: &mut Tail, row: TailRow, reached: &mut i64) -> Result<(), StoreError> {
+    let (_, _, _, Some(version), Some(kind), Some(user), member, reason, _) = row else {
+        return Ok(());
+    };
+    if version != *reached + 1 {
+        return Ok(()); // a gap: the log was trimmed
+    }
+    *reached = version;
+    tail.complete = version == tail.head.version;
+    let member = member.as_ref().map(|Json(raw)| raw.get());
+    if let Some(change) = change(decode::event_kind(&kind, reason.as_deref())?, member)? {
+        tail.events.push(Event { version, user: decode::user(&user)?, change });
+    }
+    Ok(())
 }
 
 /// None for an event whose member was erased. The `left` of the erasure comes later in the log.
 fn change(kind: EventKind, member: Option<&str>) -> Result<Option<Change>, StoreError> {
-    let member = || member.map(serde_json::from_str::<Member>).transpose().map_err(StoreError::decoding);
+    let member = || member.map(decode::member).transpose();
     Ok(match kind {
         EventKind::Joined => member()?.map(Change::Joined),
         EventKind::Updated => member()?.map(Change::Updated),
@@ -159,13 +178,22 @@ mod tests {
 
     #[test]
     fn an_erased_member_is_left_out_and_one_that_is_not_understood_is_a_bug() {
-        let read = |row| collect(vec![row], &[0]);
-        assert!(read(row("joined", None, None)).unwrap()[0].1.events.is_empty());
-        assert_eq!(read(row("left", Some("kicked"), None)).unwrap()[0].1.events.len(), 1);
+        let read = |row| collect(vec![row], &[0]).remove(0).1;
+        assert!(read(row("joined", None, None)).unwrap().events.is_empty());
+        assert_eq!(read(row("left", Some("kicked"), None)).unwrap().events.len(), 1);
         for strange in
             [row("joined", None, Some("{}")), row("left", Some("bored"), None), row("moved", None, None)]
         {
             assert!(matches!(read(strange), Err(StoreError::Bug(_))));
         }
+    }
+
+    #[test]
+    fn what_is_not_understood_in_one_room_fails_no_other() {
+        let of = |n, row: TailRow| (n, row.1, row.2, row.3, row.4, row.5, row.6, row.7, row.8);
+        let rows = vec![of(1, row("moved", None, None)), of(2, row("left", Some("left"), None))];
+        let tails = collect(rows, &[0, 0]);
+        assert!(tails[0].1.is_err());
+        assert_eq!(tails[1].1.as_ref().unwrap().events.len(), 1);
     }
 }
