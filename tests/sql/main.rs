@@ -14,6 +14,7 @@ mod order;
 mod plans;
 mod rights;
 mod row_security;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod sweeps;

@@ -32,6 +32,7 @@ const CALLED: &[&str] = &[
     "turn_days",
     "unseen_member",
     "webhook_accept",
+    "webhook_backlog",
     "webhook_delete",
     "webhook_fail",
     "webhook_gone",
@@ -67,6 +68,8 @@ const REFUSED: &[&str] = &[
     "update headcount.webhooks set url = 'https://evil.example/'",
     "delete from headcount.webhook_outbox",
     "select headcount.webhook_route(1)",
+    "select from headcount.webhook_router for update",
+    "do $$ begin lock table headcount.migrations in share update exclusive mode; end $$",
     "select headcount.new_lineage()",
     "select headcount.end_sessions('{}')",
     "select headcount.join('lobby', 'eve', gen_random_uuid())",
@@ -131,7 +134,7 @@ async fn what_runs_with_the_owners_rights_looks_names_up_nowhere_else() {
     assert_eq!(count(&mut database.connect().await, open).await, 0);
     let all =
         "select count(*) from pg_proc p where p.pronamespace = 'headcount'::regnamespace and p.prosecdef";
-    assert_eq!(count(&mut database.connect().await, all).await, 40);
+    assert_eq!(count(&mut database.connect().await, all).await, 41);
 }
 
 #[tokio::test]

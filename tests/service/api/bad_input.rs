@@ -148,7 +148,8 @@ async fn a_number_that_would_be_stored_as_hundreds_of_digits_is_refused() {
     let deployment = start().await;
     let ann = deployment.user("ann");
     let body = format!("{{\"session\":\"{}\",\"state\":[{}]}}", ann.session, ["1e308"; 145].join(","));
-    let request = ann.request(Method::POST, "/v1/rooms/lobby/join").header("content-type", "application/json");
+    let request =
+        ann.request(Method::POST, "/v1/rooms/lobby/join").header("content-type", "application/json");
     let problem: Value = request.body(body).send().await.unwrap().json().await.unwrap();
     assert_eq!(problem["code"], "invalid_state");
     let spaced = json!({"state": vec![1; 400]}); // 801 bytes as they are sent, 1200 as they are stored
