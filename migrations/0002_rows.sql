@@ -17,3 +17,17 @@ create table headcount.webhook_router (
 );
 comment on table headcount.webhook_router is 'Its row is locked by whoever routes the outbox of webhooks, or changes webhooks.';
 insert into headcount.webhook_router default values;
+
+-- Any role may listen, so notifications name a room by its mark: a hash with this key, which no role is granted to read.
+-- A mark is stored with its room, so that a replica finds the room of a mark. Rooms that are there get one with their next
+-- event, because to write all of them here would hold up every writer.
+create table headcount.notification_key (
+    only_row boolean primary key default true check (only_row),
+    key      bytea   not null default sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'))
+);
+comment on table headcount.notification_key is 'What makes marks of rooms say nothing to those who listen.';
+insert into headcount.notification_key default values;
+
+alter table headcount.rooms add column mark bigint;
+comment on column headcount.rooms.mark is 'Names the room in notifications; null until the next event of an old room.';
+create index rooms_mark on headcount.rooms (mark);

@@ -15,7 +15,7 @@ begin
         p_role
     );
     execute format(
-        'grant execute on function headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
+        'grant execute on function headcount.notification_key, headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
         'headcount.apply, headcount.epoch_in, headcount.generation_of, headcount.as_member, headcount.kicked, headcount.put_users, headcount.erase_user, '
         'headcount.heartbeat, headcount.refresh_idle, headcount.sweep, headcount.trim, '
         'headcount.webhook_tick, headcount.webhook_hold, headcount.webhook_make, headcount.webhook_accept, '

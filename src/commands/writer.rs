@@ -11,7 +11,7 @@
 //! must not stop the other rooms of the batch. The main lane is the fast path, and skips locked rooms. Their
 //! commands go to a second lane, the slow path, which waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -348,8 +348,7 @@ fn by_room(queued: impl Iterator<Item = QueuedCommand>) -> impl Iterator<Item = 
 }
 
 fn hints(commands: &[Command], answers: &Answers) -> Vec<Hint> {
-    let read =
-        commands.iter().zip(answers).filter_map(|(command, answer)| Some((command, answer.as_ref().ok()?)));
-    let moved: HashMap<&RoomId, i64> = read.map(|(c, a)| (&c.room_id, a.cursor.version)).collect();
-    moved.into_iter().map(|(room, version)| Hint { room: room.clone(), version }).collect()
+    let done = commands.iter().zip(answers).filter(|(_, answer)| answer.is_ok());
+    let moved: HashSet<&RoomId> = done.map(|(command, _)| &command.room_id).collect();
+    moved.into_iter().map(|room| Hint::Room(room.clone())).collect()
 }

@@ -17,6 +17,7 @@ use super::messages::{FeedRequest, Remembered, WorkerId, WorkerMessage};
 use super::room::{Known, Waiting, WatchedRoom};
 use super::state::HubState;
 use crate::domain::cursor::Cursor;
+use crate::domain::hint::{Hint, Mark, MarkKey};
 use crate::domain::id::RoomId;
 use crate::domain::roster::Roster;
 use crate::measure::meters;
@@ -44,6 +45,8 @@ pub(super) struct Feed {
     shared: Arc<HubState>,
     workers: HashMap<WorkerId, mpsc::Sender<WorkerMessage>>,
     rooms: HashMap<RoomId, WatchedRoom>,
+    /// The watched rooms by their marks, by this key.
+    marks: (Option<MarkKey>, HashMap<Mark, RoomId>),
     dirty: HashSet<RoomId>,
     /// Requests that came while a read was in flight. At most [`LATER_MAX`]; then they stay in the channel.
     later: VecDeque<FeedRequest>,
@@ -79,6 +82,7 @@ impl Feed {
             shared,
             workers: HashMap::new(),
             rooms: HashMap::new(),
+            marks: (None, HashMap::new()),
             dirty: HashSet::new(),
             later: VecDeque::new(),
             poll_at: now + POLL_EVERY,
@@ -118,7 +122,25 @@ impl Feed {
             self.dirty.extend(self.rooms.keys().cloned());
             self.poll_at = Instant::now() + POLL_EVERY;
         }
-        self.dirty.extend(hints.rooms.drain().filter(|room| self.rooms.contains_key(room)));
+        let heard: Vec<Hint> = hints.rooms.drain().collect();
+        drop(hints);
+        if !heard.is_empty() {
+            self.know_marks();
+        }
+        let watched = heard.into_iter().filter_map(|hint| match hint {
+            Hint::Room(room) => Some(room).filter(|room| self.rooms.contains_key(room)),
+            Hint::Mark(mark) => self.marks.1.get(&mark).cloned(),
+        });
+        self.dirty.extend(watched);
+    }
+
+    /// Computes the marks of all watched rooms if the key is another.
+    fn know_marks(&mut self) {
+        let key = self.shared.mark_key.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        if key != self.marks.0 {
+            let mark = |key: &MarkKey| self.rooms.keys().map(|room| (key.mark(room), room.clone())).collect();
+            self.marks = (key.clone(), key.as_ref().map(mark).unwrap_or_default());
+        }
     }
 
     async fn handle(&mut self, request: FeedRequest) {
@@ -133,12 +155,18 @@ impl Feed {
                     .entry(room.clone())
                     .or_insert_with(|| WatchedRoom::new(room.clone(), settings, now));
                 watched.wait(worker, waiting);
+                if let (Some(key), marks) = &mut self.marks {
+                    marks.insert(key.mark(&room), room.clone());
+                }
                 self.dirty.insert(room);
             }
             FeedRequest::Unwatch { worker, room, watchers } => {
                 if self.rooms.get_mut(&room).is_some_and(|watched| !watched.forget(worker, watchers)) {
                     self.rooms.remove(&room);
                     self.dirty.remove(&room);
+                    if let (Some(key), marks) = &mut self.marks {
+                        marks.remove(&key.mark(&room));
+                    }
                 }
             }
             FeedRequest::Remembered { room, reply } => remember(&self.rooms, &room, reply),

@@ -9,6 +9,7 @@ use super::decode::{self, EventKind, counted};
 use super::{Store, StoreError};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Change, Event};
+use crate::domain::hint::{Hint, Mark};
 use crate::domain::id::{RoomId, UserId};
 
 /// Events of one room that a read returns at most. For a larger lag, reading the whole roster is cheaper.
@@ -43,37 +44,61 @@ type TailRow = (
     Option<f64>,
 );
 
-/// For each room, the users that changed after a position, and the version up to which the log was read. Limited to the
-/// last day, so that older partitions are not scanned. Changes that a replica missed for longer are found by its
-/// periodic look-up of every user.
-const MOVERS: &str = "select w.n, max(e.version), array_agg(distinct e.user_id) \
-     from unnest($1::text[], $2::bigint[]) with ordinality w (room_id, version, n) \
+/// A room in which users changed.
+#[derive(Debug)]
+pub struct Mover {
+    /// The room.
+    pub room: RoomId,
+    /// Its mark, if it has one.
+    pub mark: Option<Mark>,
+    /// The version up to which the log was read.
+    pub version: i64,
+    /// The users.
+    pub users: Vec<UserId>,
+}
+
+/// For each hinted room, the users that changed after a version, or in the last 500 events: no batch of commands logs
+/// more, and the rest of a larger transaction, such as a sweep, is found by the periodic look-up of every user. The last
+/// event is always reread: after a failover a room may be behind the version noted. Limited to the last day, so that older
+/// partitions are not scanned.
+const MOVERS: &str = "select r.room_id, r.mark, max(e.version), array_agg(distinct e.user_id) \
+     from unnest($1::text[], $2::bigint[], $3::bigint[]) w (room_id, mark, version) \
+     cross join lateral ( \
+         select r.room_id, r.mark, r.version from headcount.rooms r where r.room_id = w.room_id \
+         union all \
+         select r.room_id, r.mark, r.version from headcount.rooms r where r.mark = w.mark \
+     ) r \
      cross join lateral ( \
          select e.version, e.user_id from headcount.events e \
-         where e.room_id = w.room_id and e.version > w.version \
+         where e.room_id = r.room_id and e.version > least(coalesce(w.version, r.version - 500), r.version - 1) \
            and e.at > now() - interval '1 day' and e.at < now() + interval '1 minute' \
-         order by e.version limit $3 \
+         order by e.version limit $4 \
      ) e \
-     group by w.n";
+     group by r.room_id, r.mark";
 
 impl Store {
-    /// For each room that changed after a version: its index, the version up to which the log was read, and the users
-    /// that changed.
-    pub async fn movers(
-        &self,
-        positions: &[(RoomId, i64)],
-    ) -> Result<Vec<(usize, i64, Vec<UserId>)>, StoreError> {
-        let rooms: Vec<&str> = positions.iter().map(|(room, _)| room.as_str()).collect();
-        let versions: Vec<i64> = positions.iter().map(|(_, version)| *version).collect();
-        let rows: Vec<(i64, i64, Vec<String>)> =
-            self.query(MOVERS).bind(rooms).bind(versions).bind(EVENTS_MAX).rows().await?;
-        let mover = |(n, version, users): (i64, i64, Vec<String>)| {
-            // Nobody follows a user whose id is none.
+    /// The users that changed in hinted rooms, each after the version up to which its log was read, if it was. A room or a
+    /// user whose id is none is left out: nobody follows them.
+    pub async fn movers(&self, hints: &[(Hint, Option<i64>)]) -> Result<Vec<Mover>, StoreError> {
+        let (mut rooms, mut marks) = (Vec::new(), Vec::new());
+        for (hint, _) in hints {
+            let (room, mark) = match hint {
+                Hint::Room(room) => (Some(room.as_str()), None),
+                Hint::Mark(mark) => (None, Some(mark.0)),
+            };
+            rooms.push(room);
+            marks.push(mark);
+        }
+        let versions: Vec<Option<i64>> = hints.iter().map(|(_, version)| *version).collect();
+        let rows: Vec<(String, Option<i64>, i64, Vec<String>)> =
+            self.query(MOVERS).bind(rooms).bind(marks).bind(versions).bind(EVENTS_MAX).rows().await?;
+        let mover = |(room, mark, version, users): (String, Option<i64>, i64, Vec<String>)| {
+            let room = counted("watchlists", decode::room(&room)).ok()?;
             let users =
                 users.iter().filter_map(|user| counted("watchlists", decode::user(user)).ok()).collect();
-            (decode::index(n), version, users)
+            Some(Mover { room, mark: mark.map(Mark), version, users })
         };
-        Ok(rows.into_iter().map(mover).collect())
+        Ok(rows.into_iter().filter_map(mover).collect())
     }
 
     /// For each position that lags behind its room: its index, and the events after it. All are read from one snapshot. An
