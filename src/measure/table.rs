@@ -147,7 +147,8 @@ meters! {
     /// stopped; read every 15 s.
     outage_rule: Gauge => "headcount_outage_rule";
 
-    /// Events of the log that a webhook was not told of yet, by the database, every 5 s: the same on every replica.
+    /// Events of the log that a webhook was not told of yet, the outbox included, by the database, every 5 s: the same on
+    /// every replica.
     webhook_backlog: Dynamic<Gauge> => "headcount_webhook_backlog_events" {"webhook": PROGRAMS};
     /// How long ago the oldest of them happened.
     webhook_backlog_age: Dynamic<Gauge> => "headcount_webhook_backlog_seconds" {"webhook": PROGRAMS};

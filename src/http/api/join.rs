@@ -25,7 +25,8 @@ pub struct JoinBody {
     session: SessionId,
     /// `online` at first, else as it was.
     status: Option<Status>,
-    /// Any JSON of at most 1 KiB; as it was when not given.
+    /// Any JSON of at most 1 KiB as it is stored (`{"a": 1}`), in at most 32 levels, with numbers of at most 32
+    /// characters written out; as it was when not given.
     #[schema(value_type = Value, required = false, example = json!({"typing": false}))]
     state: Option<Box<RawValue>>,
     /// Whether the page can be seen. Hidden sessions beat less often and have a longer lease.

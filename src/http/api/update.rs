@@ -25,7 +25,8 @@ pub struct UpdateBody {
     session: SessionId,
     /// As it was when not given.
     status: Option<Status>,
-    /// Any JSON of at most 1 KiB; as it was when not given.
+    /// Any JSON of at most 1 KiB as it is stored (`{"a": 1}`), in at most 32 levels, with numbers of at most 32
+    /// characters written out; as it was when not given.
     #[schema(value_type = Value, required = false, example = json!({"typing": true}))]
     state: Option<Box<RawValue>>,
     /// Whether others do not see this session in the room; as it was when not given. Who becomes invisible has `left`
