@@ -254,7 +254,7 @@ impl Lane {
                 for ((command, caller), answer) in commands.into_iter().zip(callers).zip(answers) {
                     match answer {
                         Ok(answer) if answer.outcome == Outcome::Busy => {
-                            self.step_aside(caller.with(command))
+                            self.step_aside(caller.with(command));
                         }
                         Ok(answer) => drop(caller.reply.send(Ok(answer))), // the caller may be gone; the command is done
                         Err(error) => {

@@ -318,7 +318,7 @@ async fn read(
         let (id, cursor) = &positions[index];
         match tail {
             Ok(tail) if index >= heads.len() => {
-                replays.entry(id.clone()).or_default().push((cursor.version, tail))
+                replays.entry(id.clone()).or_default().push((cursor.version, tail));
             }
             Ok(tail) => {
                 broken.extend((!tail.complete).then(|| id.clone()));

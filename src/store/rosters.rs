@@ -63,7 +63,7 @@ pub type WholeRoster = Result<(Cursor, Roster), StoreError>;
 /// Place of the room in the list, epoch, version, and one member as JSON.
 type RosterRow = (i64, String, i64, Option<String>);
 
-fn whole(rows: Vec<RosterRow>) -> WholeRoster {
+fn whole(rows: &[RosterRow]) -> WholeRoster {
     let (_, epoch, version, _) = rows.first().ok_or(StoreError::Unavailable)?;
     let cursor = Cursor { epoch: decode::epoch(epoch)?, version: *version };
     let members = rows.iter().filter_map(|row| row.3.as_deref()).map(decode::member);
@@ -105,7 +105,8 @@ impl Store {
         for row in rows {
             found.entry(row.0).or_default().push(row);
         }
-        let of = |n| found.remove(&n).ok_or(StoreError::Unavailable).map(|rows| counted("feed", whole(rows)));
+        let of =
+            |n| found.remove(&n).ok_or(StoreError::Unavailable).map(|rows| counted("feed", whole(&rows)));
         (1i64..).take(rooms.len()).map(of).collect()
     }
 
