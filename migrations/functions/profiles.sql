@@ -93,7 +93,8 @@ $$;
 
 -- Suppresses the trigger log_profiles while the functions themselves write to users: they have locked the rooms together
 -- with everything else of their batch, log the change, and notify once. The trigger would find a no-op, at a tenth of the
--- cost of a single join. The setting ends with the transaction at the latest.
+-- cost of a single join. The setting ends with the transaction at the latest,
+-- and counts for nobody else (triggers.sql).
 create or replace function headcount.profiles_are_told(p_told boolean) returns void language plpgsql as $$
 begin
     perform set_config('headcount.within_rules', case when p_told then 'on' else '' end, true);
@@ -113,6 +114,7 @@ declare
     v_changed  headcount.profile[];
     v_locked   headcount.room_version[];
 begin
+    perform headcount.check_profiles(p_profiles);
     perform headcount.lock_users(v_users, v_profiles);
     v_changed := headcount.changes_in(v_profiles);
     v_locked := headcount.lock_rooms(headcount.rooms_of(headcount.users_of(v_changed)));
@@ -139,6 +141,9 @@ declare
     v_locked  headcount.room_version[];
     v_touched headcount.touched[];
 begin
+    if not headcount.is_user_id(p_user) then
+        perform headcount.refuse_argument('user');
+    end if;
     perform headcount.lock_users(array[p_user]);
     v_locked := headcount.lock_rooms(headcount.rooms_of(array[p_user]));
     perform from headcount.presence p where p.user_id = p_user order by p.session_id for update;

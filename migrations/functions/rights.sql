@@ -15,12 +15,12 @@ begin
         p_role
     );
     execute format(
-        'grant execute on function headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
+        'grant execute on function headcount.notification_key, headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
         'headcount.apply, headcount.epoch_in, headcount.generation_of, headcount.as_member, headcount.kicked, headcount.put_users, headcount.erase_user, '
         'headcount.heartbeat, headcount.refresh_idle, headcount.sweep, headcount.trim, '
         'headcount.webhook_tick, headcount.webhook_hold, headcount.webhook_make, headcount.webhook_accept, '
         'headcount.webhook_fail, headcount.webhook_release, headcount.webhook_gone, headcount.webhook_put, '
-        'headcount.webhook_delete, headcount.webhook_target, headcount.webhook_retention, headcount.webhook_members, '
+        'headcount.webhook_delete, headcount.webhook_target, headcount.webhook_backlog, headcount.webhook_retention, headcount.webhook_members, '
         'headcount.put_room_settings, headcount.remove_room_settings, headcount.turn_days, headcount.tails, '
         'headcount.history_bounds, headcount.members_at, headcount.attendance, headcount.occupancy, '
         'headcount.peak_occupancy to %I',

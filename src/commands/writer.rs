@@ -11,7 +11,7 @@
 //! must not stop the other rooms of the batch. The main lane is the fast path, and skips locked rooms. Their
 //! commands go to a second lane, the slow path, which waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -53,6 +53,9 @@ const RETRY_WITHIN: Duration = Duration::from_millis(300);
 
 /// Callback with every room that a commit of this replica changed, before its callers are answered.
 pub type OnCommit = Arc<dyn Fn(Vec<Hint>) + Send + Sync>;
+
+/// One for each command of a batch; an error where it cannot be read.
+type Answers = Vec<Result<Answer, StoreError>>;
 
 type Reply = oneshot::Sender<Result<Answer, CommandError>>;
 
@@ -323,10 +326,15 @@ impl Lane {
             Ok(answers) => {
                 (self.moved)(hints(&commands, &answers));
                 for ((command, caller), answer) in commands.into_iter().zip(callers).zip(answers) {
-                    if answer.outcome == Outcome::Busy {
-                        self.step_aside(caller.with(command));
-                    } else {
-                        let _ = caller.reply.send(Ok(answer)); // the caller may be gone; the command is done
+                    match answer {
+                        Ok(answer) if answer.outcome == Outcome::Busy => {
+                            self.step_aside(caller.with(command));
+                        }
+                        Ok(answer) => drop(caller.reply.send(Ok(answer))), // the caller may be gone; the command is done
+                        Err(error) => {
+                            tracing::warn!(%error, room = %command.room_id, "the answer to a command cannot be read");
+                            drop(caller.reply.send(Err((&error).into())));
+                        }
                     }
                 }
             }
@@ -334,7 +342,7 @@ impl Lane {
         }
     }
 
-    async fn measured(&self, commands: &[Command], held: IfHeld) -> Result<Vec<Answer>, StoreError> {
+    async fn measured(&self, commands: &[Command], held: IfHeld) -> Result<Answers, StoreError> {
         let (meters, started) = (meters(), Instant::now());
         let result = self.attempt(commands, held).await;
         match &result {
@@ -343,7 +351,7 @@ impl Lane {
                 meters.writer_duration.record(started.elapsed());
                 meters.writer_batch.record(number(commands.len()));
                 for (command, answer) in commands.iter().zip(answers) {
-                    if answer.outcome != Outcome::Busy {
+                    if !answer.as_ref().is_ok_and(|answer| answer.outcome == Outcome::Busy) {
                         meters.commands.count(command.op.as_str(), 1);
                     }
                 }
@@ -355,7 +363,7 @@ impl Lane {
 
     /// Retries once if the connection was dead: commands are idempotent, and after a restart of Postgres
     /// every pooled connection is dead.
-    async fn attempt(&self, commands: &[Command], held: IfHeld) -> Result<Vec<Answer>, StoreError> {
+    async fn attempt(&self, commands: &[Command], held: IfHeld) -> Result<Answers, StoreError> {
         let started = Instant::now();
         let once = || bounded(self.store.apply(commands, held, self.limits)).instrument(spans::commit());
         match once().await {
@@ -415,8 +423,8 @@ fn by_room(queued: impl Iterator<Item = QueuedCommand>) -> impl Iterator<Item = 
     groups.into_values()
 }
 
-fn hints(commands: &[Command], answers: &[Answer]) -> Vec<Hint> {
-    let moved: HashMap<&RoomId, i64> =
-        commands.iter().zip(answers).map(|(c, a)| (&c.room_id, a.cursor.version)).collect();
-    moved.into_iter().map(|(room, version)| Hint { room: room.clone(), version }).collect()
+fn hints(commands: &[Command], answers: &Answers) -> Vec<Hint> {
+    let done = commands.iter().zip(answers).filter(|(_, answer)| answer.is_ok());
+    let moved: HashSet<&RoomId> = done.map(|(command, _)| &command.room_id).collect();
+    moved.into_iter().map(|room| Hint::Room(room.clone())).collect()
 }

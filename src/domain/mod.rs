@@ -15,5 +15,6 @@ pub mod range;
 pub mod resume;
 pub mod room_settings;
 pub mod roster;
+pub mod state;
 pub mod timestamp;
 pub mod webhook;

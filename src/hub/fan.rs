@@ -75,6 +75,8 @@ struct Ring {
     bytes: usize,
     /// The number of the newest frame.
     newest: u64,
+    /// Whether the room cannot be read.
+    stale: bool,
     watchers: usize,
     wakers: Wakers,
 }
@@ -211,6 +213,12 @@ impl Fan {
                     touched.push(ring.clone());
                 }
             }
+            WorkerMessage::Stale { room, stale } => {
+                if let Some(ring) = self.rings.borrow().get(&room) {
+                    ring.borrow_mut().stale = stale;
+                    touched.push(ring.clone());
+                }
+            }
             WorkerMessage::Drain => {
                 self.draining.set(true);
                 self.rounds.borrow().iter().for_each(Wakers::wake);
@@ -306,6 +314,11 @@ impl Watcher {
             Next::Behind => {}
         }
         next
+    }
+
+    /// Whether its room cannot be read, so that what was sent of it may be out of date.
+    pub fn stale(&self) -> bool {
+        self.ring.borrow().stale
     }
 
     /// The watcher's mode.

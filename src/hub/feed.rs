@@ -17,6 +17,7 @@ use super::messages::{FeedRequest, Remembered, WorkerId, WorkerMessage};
 use super::room::{Known, Waiting, WatchedRoom};
 use super::state::HubState;
 use crate::domain::cursor::Cursor;
+use crate::domain::hint::{Hint, Mark, MarkKey};
 use crate::domain::id::RoomId;
 use crate::domain::roster::Roster;
 use crate::measure::meters;
@@ -48,12 +49,17 @@ pub(super) struct Feed {
     shared: Arc<HubState>,
     workers: HashMap<WorkerId, mpsc::Sender<WorkerMessage>>,
     rooms: HashMap<RoomId, WatchedRoom>,
+    /// The watched rooms by their marks, by this key.
+    marks: (Option<MarkKey>, HashMap<Mark, RoomId>),
     dirty: HashSet<RoomId>,
     /// Requests that came while a read was in flight. At most [`LATER_MAX`]; then they stay in the channel.
     later: VecDeque<FeedRequest>,
     poll_at: Instant,
     retry_at: Instant,
 }
+
+/// Delay before a room that cannot be read is tried again.
+const UNREADABLE_AFTER: Duration = POLL_EVERY;
 
 /// Whole rosters, with their cursors.
 type Whole = Vec<(RoomId, (Cursor, Roster))>;
@@ -67,6 +73,8 @@ struct Read {
     /// The tail of each room's log, with the version that it follows.
     tails: Vec<(RoomId, i64, Tail)>,
     replays: HashMap<RoomId, Vec<(i64, Tail)>>,
+    /// Rooms with a row that this build does not understand.
+    unreadable: HashMap<RoomId, StoreError>,
 }
 
 impl Feed {
@@ -78,6 +86,7 @@ impl Feed {
             shared,
             workers: HashMap::new(),
             rooms: HashMap::new(),
+            marks: (None, HashMap::new()),
             dirty: HashSet::new(),
             later: VecDeque::new(),
             poll_at: now + POLL_EVERY,
@@ -123,7 +132,25 @@ impl Feed {
             self.dirty.extend(self.rooms.keys().cloned());
             self.poll_at = Instant::now() + POLL_EVERY;
         }
-        self.dirty.extend(hints.rooms.drain().filter(|room| self.rooms.contains_key(room)));
+        let heard: Vec<Hint> = hints.rooms.drain().collect();
+        drop(hints);
+        if !heard.is_empty() {
+            self.know_marks();
+        }
+        let watched = heard.into_iter().filter_map(|hint| match hint {
+            Hint::Room(room) => Some(room).filter(|room| self.rooms.contains_key(room)),
+            Hint::Mark(mark) => self.marks.1.get(&mark).cloned(),
+        });
+        self.dirty.extend(watched);
+    }
+
+    /// Computes the marks of all watched rooms if the key is another.
+    fn know_marks(&mut self) {
+        let key = self.shared.mark_key.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        if key != self.marks.0 {
+            let mark = |key: &MarkKey| self.rooms.keys().map(|room| (key.mark(room), room.clone())).collect();
+            self.marks = (key.clone(), key.as_ref().map(mark).unwrap_or_default());
+        }
     }
 
     async fn handle(&mut self, request: FeedRequest) {
@@ -138,6 +165,9 @@ impl Feed {
                     .entry(room.clone())
                     .or_insert_with(|| WatchedRoom::new(room.clone(), settings, now));
                 watched.wait(worker, waiting);
+                if let (Some(key), marks) = &mut self.marks {
+                    marks.insert(key.mark(&room), room.clone());
+                }
                 self.dirty.insert(room);
             }
             FeedRequest::Unwatch { worker, rooms } => self.unwatch(worker, rooms),
@@ -153,6 +183,9 @@ impl Feed {
             if self.rooms.get_mut(&room).is_some_and(|watched| !watched.forget(worker, watchers)) {
                 self.rooms.remove(&room);
                 self.dirty.remove(&room);
+                if let (Some(key), marks) = &mut self.marks {
+                    marks.remove(&key.mark(&room));
+                }
             }
         }
     }
@@ -242,6 +275,18 @@ impl Feed {
             let Some(room) = self.rooms.get_mut(&id) else {
                 continue;
             };
+            if let Some(error) = read.unreadable.get(&id) {
+                room.due_at = Instant::now() + UNREADABLE_AFTER;
+                if room.cannot_be_read() {
+                    tracing::warn!(room = %id, %error, "a room cannot be read; its streams are marked stale");
+                }
+                mark(&self.workers, room, true).await;
+                continue;
+            }
+            if room.can_be_read() {
+                tracing::info!(room = %id, "the room can be read again");
+                mark(&self.workers, room, false).await;
+            }
             let replays = read.replays.get(&id).into_iter().flatten();
             let replays = replays.map(|(version, tail)| (*version, tail)).chain(since.get(&id).copied());
             room.answer_waiting(&replays.collect());
@@ -272,7 +317,7 @@ async fn read(
     due: &[RoomId],
 ) -> Result<Read, StoreError> {
     let unknown = due.iter().filter(|id| rooms[*id].known.is_none()).cloned().collect();
-    let first = load(store, unknown).await?;
+    let (first, mut unreadable) = load(store, unknown).await?;
     let loaded = first.iter().map(|(id, (cursor, _))| (id, cursor));
     let known = due.iter().filter_map(|id| Some((id, &rooms[id].known.as_ref()?.cursor)));
     let heads: Vec<(&RoomId, &Cursor)> = known.chain(loaded).collect();
@@ -281,25 +326,48 @@ async fn read(
     for (id, head) in &heads {
         positions.extend(rooms[*id].replays(head).into_iter().map(|cursor| ((*id).clone(), cursor)));
     }
-    let (mut tails, mut replays) = (Vec::new(), HashMap::<RoomId, Vec<(i64, Tail)>>::new());
+    let (mut tails, mut broken, mut misread) = (Vec::new(), Vec::new(), Vec::new());
+    let mut replays = HashMap::<RoomId, Vec<(i64, Tail)>>::new();
     for (index, tail) in store.tails(&positions).await? {
         let (id, cursor) = &positions[index];
-        if index < heads.len() {
-            tails.push((id.clone(), cursor.version, tail));
-        } else {
-            replays.entry(id.clone()).or_default().push((cursor.version, tail));
+        match tail {
+            Ok(tail) if index >= heads.len() => {
+                replays.entry(id.clone()).or_default().push((cursor.version, tail));
+            }
+            Ok(tail) => {
+                broken.extend((!tail.complete).then(|| id.clone()));
+                tails.push((id.clone(), cursor.version, tail));
+            }
+            // An event that is not understood: the roster may be. For a returning watcher, too.
+            Err(_) if index >= heads.len() => {}
+            Err(error) => {
+                broken.push(id.clone());
+                misread.push((id.clone(), error));
+            }
         }
     }
-    let broken = tails.iter().filter(|(_, _, tail)| !tail.complete).map(|(id, ..)| id.clone()).collect();
-    Ok(Read { first, anew: load(store, broken).await?, tails, replays })
+    let (anew, failed) = load(store, broken).await?;
+    for (room, error) in misread.iter().filter(|(room, _)| !failed.contains_key(room)) {
+        tracing::warn!(%room, %error, "the log of a room cannot be read; its watchers get the roster instead");
+    }
+    unreadable.extend(failed);
+    Ok(Read { first, anew, tails, replays, unreadable })
 }
 
-async fn load(store: &Store, rooms: Vec<RoomId>) -> Result<Whole, StoreError> {
+/// Reads rooms whole. Those that cannot be read are apart.
+async fn load(store: &Store, rooms: Vec<RoomId>) -> Result<(Whole, HashMap<RoomId, StoreError>), StoreError> {
+    let (mut whole, mut failed) = (Vec::new(), HashMap::new());
     if rooms.is_empty() {
-        return Ok(Vec::new());
+        return Ok((whole, failed));
     }
     let rosters = store.rosters(&rooms).await?;
-    Ok(rooms.into_iter().zip(rosters).collect())
+    for (room, roster) in rooms.into_iter().zip(rosters) {
+        match roster {
+            Ok(roster) => whole.push((room, roster)),
+            Err(error) => drop(failed.insert(room, error)),
+        }
+    }
+    Ok((whole, failed))
 }
 
 fn remember(rooms: &HashMap<RoomId, WatchedRoom>, room: &RoomId, reply: oneshot::Sender<Remembered>) {
@@ -330,5 +398,12 @@ async fn send(workers: &HashMap<WorkerId, mpsc::Sender<WorkerMessage>>, room: &W
         let message =
             WorkerMessage::Frame { room: room.id.clone(), number: room.number, frame: frame.clone() };
         let _ = inbox.send(message).await; // a worker that is gone has no watchers
+    }
+}
+
+/// Tells the watchers of a room that it cannot be read, or can be again.
+async fn mark(workers: &HashMap<WorkerId, mpsc::Sender<WorkerMessage>>, room: &WatchedRoom, stale: bool) {
+    for inbox in room.watchers.keys().filter_map(|worker| workers.get(worker)) {
+        let _ = inbox.send(WorkerMessage::Stale { room: room.id.clone(), stale }).await; // as in `send`
     }
 }

@@ -65,6 +65,15 @@ pub(super) enum FeedRequest {
 }
 
 pub(super) enum WorkerMessage {
-    Frame { room: RoomId, number: u64, frame: Arc<Frame> },
+    Frame {
+        room: RoomId,
+        number: u64,
+        frame: Arc<Frame>,
+    },
+    /// Whether the room cannot be read, so that what was sent of it may be out of date.
+    Stale {
+        room: RoomId,
+        stale: bool,
+    },
     Drain,
 }

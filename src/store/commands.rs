@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
 
-use super::{Store, StoreError, decode};
+use super::decode::{self, counted};
+use super::{Store, StoreError};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::{Member, Status};
@@ -178,22 +179,23 @@ struct Numbered<'a> {
     command: &'a Command,
 }
 
-type AnswerRow = (i32, String, String, i64, bool, Option<Json<Member>>, Option<bool>, Option<i64>);
+type AnswerRow = (i32, String, String, i64, bool, Option<String>, Option<bool>, Option<i64>);
 
 impl Store {
     /// Applies a batch of commands in one transaction, in their order, and returns the answers in that order. Commands
-    /// for a room that is locked wait for the lock, or are answered with [`Outcome::Busy`].
+    /// for a room that is locked wait for the lock, or are answered with [`Outcome::Busy`]. An answer that cannot be decoded
+    /// fails by itself: its command and the others were carried out.
     pub async fn apply(
         &self,
         commands: &[Command],
         if_held: IfHeld,
         limits: UserLimits,
-    ) -> Result<Vec<Answer>, StoreError> {
+    ) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
         let numbered: Vec<_> =
             commands.iter().enumerate().map(|(ord, command)| Numbered { ord, command }).collect();
         let mut rows: Vec<AnswerRow> = self
             .query(
-                "select ord, outcome, epoch, version, created, member, visible, \
+                "select ord, outcome, epoch, version, created, member::text, visible, \
                         (extract(epoch from lease) * 1000)::bigint \
                  from headcount.rules, headcount.apply($1, $2, $3, $4)",
             )
@@ -204,7 +206,7 @@ impl Store {
             .rows()
             .await?;
         rows.sort_unstable_by_key(|row| row.0);
-        rows.into_iter().map(answer).collect()
+        Ok(rows.into_iter().map(|row| counted("writer", answer(row))).collect())
     }
 }
 
@@ -213,7 +215,7 @@ fn answer(
 ) -> Result<Answer, StoreError> {
     let outcome = Outcome::parse(&outcome)?;
     let cursor = Cursor { epoch: decode::epoch(&epoch)?, version };
-    let member = member.map(|Json(m)| m);
+    let member = member.as_deref().map(decode::member).transpose()?;
     let session = visible.zip(lease).map(|(visible, lease)| Leased::of(visible, lease));
     Ok(Answer { outcome, cursor, created, member, session })
 }

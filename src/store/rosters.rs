@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::{Store, StoreError, decode};
+use super::decode::{self, counted};
+use super::{Store, StoreError};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::member::{Member, Viewer};
@@ -45,7 +46,7 @@ const PAGE: &str = "select coalesce(headcount.epoch_in(headcount.lineage(), r.ep
          order by seen.user_id limit $3 \
      ) m on true";
 
-const WHOLE: &str = "select w.n, coalesce(headcount.epoch_in(l.lineage, r.epoch), l.epoch), coalesce(r.version, 0), m.member \
+const WHOLE: &str = "select w.n, coalesce(headcount.epoch_in(l.lineage, r.epoch), l.epoch), coalesce(r.version, 0), m.member::text \
      from unnest($1::text[]) with ordinality w (room_id, n) \
      cross join (select headcount.lineage() as lineage, headcount.epoch() as epoch offset 0) l \
      left join headcount.rooms r on r.room_id = w.room_id \
@@ -55,6 +56,19 @@ const WHOLE: &str = "select w.n, coalesce(headcount.epoch_in(l.lineage, r.epoch)
 
 /// Epoch, version, number of members visible to all, number visible only to this viewer, and one member.
 type PageRow = (String, i64, i64, i64, Option<Json<Member>>);
+
+/// A room's position and members.
+pub type WholeRoster = Result<(Cursor, Roster), StoreError>;
+
+/// Place of the room in the list, epoch, version, and one member as JSON.
+type RosterRow = (i64, String, i64, Option<String>);
+
+fn whole(rows: &[RosterRow]) -> WholeRoster {
+    let (_, epoch, version, _) = rows.first().ok_or(StoreError::Unavailable)?;
+    let cursor = Cursor { epoch: decode::epoch(epoch)?, version: *version };
+    let members = rows.iter().filter_map(|row| row.3.as_deref()).map(decode::member);
+    Ok((cursor, Roster::new(members.collect::<Result<Vec<_>, _>>()?)))
+}
 
 impl Store {
     /// A page of a room's members in the order of user ids, after an id. Cursor, count and members come from one
@@ -82,25 +96,18 @@ impl Store {
         Ok(RosterSlice { cursor, count, unseen, members })
     }
 
-    /// Snapshots of whole rosters, each with its position, in the order of `rooms`.
-    pub async fn rosters(&self, rooms: &[RoomId]) -> Result<Vec<(Cursor, Roster)>, StoreError> {
+    /// Snapshots of whole rosters, each with its position, in the order of `rooms`. A member that cannot be decoded fails
+    /// the roster of its room, and no others.
+    pub async fn rosters(&self, rooms: &[RoomId]) -> Result<Vec<WholeRoster>, StoreError> {
         let names: Vec<&str> = rooms.iter().map(RoomId::as_str).collect();
-        let rows: Vec<(i64, String, i64, Option<Json<Member>>)> =
-            self.query(WHOLE).bind(names).rows().await?;
-        let mut found: HashMap<i64, (Cursor, Vec<Member>)> = HashMap::with_capacity(rooms.len());
-        for (n, epoch, version, member) in rows {
-            if let std::collections::hash_map::Entry::Vacant(entry) = found.entry(n) {
-                entry.insert((Cursor { epoch: decode::epoch(&epoch)?, version }, Vec::new()));
-            }
-            found.entry(n).and_modify(|(_, members)| members.extend(member.map(|Json(m)| m)));
+        let rows: Vec<RosterRow> = self.query(WHOLE).bind(names).rows().await?;
+        let mut found: HashMap<i64, Vec<RosterRow>> = HashMap::with_capacity(rooms.len());
+        for row in rows {
+            found.entry(row.0).or_default().push(row);
         }
-        (1i64..)
-            .take(rooms.len())
-            .map(|n| {
-                let (cursor, members) = found.remove(&n).ok_or(StoreError::Unavailable)?;
-                Ok((cursor, Roster::new(members)))
-            })
-            .collect()
+        let of =
+            |n| found.remove(&n).ok_or(StoreError::Unavailable).map(|rows| counted("feed", whole(&rows)));
+        (1i64..).take(rooms.len()).map(of).collect()
     }
 
     /// The rooms in which users are, in the order of `users`: an entry for each room of a user, or one without a

@@ -14,10 +14,12 @@ mod order;
 mod plans;
 mod rights;
 mod row_security;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod sweeps;
 mod transactions;
 mod triggers;
 mod trims;
+mod values;
 mod webhooks;

@@ -20,6 +20,7 @@ const CALLED: &[&str] = &[
     "lineage",
     "member",
     "members_at",
+    "notification_key",
     "occupancy",
     "peak_occupancy",
     "put_room_settings",
@@ -32,6 +33,7 @@ const CALLED: &[&str] = &[
     "turn_days",
     "unseen_member",
     "webhook_accept",
+    "webhook_backlog",
     "webhook_delete",
     "webhook_fail",
     "webhook_gone",
@@ -63,10 +65,13 @@ const REFUSED: &[&str] = &[
     "do $$ begin lock table headcount.rooms in access exclusive mode; end $$",
     "select salt from headcount.lineage",
     "select * from headcount.departures",
+    "select key from headcount.notification_key",
     "select * from headcount.webhook_secrets",
     "update headcount.webhooks set url = 'https://evil.example/'",
     "delete from headcount.webhook_outbox",
     "select headcount.webhook_route(1)",
+    "select from headcount.webhook_router for update",
+    "do $$ begin lock table headcount.migrations in share update exclusive mode; end $$",
     "select headcount.new_lineage()",
     "select headcount.end_sessions('{}')",
     "select headcount.join('lobby', 'eve', gen_random_uuid())",
@@ -131,7 +136,7 @@ async fn what_runs_with_the_owners_rights_looks_names_up_nowhere_else() {
     assert_eq!(count(&mut database.connect().await, open).await, 0);
     let all =
         "select count(*) from pg_proc p where p.pronamespace = 'headcount'::regnamespace and p.prosecdef";
-    assert_eq!(count(&mut database.connect().await, all).await, 38);
+    assert_eq!(count(&mut database.connect().await, all).await, 42);
 }
 
 #[tokio::test]

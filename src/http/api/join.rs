@@ -25,7 +25,8 @@ pub struct JoinBody {
     session: SessionId,
     /// If not given: `online` at first, then unchanged.
     status: Option<Status>,
-    /// Any JSON of at most 1 KiB; unchanged if not given.
+    /// Any JSON of at most 1 KiB as it is stored (`{"a": 1}`), in at most 32 levels, with numbers of at most 32
+    /// characters written out; unchanged if not given.
     #[schema(value_type = Value, required = false, example = json!({"typing": false}))]
     state: Option<Box<RawValue>>,
     /// Whether the page is visible. Hidden sessions send heartbeats less often and have a longer lease.

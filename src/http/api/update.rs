@@ -25,7 +25,8 @@ pub struct UpdateBody {
     session: SessionId,
     /// Unchanged if not given.
     status: Option<Status>,
-    /// Any JSON of at most 1 KiB; unchanged if not given.
+    /// Any JSON of at most 1 KiB as it is stored (`{"a": 1}`), in at most 32 levels, with numbers of at most 32
+    /// characters written out; unchanged if not given.
     #[schema(value_type = Value, required = false, example = json!({"typing": true}))]
     state: Option<Box<RawValue>>,
     /// Whether this session is invisible to others in the room; unchanged if not given. Everybody else sees

@@ -28,7 +28,7 @@ pub struct ProfileBody {
     #[schema(
         example = "https://example.org/ann.png",
         max_length = 2048,
-        pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
+        pattern = r#"^[Hh][Tt][Tt][Pp][Ss]://[^/?#\u0000-\u0020\u007f-\u00a0"<>\\^`{|}][^\u0000-\u0020\u007f-\u00a0"<>\\^`{|}]*$"#
     )]
     avatar_url: Option<String>,
     /// What others are told of the time when the user was last seen. If not given: `exact` at first, then
@@ -49,7 +49,7 @@ pub struct User {
     #[schema(
         example = "https://example.org/ann.png",
         max_length = 2048,
-        pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
+        pattern = r#"^[Hh][Tt][Tt][Pp][Ss]://[^/?#\u0000-\u0020\u007f-\u00a0"<>\\^`{|}][^\u0000-\u0020\u007f-\u00a0"<>\\^`{|}]*$"#
     )]
     avatar_url: Option<String>,
     /// What others are told of the time when the user was last seen; unchanged if not given. Only the user
@@ -67,7 +67,7 @@ impl User {
                 format!("name is 1 to {NAME_CHARS_MAX} characters"),
             ));
         }
-        if !self.avatar_url.as_deref().is_none_or(|url| clean(url, AVATAR_CHARS_MAX) && is_picture(url)) {
+        if !self.avatar_url.as_deref().is_none_or(is_picture) {
             return Err(Problem::with(
                 Code::InvalidBody,
                 format!("avatar_url is an https: address of at most {AVATAR_CHARS_MAX} characters"),

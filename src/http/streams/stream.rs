@@ -76,6 +76,8 @@ pub struct EventStream {
     watches: Vec<Watcher>,
     ready: VecDeque<Bytes>,
     next_sync: u64,
+    /// Whether it was told that one of its rooms cannot be read.
+    told_stale: bool,
     ends: Ends,
     ended: bool,
     _permit: StreamPermit,
@@ -95,7 +97,9 @@ impl EventStream {
         let next_sync = fan.tick() + ROUND;
         let (watches, firsts): (Vec<_>, Vec<_>) = watched.into_iter().unzip();
         let ready = VecDeque::from([retry_line()]);
-        let mut stream = Self { fan, turn, watches, ready, next_sync, ends, ended: false, _permit: permit };
+        let (told_stale, ended) = (false, false);
+        let mut stream =
+            Self { fan, turn, watches, ready, next_sync, told_stale, ends, ended, _permit: permit };
         let firsts: Vec<Wire> = firsts.into_iter().flatten().collect();
         match (stream.watches.len(), firsts.as_slice()) {
             (1, [first]) => {
@@ -160,9 +164,11 @@ impl EventStream {
         if let Some(bytes) = self.poll_rooms(context) {
             return Some(bytes);
         }
-        (self.fan.tick() >= self.next_sync).then(|| {
+        let stale = self.watches.iter().any(Watcher::stale);
+        (self.fan.tick() >= self.next_sync || stale != self.told_stale).then(|| {
             self.next_sync = self.fan.tick() + ROUND;
-            sync(self.cursor(), self.fan.hub().stale()).into()
+            self.told_stale = stale;
+            sync(self.cursor(), stale || self.fan.hub().stale()).into()
         })
     }
 

@@ -92,6 +92,76 @@ async fn what_is_not_json_has_its_codes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deep_json_is_refused_wherever_it_is_sent() {
+    let deployment = start().await;
+    let (ann, server) = (deployment.user("ann"), deployment.server());
+    let session = ann.session;
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    for (method, path) in [
+        (Method::POST, "/v1/rooms/lobby/join"),
+        (Method::POST, "/v1/rooms/lobby/leave"),
+        (Method::PATCH, "/v1/rooms/lobby/presence"),
+        (Method::POST, "/v1/heartbeats"),
+        (Method::POST, "/v1/tickets"),
+        (Method::POST, "/v1/users/presence"),
+        (Method::PUT, "/v1/users/ann"),
+        (Method::PUT, "/v1/users"),
+        (Method::PUT, "/v1/settings/rooms/lobby"),
+        (Method::PUT, "/v1/webhooks/crm"),
+    ] {
+        let levels = if path == "/v1/users" { 500_000 } else { 15_000 };
+        let deep = [
+            nested(levels),
+            "[".repeat(levels),
+            "{\"a\":".repeat(levels / 5),
+            format!("{{\"session\":\"{session}\",\"user\":\"ann\",\"state\":{}}}", nested(levels)),
+            format!("{{\"session\":\"{session}\",\"user\":\"ann\",\"state\":{}}}", nested(33)),
+        ];
+        for body in deep {
+            let request = server.request(method.clone(), path).header("content-type", "application/json");
+            let response = request.body(body).send().await.unwrap();
+            assert_eq!(response.status().as_u16(), 400, "{path}");
+            let problem: Value = response.json().await.unwrap();
+            let codes = ["invalid_json", "invalid_body", "invalid_state", "invalid_webhook"];
+            assert!(codes.contains(&problem["code"].as_str().unwrap()), "{path}: {problem}");
+        }
+    }
+    nothing_changed(&deployment).await;
+}
+
+/// To serde_json such an object is raw JSON, which can hold another, and so on beyond any limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_the_parsers_own_is_a_key_like_any_other() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let inside = "[".repeat(120) + &"]".repeat(120);
+    let joined = ann.join_with("lobby", json!({"state": {"$serde_json::private::RawValue": inside}})).await;
+    assert_eq!(joined.status.as_u16(), 200);
+    let kept = deployment
+        .value("select length(state ->> '$serde_json::private::RawValue')::bigint from headcount.memberships")
+        .await;
+    assert_eq!(kept, 240, "a text, as it was given");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_would_be_stored_as_hundreds_of_digits_is_refused() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let body = format!("{{\"session\":\"{}\",\"state\":[{}]}}", ann.session, ["1e308"; 145].join(","));
+    let request =
+        ann.request(Method::POST, "/v1/rooms/lobby/join").header("content-type", "application/json");
+    let problem: Value = request.body(body).send().await.unwrap().json().await.unwrap();
+    assert_eq!(problem["code"], "invalid_state");
+    let spaced = json!({"state": vec![1; 400]}); // 801 bytes as they are sent, 1200 as they are stored
+    expect_problem(&ann.join_with("lobby", spaced).await, 413, "state_too_large");
+    nothing_changed(&deployment).await;
+}
+
+fn expect_problem(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(problem(answer), (status, code.to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_credentials_have_their_codes_and_change_nothing() {
     let deployment = start().await;
     let ann = deployment.user("ann");

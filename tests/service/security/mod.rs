@@ -1,6 +1,7 @@
 //! Who may do what, how a caller is known, and what an attacker gets.
 
 mod access;
+mod bad_rows;
 mod cors;
 mod database_tls;
 mod jwks;
@@ -11,3 +12,4 @@ mod resource_exhaustion;
 mod rights;
 mod secrets;
 mod tls;
+mod values;
