@@ -23,7 +23,8 @@ pub struct JoinBody {
     /// The session: a UUID made by the client once per tab or device.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// `online` at first, else as it was.
+    /// As it was when not given. A session that never named one takes no part in what others see, unless none of the
+    /// user's has; then they are `online`, or `idle` when not active.
     status: Option<Status>,
     /// Any JSON of at most 1 KiB; as it was when not given.
     #[schema(value_type = Value, required = false, example = json!({"typing": false}))]
@@ -70,7 +71,7 @@ problems!(JoinProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserReq
 ///
 /// Makes the session present; the user becomes a member with their first session, and every watcher sees
 /// `joined`. May be repeated: that is the retry of the same join. The token's `name` and `avatar_url` become the
-/// user's profile. With `invisible`, nobody is told but the user and the server key, in what they ask for; streams show
+/// user's profile, unless `PUT` has set one since the token was issued (`iat`). With `invisible`, nobody is told but the user and the server key, in what they ask for; streams show
 /// invisible members to nobody. A user with a visible session in the room is seen by that one. Right: `join` in the
 /// room.
 #[utoipa::path(
@@ -102,6 +103,10 @@ pub async fn join(
             seq: body.seq,
             name: claims.and_then(|c| c.name.clone()),
             avatar_url: claims.and_then(|c| c.avatar_url.clone()),
+            // A token that does not say when is older than anything that was set.
+            issued_at: claims
+                .filter(|c| c.name.is_some() || c.avatar_url.is_some())
+                .map(|c| c.iat.unwrap_or_default()),
             status: body.status,
             state: member_state::check(body.state)?,
             visible: body.visible,

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::auth::token::{AVATAR_CHARS_MAX, NAME_CHARS_MAX, is_picture};
 use crate::domain::id::UserId;
 use crate::domain::last_seen::ShowLastSeen;
+use crate::http::api::presence::may_meet;
 use crate::http::request::body::{BULK_BODY_MAX, Body};
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
@@ -151,7 +152,9 @@ problems!(GetUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken Us
 
 /// Get a profile
 ///
-/// Right: any token, or server key.
+/// Right: server key, or any token, of users whom it may meet: who are in a room that it may watch, or in its claim
+/// `users` (ids, and beginnings of ids with `*`), or anybody, if it may watch every room. Another user is as one who does
+/// not exist.
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
@@ -166,8 +169,9 @@ pub async fn get_user(
 ) -> Result<web::Json<User>, Problem> {
     let id = UserId::parse(&id)?;
     let own = caller.must_be_self_or_server(&id).is_ok();
+    let met = may_meet(&service, &caller, &id).await?;
     let found = service.store.detached(move |store| async move { store.user(&id).await }).await?;
-    let mut user = User::from(found.ok_or(Code::UserNotFound)?)?;
+    let mut user = User::from(found.filter(|_| met).ok_or(Code::UserNotFound)?)?;
     user.show_last_seen = user.show_last_seen.filter(|_| own);
     Ok(web::Json(user))
 }

@@ -96,6 +96,14 @@ impl Caller {
         }
     }
 
+    /// Whether what others may know of a user may be told wherever the user is: to the user, to the server key, and to
+    /// a token that may watch every room or names the user in its claim `users`.
+    pub fn knows(&self, user: &UserId) -> bool {
+        self.claims().is_none_or(|claims| {
+            claims.sub == *user || claims.rooms.everywhere_watched() || claims.users.hold(user)
+        })
+    }
+
     /// Only the server key passes.
     pub fn must_be_server(&self) -> Result<(), Problem> {
         if self.claims().is_none() { Ok(()) } else { Err(Code::ServerOnly.into()) }

@@ -169,6 +169,19 @@ impl Problem {
         self.code
     }
 
+    /// As RFC 6750 has it: no error where there was no token. The description is ASCII without quotes.
+    fn challenge(&self) -> String {
+        let plain = |c: char| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '?' };
+        match (self.code, &self.detail) {
+            (Code::MissingToken, _) => "Bearer".into(),
+            (_, None) => "Bearer error=\"invalid_token\"".into(),
+            (_, Some(detail)) => {
+                let detail: String = detail.chars().map(plain).collect();
+                format!("Bearer error=\"invalid_token\", error_description=\"{detail}\"")
+            }
+        }
+    }
+
     /// What went wrong inside.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
@@ -194,7 +207,7 @@ impl ResponseError for Problem {
             response.insert_header((RETRY_AFTER, self.retry_after));
         }
         if code.status() == StatusCode::UNAUTHORIZED {
-            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+            response.insert_header((WWW_AUTHENTICATE, self.challenge()));
         }
         let body = ProblemBody {
             kind: format!("/problems#{}", code.as_str()),
@@ -225,8 +238,9 @@ impl From<IdError> for Problem {
 impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         match error {
-            TokenError::Expired => Code::ExpiredToken.into(),
+            TokenError::Expired => Self::with(Code::ExpiredToken, error.to_string()),
             TokenError::Invalid => Code::InvalidToken.into(),
+            TokenError::Refused(refusal) => Self::with(Code::InvalidToken, refusal.to_string()),
             TokenError::UnknownKey => Code::KeysUnavailable.into(),
         }
     }

@@ -190,8 +190,9 @@ impl Watchlist {
 
     /// One frame, if the caller sees anything of it.
     fn tell(&mut self, index: usize, places: &Places) {
-        let now = seen_by(&self.caller, &self.ids[index], places.iter());
+        let mut now = seen_by(&self.caller, &self.ids[index], places.iter());
         let before = &self.sent[index];
+        now.still_seen(before);
         let name = match (before.online, now.online) {
             (false, true) => "online",
             (true, false) => "offline",

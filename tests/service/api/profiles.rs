@@ -3,7 +3,9 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::deployment::{start, start_with, tuning};
+use crate::support::deployment::{start, start_with, token_key, tuning};
+use headcount::auth::{Acquaintances, Claims, Grant, Rights};
+use headcount::domain::id::UserId;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changing_a_profile_is_an_update_in_every_room_of_the_user() {
@@ -27,9 +29,93 @@ async fn changing_a_profile_is_an_update_in_every_room_of_the_user() {
 async fn the_tokens_name_becomes_the_profile_at_a_join() {
     let deployment = start().await;
     let ann = deployment.user("ann");
-    deployment.server().send(Method::PUT, "/v1/users/ann", &json!({"name": "Old"})).await.ok();
-    assert_eq!(ann.join("lobby").await["member"]["name"], "The ann");
-    assert_eq!(ann.get("/v1/users/ann").await.ok()["name"], "The ann");
+    ann.join("lobby").await;
+    let renamed = deployment.caller_at(0, named("ann", "Ann", None));
+    assert_eq!(renamed.join("kitchen").await["member"]["name"], "Ann");
+    assert_eq!(ann.get("/v1/users/ann").await.ok()["name"], "Ann");
+}
+
+/// A token with a name, issued then.
+fn named(user: &str, name: &str, iat: Option<u64>) -> String {
+    let name = Some(name.to_owned());
+    let claims = Claims::new(UserId::parse(user).unwrap(), 4_000_000_000);
+    token_key().mint(&Claims { iat, name, rooms: Rights::everywhere(), ..claims })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_was_set_is_not_undone_by_a_token_from_before() {
+    let deployment = start().await;
+    let server = deployment.server();
+    let tab = |name: &str, iat| deployment.caller_at(0, named("ann", name, iat));
+    let old = tab("Old", Some(1_700_000_000));
+    old.join("lobby").await;
+    server.send(Method::PUT, "/v1/users/ann", &json!({"name": "New"})).await.ok();
+    assert_eq!(old.join("kitchen").await["member"]["name"], "New", "an old tab");
+    assert_eq!(tab("Old", None).join("lobby").await["member"]["name"], "New", "it does not say when");
+    deployment.execute("update headcount.users set name = 'Newer'").await;
+    assert_eq!(old.join("garden").await["member"]["name"], "Newer", "set by plain SQL");
+    assert_eq!(tab("Newest", Some(3_900_000_000)).join("lobby").await["member"]["name"], "Newest");
+}
+
+/// A token that may watch these rooms, and may know of these users.
+fn acquainted(user: &str, rooms: &[&str], users: &[&str]) -> String {
+    let rooms = Rights(Some(rooms.iter().map(|room| Grant::parse(room).unwrap()).collect()));
+    let users = Acquaintances(users.iter().map(|id| (*id).to_owned()).collect());
+    let claims = Claims::new(UserId::parse(user).unwrap(), 4_000_000_000);
+    token_key().mint(&Claims { rooms, users, ..claims })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_only_where_a_token_may_not_look_is_as_one_who_does_not_exist() {
+    let deployment = start().await;
+    let (gil, server) = (deployment.user("gil"), deployment.server());
+    let eve = deployment.caller_at(0, acquainted("eve", &["lobby"], &["bob"]));
+    let look = async |id: &str| {
+        let many = eve.post("/v1/users/presence", &json!({"ids": [id]})).await.ok();
+        let one = eve.get(&format!("/v1/users/{id}/presence")).await.ok();
+        let mut watcher = eve.watch_path(&format!("/v1/users/events?ids={id}"), None).await;
+        let followed = watcher.until_event("snapshot").await.data["users"][0].clone();
+        assert_eq!((&many["users"][0], &followed), (&one, &one));
+        let profile = eve.get(&format!("/v1/users/{id}")).await;
+        (one, profile.status.as_u16(), profile.body)
+    };
+    let nobody = async || {
+        let (mut one, status, body) = look("nobody").await;
+        one["id"] = json!("gil");
+        (one, status, body)
+    };
+    gil.join("private:9").await;
+    assert_eq!(look("gil").await, nobody().await);
+    gil.beat(json!({"active": true})).await;
+    gil.join("lobby").await;
+    gil.leave("private:9").await;
+    let (met, status, profile) = look("gil").await;
+    assert_eq!((&met["online"], status, &profile["name"]), (&json!(true), 200, &json!("The gil")));
+    assert!(met["last_seen"].is_string());
+    gil.join("private:9").await;
+    gil.leave("lobby").await;
+    assert_eq!(look("gil").await, nobody().await, "they left, and that is all");
+    assert_eq!(gil.get("/v1/users/gil").await.ok()["name"], "The gil");
+    assert!(server.get("/v1/users/gil/presence").await.ok()["last_seen"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_names_a_user_or_may_watch_all_rooms_sees_their_profile_anywhere() {
+    let deployment = start().await;
+    let gil = deployment.user("gil");
+    gil.join("private:9").await;
+    gil.leave("private:9").await;
+    for (rooms, users, status) in [
+        (&["lobby"][..], &["gil"][..], 200),
+        (&["lobby"], &["g*"], 200),
+        (&["*"], &[], 200),
+        (&["lobby", "private:*"], &["gilbert", "bob"], 404),
+    ] {
+        let eve = deployment.caller_at(0, acquainted("eve", rooms, users));
+        assert_eq!(eve.get("/v1/users/gil").await.status.as_u16(), status, "{rooms:?} {users:?}");
+        let last_seen = &eve.get("/v1/users/gil/presence").await.ok()["last_seen"];
+        assert_eq!(last_seen.is_string(), status == 200, "{rooms:?} {users:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +149,7 @@ async fn presence_tells_where_users_are_and_when_they_were_last_seen() {
         json!({"id": "bob", "online": false, "status": null, "rooms": [], "last_seen": null})
     );
     assert_eq!(found["users"][1]["rooms"], json!(["a", "b"]));
-    assert_eq!(found["users"][1]["status"], "online");
+    assert_eq!(found["users"][1]["status"], "dnd", "in the other room nothing was said");
     assert!(found["users"][1]["last_seen"].is_string());
     ann.leave("a").await;
     ann.leave("b").await;

@@ -39,7 +39,7 @@ async fn a_stream_ends_when_its_token_does() {
     let deployment = start_with(1, tuning()).await;
     let soon = (SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(1)).as_secs();
     let sub = UserId::parse("ann").unwrap();
-    let claims = Claims { sub, exp: soon, name: None, avatar_url: None, rooms: Rights::everywhere() };
+    let claims = Claims { rooms: Rights::everywhere(), ..Claims::new(sub, soon) };
     let mut watcher = deployment.caller_at(0, token_key().mint(&claims)).watch("lobby").await;
     let bob = deployment.user("bob");
     let ending = async {

@@ -81,7 +81,7 @@ pub fn token_key() -> TokenKey {
 pub fn token(user: &str, rooms: Rights) -> String {
     let exp = (SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(600)).as_secs();
     let name = Some(format!("The {user}"));
-    token_key().mint(&Claims { sub: UserId::parse(user).unwrap(), exp, name, avatar_url: None, rooms })
+    token_key().mint(&Claims { name, rooms, ..Claims::new(UserId::parse(user).unwrap(), exp) })
 }
 
 impl Deployment {

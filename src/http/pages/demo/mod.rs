@@ -35,8 +35,9 @@ async fn token(
     service: web::Data<Service>,
     Body(body): Body<TokenBody>,
 ) -> Result<web::Json<Minted>, Problem> {
-    let exp = (SystemTime::now() + TOKEN_TTL).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let claims = Claims { sub: body.user, exp, name: body.name, avatar_url: None, rooms: body.rooms };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let exp = now + TOKEN_TTL.as_secs();
+    let claims = Claims { iat: Some(now), name: body.name, rooms: body.rooms, ..Claims::new(body.user, exp) };
     Ok(web::Json(Minted { token: service.mint.as_ref().ok_or(Code::NotFound)?.mint(&claims) }))
 }
 

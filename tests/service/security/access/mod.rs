@@ -236,7 +236,7 @@ fn rights(can: &[Right], within: Within) -> Rights {
 
 fn minted(secret: &str, exp: u64) -> String {
     let sub = UserId::parse("ann").unwrap();
-    let claims = Claims { sub, exp, name: None, avatar_url: None, rooms: Rights::everywhere() };
+    let claims = Claims { rooms: Rights::everywhere(), ..Claims::new(sub, exp) };
     TokenKey::new(secret.to_owned().into()).mint(&claims)
 }
 
