@@ -179,7 +179,8 @@ begin
     perform headcount.log_changes(v_touched);
     perform headcount.announce(v_locked);
     update headcount.events e set member = null where e.user_id = p_user and e.member is not null;
-    delete from headcount.departures d where d.user_id = p_user;
+    -- Nobody erases that they were removed: an identity that comes back with this session is still told so.
+    delete from headcount.departures d where d.user_id = p_user and not d.kicked;
     delete from headcount.users u where u.user_id = p_user;
     return found;
 end

@@ -132,6 +132,7 @@ mod tests {
         read_by(&ClaimRules::default(), changes)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "cases are written where they are read")]
     fn read_by(rules: &ClaimRules, changes: Value) -> Result<Claims, TokenError> {
         let mut given = json!({"sub": "ann", "exp": NOW + 60});
         for (claim, value) in changes.as_object().unwrap() {

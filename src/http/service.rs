@@ -7,6 +7,7 @@ use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::http::request::limits::Limits;
 use crate::hub::Hub;
+use crate::settings::{ErasureBy, ProfilesBy};
 use crate::store::Store;
 use crate::webhooks::WebhookSender;
 use crate::webhooks::endpoint::Plain;
@@ -25,6 +26,10 @@ pub struct Service {
     pub keys: Keys,
     /// How much one caller may ask for.
     pub limits: Limits,
+    /// Who says what a user is called.
+    pub profiles_by: ProfilesBy,
+    /// Who may erase a user.
+    pub erasure_by: ErasureBy,
     /// Streams end after about this long.
     pub max_stream_age: Duration,
     /// In `dev`: tokens are given to anybody, and the demo page is served.

@@ -176,6 +176,13 @@ pub struct Tuning {
     /// What webhooks may do
     #[command(flatten)]
     pub webhooks: WebhookSettings,
+    /// Who says name and picture: the `application` alone (server key and tokens), users too where their `token` says
+    /// none, or the `user`
+    #[arg(long, env = "HEADCOUNT_PROFILES_BY", default_value = "token")]
+    pub profiles_by: ProfilesBy,
+    /// Who may erase a user: the `application` alone, or the `user` too
+    #[arg(long, env = "HEADCOUNT_ERASURE_BY", default_value = "user")]
+    pub erasure_by: ErasureBy,
     /// Address for operators: /metrics is then served there only, and what /readyz misses is told there only
     #[arg(long, env = "HEADCOUNT_OPERATOR_LISTEN")]
     pub operator_listen: Option<SocketAddr>,
@@ -206,6 +213,26 @@ pub enum Switch {
     On,
     /// Do not.
     Off,
+}
+
+/// Who says what a user is called.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProfilesBy {
+    /// The application, by server key and tokens.
+    Application,
+    /// Users too, but for what their token says.
+    Token,
+    /// Users too.
+    User,
+}
+
+/// Who may erase a user.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErasureBy {
+    /// The application, by server key.
+    Application,
+    /// Users themselves too.
+    User,
 }
 
 /// How to log.

@@ -12,7 +12,7 @@ use crate::domain::member::{Member, Status};
 use crate::http::request::body::Body;
 use crate::http::request::caller::Caller;
 use crate::http::request::member_state;
-use crate::http::request::problem::Problem;
+use crate::http::request::problem::{Code, Problem};
 use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
@@ -20,8 +20,8 @@ use crate::http::service::Service;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JoinBody {
-    /// The session: a UUID made by the client once per tab or device.
-    #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
+    /// The session: a random UUID (version 4 or 7), made by the client once per tab or device.
+    #[schema(value_type = uuid::Uuid, pattern = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[47][0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$", example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
     /// As it was when not given. A session that never named one takes no part in what others see, unless none of the
     /// user's has; then they are `online`, or `idle` when not active.
@@ -92,6 +92,9 @@ pub async fn join(
     service.limits.session_write(caller.subject(), body.session)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
+    if !body.session.is_random() {
+        return Err(Problem::with(Code::InvalidBody, "session is not a random UUID (version 4 or 7)"));
+    }
     let user = caller.user(body.user)?;
     let claims = caller.claims();
     let answer = service

@@ -13,6 +13,7 @@ use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
 use crate::http::request::responses::problems;
 use crate::http::service::Service;
+use crate::settings::{ErasureBy, ProfilesBy};
 use crate::store::users::Profile;
 
 /// Profiles in one request, at most.
@@ -91,13 +92,14 @@ impl User {
     }
 }
 
-problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly
+problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly ProfileNotAllowed
     BodyTimeout BodyTooLarge UnsupportedType TooManyWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Set a profile
 ///
-/// Creates or replaces it. The next join with a token that has a `name` or an `avatar_url` sets those again. A change is an `updated` event in every room the user is in. Right: server key, or the
-/// user themselves.
+/// Creates or replaces it. A join with a token that was issued since, and has a `name` or an `avatar_url`, sets those
+/// again. A change is an `updated` event in every room the user is in. Right: server key, or the user themselves, but for
+/// what their token says (`HEADCOUNT_PROFILES_BY`).
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
@@ -117,8 +119,27 @@ pub async fn put_user(
     caller.must_be_self_or_server(&id)?;
     let ProfileBody { name, avatar_url, show_last_seen } = body;
     let profile = User { id, name, avatar_url, show_last_seen }.check()?;
+    may_write(&service, &caller, &profile).await?;
     let stored = service.commands.put_users(vec![profile]).await?.pop().ok_or(Code::Internal)?;
     User::from(stored).map(web::Json)
+}
+
+/// Whether the caller may give that profile. What is as it was may always be given: `show_last_seen` is the user's own.
+async fn may_write(service: &Service, caller: &Caller, profile: &Profile) -> Result<(), Problem> {
+    let Some(claims) = caller.claims() else { return Ok(()) };
+    let (name, picture) = match service.profiles_by {
+        ProfilesBy::User => return Ok(()),
+        ProfilesBy::Application => (true, true),
+        ProfilesBy::Token => (claims.name.is_some(), claims.avatar_url.is_some()),
+    };
+    if !name && !picture {
+        return Ok(());
+    }
+    let id = claims.sub.clone();
+    let stored = service.store.detached(move |store| async move { store.user(&id).await }).await?;
+    let same = |of: fn(&Profile) -> Option<&str>| stored.as_ref().and_then(of) == of(profile);
+    let refused = name && !same(|p| Some(p.name.as_str())) || picture && !same(|p| p.avatar_url.as_deref());
+    if refused { Err(Code::ProfileNotAllowed.into()) } else { Ok(()) }
 }
 
 problems!(PutUsersProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken ServerOnly BodyTimeout
@@ -182,7 +203,7 @@ problems!(EraseUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken 
 /// Erase a user
 ///
 /// Ends their presence everywhere (`left`), and removes their profile and what the event log says of them.
-/// Right: server key, or the user themselves.
+/// Right: server key, or the user themselves (`HEADCOUNT_ERASURE_BY`). That they were kicked stays known as long as the log.
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
@@ -197,6 +218,9 @@ pub async fn erase_user(
 ) -> Result<HttpResponse, Problem> {
     let id = UserId::parse(&id)?;
     caller.must_be_self_or_server(&id)?;
+    if service.erasure_by == ErasureBy::Application {
+        caller.must_be_server()?;
+    }
     match service.commands.erase_user(id).await? {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(Code::UserNotFound.into()),

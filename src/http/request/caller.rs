@@ -74,6 +74,11 @@ impl Caller {
         self.claims().map(|claims| &claims.sub)
     }
 
+    /// The user whose places it takes; none for the server key, and for a ticket that names nobody.
+    pub fn counted(&self) -> Option<&UserId> {
+        self.subject().filter(|user| !user.is_nobody())
+    }
+
     /// Whose eyes it looks with.
     pub fn viewer(&self) -> Viewer {
         self.subject().map_or(Viewer::Server, |user| Viewer::User(user.clone()))

@@ -73,6 +73,8 @@ codes! {
     ExpiredToken      "expired_token"        401 0 "The token has expired; get a new one.";
     UserNotAllowed    "user_not_allowed"     403 0 "Only the server key may name a user.";
     ServerOnly        "server_only"          403 0 "Only the server key may do this.";
+    ProfileNotAllowed "profile_not_allowed"  403 0 "The application says what this user is called; you may not change it.";
+    ForeignHost       "foreign_host"         403 0 "Tokens are given here to pages of this machine only.";
     ListNotAllowed    "list_not_allowed"     403 0 "Your token gives the right to list in no room.";
     RoomNotFound      "room_not_found"       404 0 "There is no such room for you.";
     SessionNotFound   "session_not_found"    404 0 "You have no such session in that room; join first.";

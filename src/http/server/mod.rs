@@ -74,6 +74,7 @@ pub struct Front {
 /// Starts the server of clients.
 pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> Result<Server> {
     let Front { api, pages, certificate, connections, workers, origins, audience, streams, stop_max } = front;
+    let encrypted = certificate.is_some();
     let app = move || {
         let fan = Fan::start(service.hub.clone());
         App::new()
@@ -90,6 +91,11 @@ pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> 
             .app_data(web::Data::new(fan) as web::Data<Rc<Fan>>)
             .app_data(query_errors())
             .configure(api)
+            .configure(|config| {
+                if encrypted {
+                    config.app_data(guard::Encrypted);
+                }
+            })
             .into_app()
             .configure(pages)
     };

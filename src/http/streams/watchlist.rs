@@ -110,7 +110,7 @@ pub async fn users_events(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let permit = service.limits.stream(&request, caller.subject())?;
+    let permit = service.limits.stream(&request, caller.counted())?;
     let following = service.hub.follow(ids.clone()).await?;
     let expires = caller.claims().map(|claims| SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp));
     let ends = Ends { max_age: max_age(service.max_stream_age), expires };

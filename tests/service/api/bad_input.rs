@@ -33,6 +33,7 @@ async fn bad_bodies_have_their_codes_and_change_nothing() {
     let beats = json!([[session, null, false, null]]);
     expect(problem(&ann.post("/v1/heartbeats", &beats).await), 400, "invalid_body");
     expect(join(json!({"session": "not a uuid"})).await, 400, "invalid_body");
+    expect(join(json!({"session": uuid::Uuid::from_u128(7)})).await, 400, "invalid_body");
     expect(join(json!({"session": session, "status": "away"})).await, 400, "invalid_body");
     for seq in [json!(1.5), json!(1e300), json!("1"), json!(18_446_744_073_709_551_615_u64)] {
         expect(join(json!({"session": session, "seq": seq})).await, 400, "invalid_body");

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::support::deployment::{start, start_with, token_key, tuning};
 use headcount::auth::{Acquaintances, Claims, Grant, Rights};
 use headcount::domain::id::UserId;
+use headcount::settings::{ErasureBy, ProfilesBy, Tuning};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changing_a_profile_is_an_update_in_every_room_of_the_user() {
@@ -315,4 +316,48 @@ async fn a_picture_is_an_https_address_or_none() {
     {
         assert_eq!(put(bad).await, 400, "{bad}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_application_says_of_a_user_is_not_the_users_to_change() {
+    for (by, token, allowed) in [
+        (ProfilesBy::Application, Some("The ann"), false),
+        (ProfilesBy::Application, None, false),
+        (ProfilesBy::Token, Some("The ann"), false),
+        (ProfilesBy::Token, None, true),
+        (ProfilesBy::User, Some("The ann"), true),
+    ] {
+        let deployment = start_with(1, Tuning { profiles_by: by, ..tuning() }).await;
+        let claims = Claims::new(UserId::parse("ann").unwrap(), 4_000_000_000);
+        let claims = Claims { name: token.map(str::to_owned), rooms: Rights::everywhere(), ..claims };
+        let (ann, server) = (deployment.caller_at(0, token_key().mint(&claims)), deployment.server());
+        server.send(Method::PUT, "/v1/users/ann", &json!({"name": "The ann"})).await.ok();
+        let put = async |body| ann.send(Method::PUT, "/v1/users/ann", &body).await;
+        let hidden = json!({"name": "The ann", "show_last_seen": "hidden"});
+        assert_eq!(put(hidden).await.ok()["show_last_seen"], "hidden", "{by:?}: theirs to say");
+        let renamed = put(json!({"name": "Root"})).await;
+        if allowed {
+            assert_eq!(renamed.ok()["name"], "Root", "{by:?} {token:?}");
+        } else {
+            assert_eq!(renamed.problem(), (403, "profile_not_allowed"), "{by:?} {token:?}");
+        }
+        server.send(Method::PUT, "/v1/users/ann", &json!({"name": "Root"})).await.ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erasing_oneself_needs_leave_and_does_not_erase_a_kick() {
+    let mut deployment = start_with(1, Tuning { erasure_by: ErasureBy::Application, ..tuning() }).await;
+    deployment.add(tuning());
+    let (ann, server) = (deployment.user_at(1, "ann"), deployment.server());
+    ann.join("lobby").await;
+    server.post("/v1/rooms/lobby/kick", &json!({"user": "ann"})).await.ok();
+    let erase = async |at| {
+        let ann = deployment.user_at(at, "ann");
+        ann.request(Method::DELETE, "/v1/users/ann").send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(erase(0).await, 403);
+    assert_eq!(erase(1).await, 204);
+    let beat = ann.post("/v1/heartbeats", &ann.with(json!({}))).await.ok();
+    assert_eq!(beat["sessions"][0]["kicked"], json!(["lobby"]));
 }
