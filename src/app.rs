@@ -118,6 +118,8 @@ impl Replica {
             webhooks: Hooks { sender, plain },
             keys,
             limits: Limits::new(tuning.limits),
+            profiles_by: tuning.profiles_by,
+            erasure_by: tuning.erasure_by,
             max_stream_age: tuning.max_stream_age,
             mint,
             draining: AtomicBool::new(false),

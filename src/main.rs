@@ -62,8 +62,8 @@ async fn run_dev(dev: Dev) -> Result<(), BoxError> {
     let database = postgres.connect_options("headcount");
     let made_elsewhere = format!("throw that data away: rm -r {}", data_dir.display());
     headcount::store::migrate(&database).await.map_err(|error| mend(&error, &made_elsewhere))?;
-    let jwt_secret = dev.jwt_secret.clone().unwrap_or_else(random_key);
-    let server_key = dev.server_key.clone().unwrap_or_else(random_key);
+    let jwt_secret = dev.jwt_secret.clone().or(dev.jwt_secret_file.clone()).unwrap_or_else(random_key);
+    let server_key = dev.server_key.clone().or(dev.server_key_file.clone()).unwrap_or_else(random_key);
     let keys = Keys::new(&server_keys(&server_key), jwt_secret.clone().into(), dev.rooms_default.clone());
     let (tuning, mint) = (dev.tuning.clone(), Some(TokenKey::new(jwt_secret.clone())));
     let mut replica = Replica::start(Parts {
@@ -98,7 +98,7 @@ async fn run_serve(serve: Serve) -> Result<(), BoxError> {
     let certificate =
         certificate.map_err(|error| format!("HEADCOUNT_TLS_CERT, HEADCOUNT_TLS_KEY: {error}"))?;
     let database = postgres("HEADCOUNT_DATABASE_URL", &serve.database.url()?)?;
-    let direct = serve.listening.listen_database_url.as_ref();
+    let direct = serve.listening.url();
     let direct = direct.map(|url| postgres("HEADCOUNT_LISTEN_DATABASE_URL", url)).transpose()?;
     let mut signals = Signals::listen();
     let pool_mode = tokio::select! {
@@ -110,7 +110,7 @@ async fn run_serve(serve: Serve) -> Result<(), BoxError> {
         None => bind(serve.listen)?,
     };
     let keys = Keys::new(
-        &server_keys(&serve.server_key),
+        &serve.server_key().map(server_keys).unwrap_or_default(),
         Verifier::new(serve.token_keys.sources())?,
         serve.rooms_default.clone(),
     );
@@ -185,10 +185,10 @@ fn default_data_dir() -> std::path::PathBuf {
 
 fn greet(replica: &Replica, jwt_secret: &SecretString, server_key: &SecretString, dev: &Dev) {
     let url = format!("http://{}", replica.address());
-    if dev.jwt_secret.is_none() {
+    if dev.jwt_secret.is_none() && dev.jwt_secret_file.is_none() {
         println!("HEADCOUNT_JWT_SECRET={}", jwt_secret.expose_secret());
     }
-    if dev.server_key.is_none() {
+    if dev.server_key.is_none() && dev.server_key_file.is_none() {
         println!("HEADCOUNT_SERVER_KEY={}", server_key.expose_secret());
     }
     if dev.rooms_default == Rights::everywhere() {

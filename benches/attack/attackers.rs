@@ -230,7 +230,8 @@ async fn drip(socket: &mut TcpStream, start: &[u8]) -> std::io::Result<()> {
 async fn crowd(address: SocketAddr) {
     let mut wire = Wire::open(address).await;
     for n in 0..100 {
-        let join = json!({"session": Uuid::from_u128(n), "state": "x".repeat(200)}).to_string();
+        let join = json!({"session": Uuid::from_u128((4 << 76) | (1 << 63) | n), "state": "x".repeat(200)})
+            .to_string();
         wire.ask(&post("/v1/rooms/crowd/join", &token(&format!("crowd-{n}")), &join)).await;
     }
 }
@@ -239,7 +240,7 @@ async fn crowd(address: SocketAddr) {
 async fn stir(address: SocketAddr) {
     let mut wire = Wire::open(address).await;
     for n in 0_u64.. {
-        let change = json!({"session": Uuid::from_u128(1), "state": n}).to_string();
+        let change = json!({"session": Uuid::from_u128((4 << 76) | (1 << 63) | 1), "state": n}).to_string();
         wire.ask(&post("/v1/rooms/crowd/join", &token("crowd-1"), &change)).await;
         sleep(Duration::from_millis(200)).await;
     }

@@ -36,6 +36,7 @@ begin
     perform headcount.check_commands(v_commands);
     v_verdicts := headcount.lock_users_of(v_commands, p_wait);                         -- 2 users, then rooms, for
     v_verdicts := headcount.refuse_over_limit(v_commands, v_verdicts, p_rooms_max, p_sessions_max); -- what is left
+    v_commands := headcount.without_older_names(v_commands, p_commands);
     v_profiles := headcount.changed_profiles(v_commands, v_verdicts);
     if v_profiles <> '{}' then
         v_verdicts := headcount.refuse_foreign(v_commands, v_verdicts);

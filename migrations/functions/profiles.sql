@@ -41,6 +41,34 @@ begin
 end
 $$;
 
+-- Takes the name and the picture out of the joins whose token (`issued_at`, in seconds since 1970) is older than what an
+-- application or the user has set since: a tab with an old token must not undo a rename. A join that says no such time
+-- is an application's own. needs: the users locked.
+create or replace function headcount.without_older_names(p_commands headcount.command[], p_given jsonb)
+returns headcount.command[] language plpgsql stable as $$
+declare
+    v_older integer[] := array(
+        select (j ->> 'ord')::integer
+        from jsonb_array_elements(p_given) j
+        cross join lateral (
+            select u.named_at from headcount.users u where u.user_id = j ->> 'user_id' and u.named_at is not null
+            offset 0
+        ) u
+        where j ? 'issued_at' and to_timestamp((j ->> 'issued_at')::double precision) < u.named_at
+    );
+    v_place integer;
+begin
+    if v_older = '{}' then
+        return p_commands;
+    end if;
+    for v_place in select c.ordinality from unnest(p_commands) with ordinality c where c.ord = any (v_older) loop
+        p_commands[v_place].name := null;
+        p_commands[v_place].avatar_url := null;
+    end loop;
+    return p_commands;
+end
+$$;
+
 -- What the undecided joins of a batch change about their users. needs: the users locked.
 create or replace function headcount.changed_profiles(p_commands headcount.command[], p_verdicts headcount.verdict[])
 returns headcount.profile[] language plpgsql stable as $$
@@ -120,10 +148,13 @@ begin
     v_locked := headcount.lock_rooms(headcount.rooms_of(headcount.users_of(v_changed)));
     perform headcount.write_profiles(v_changed);
     -- No room shows this: no event.
+    perform headcount.profiles_are_told(true);
     update headcount.users u
-    set show_last_seen = p.show_last_seen, updated_at = now()
+    set show_last_seen = coalesce(p.show_last_seen, u.show_last_seen),
+        named_at = case when p.name is null and p.avatar_url is null then u.named_at else clock_timestamp() end
     from unnest(v_profiles) p
-    where u.user_id = any (array[p.user_id]) and p.show_last_seen <> u.show_last_seen;
+    where u.user_id = any (array[p.user_id]);
+    perform headcount.profiles_are_told(false);
     perform headcount.announce(v_locked);
     return query
     select u.user_id, u.name, u.avatar_url, u.show_last_seen
@@ -153,7 +184,8 @@ begin
     perform headcount.log_changes(v_touched);
     perform headcount.announce(v_locked);
     update headcount.events e set member = null where e.user_id = p_user and e.member is not null;
-    delete from headcount.departures d where d.user_id = p_user;
+    -- Nobody erases that they were removed: an identity that comes back with this session is still told so.
+    delete from headcount.departures d where d.user_id = p_user and not d.kicked;
     delete from headcount.users u where u.user_id = p_user;
     return found;
 end
@@ -176,6 +208,10 @@ begin
             using errcode = 'restrict_violation', hint = 'Make another user, and erase this one.';
     end if;
     new.updated_at := now();
+    if current_setting('headcount.within_rules', true) is distinct from 'on'
+        and (new.name, new.avatar_url) is distinct from (old.name, old.avatar_url) then
+        new.named_at := clock_timestamp();
+    end if;
     return new;
 end
 $$;

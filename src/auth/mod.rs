@@ -1,6 +1,7 @@
 //! Authentication and rights: the identity of a caller, and what it may do. No I/O, except reading the clock for token
 //! expiry and loading keys.
 
+pub mod claim_rules;
 mod jwks;
 pub mod keys;
 pub mod remote;
@@ -10,7 +11,8 @@ pub mod token;
 mod token_cache;
 pub mod verifier;
 
+pub use claim_rules::ClaimRules;
 pub use keys::{Keys, ServerKey};
-pub use rights::{Grant, Right, Rights};
+pub use rights::{Acquaintances, Grant, Right, Rights};
 pub use token::{Claims, TokenError, TokenKey};
 pub use verifier::{KeyError, Sources, Verifier};

@@ -10,6 +10,9 @@
 //! A room that another transaction locks (another replica for milliseconds, a person with psql for minutes)
 //! must not stop the other rooms of the batch. The main lane is the fast path, and skips locked rooms. Their
 //! commands go to a second lane, the slow path, which waits.
+//!
+//! Commands that one call makes together (many rooms of a session) pass by the lanes: they have a transaction of their own,
+//! beside those of the lanes, [`TOGETHER_MAX`] at most at once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{self, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, Span};
 
 use super::error::CommandError;
@@ -187,6 +190,7 @@ impl Writer {
     /// Applies commands in one transaction of their own and waits for its commit. Each command has its own outcome.
     /// Those whose room or user is locked are skipped, and then tried once more in a second transaction that waits.
     pub async fn submit_together(&self, commands: Vec<Command>) -> Result<Vec<CommandResult>, CommandError> {
+        let deadline = Instant::now() + ANSWER_MAX;
         let turn = timeout(ASIDE_MAX, self.together.running.clone().acquire_owned()).await;
         let permit = turn.map_err(|_| CommandError::Overloaded)?.map_err(|_| CommandError::Unavailable)?;
         let together = self.together.clone();
@@ -198,7 +202,7 @@ impl Writer {
             }
             .instrument(Span::current()),
         );
-        match timeout(ANSWER_MAX, task).await {
+        match timeout_at(deadline, task).await {
             Ok(Ok(results)) => results,
             Ok(Err(_)) => Err(CommandError::Internal),
             Err(_) => Err(CommandError::OutcomeUnknown),
@@ -220,6 +224,14 @@ fn told(answer: Answer) -> CommandResult {
     }
 }
 
+fn settled(answer: Result<Answer, StoreError>) -> CommandResult {
+    answer.map_err(|error| CommandError::from(&error)).and_then(told)
+}
+
+fn is_busy(answer: &Result<Answer, StoreError>) -> bool {
+    answer.as_ref().is_ok_and(|answer| answer.outcome == Outcome::Busy)
+}
+
 /// Groups of commands that are committed together. They pass by the queue, because a batch of the main lane would be split
 /// by rooms.
 struct Together {
@@ -230,26 +242,26 @@ struct Together {
 impl Together {
     async fn apply(&self, commands: &[Command]) -> Result<Vec<CommandResult>, CommandError> {
         let answers = self.committed(commands, IfHeld::Skip).await?;
-        let held = |(command, answer): (&Command, &Answer)| {
-            (answer.outcome == Outcome::Busy).then(|| command.clone())
+        let held = |(command, answer): (&Command, &Result<Answer, StoreError>)| {
+            is_busy(answer).then(|| command.clone())
         };
         let again: Vec<Command> = commands.iter().zip(&answers).filter_map(held).collect();
         if again.is_empty() {
-            return Ok(answers.into_iter().map(told).collect());
+            return Ok(answers.into_iter().map(settled).collect());
         }
         let mut late = match self.committed(&again, IfHeld::Wait).await {
-            Ok(answers) => answers.into_iter().map(told).collect(),
+            Ok(answers) => answers.into_iter().map(settled).collect(),
             Err(error) => vec![Err(error); again.len()],
         }
         .into_iter();
-        let settled = answers.into_iter().map(|answer| match answer.outcome {
-            Outcome::Busy => late.next().unwrap_or(Err(CommandError::Busy)),
-            _ => told(answer),
+        let all = answers.into_iter().map(|answer| match is_busy(&answer) {
+            true => late.next().unwrap_or(Err(CommandError::Busy)),
+            false => settled(answer),
         });
-        Ok(settled.collect())
+        Ok(all.collect())
     }
 
-    async fn committed(&self, commands: &[Command], held: IfHeld) -> Result<Vec<Answer>, CommandError> {
+    async fn committed(&self, commands: &[Command], held: IfHeld) -> Result<Answers, CommandError> {
         let span = spans::batch(std::iter::once(&Span::current()), commands.len());
         let answers = self.lane.measured(commands, held).instrument(span).await.map_err(|error| {
             tracing::warn!(%error, commands = commands.len(), "a group of commands failed");

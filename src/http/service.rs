@@ -7,6 +7,7 @@ use crate::auth::{Keys, TokenKey};
 use crate::commands::Commands;
 use crate::http::request::limits::Limits;
 use crate::hub::Hub;
+use crate::settings::{ErasureBy, ProfilesBy};
 use crate::store::Store;
 use crate::webhooks::WebhookSender;
 use crate::webhooks::endpoint::Plain;
@@ -25,6 +26,10 @@ pub struct Service {
     pub keys: Keys,
     /// Rate limits, and limits of open streams.
     pub limits: Limits,
+    /// The callers that may write names and pictures.
+    pub profiles_by: ProfilesBy,
+    /// The callers that may erase a user.
+    pub erasure_by: ErasureBy,
     /// The greatest age of a stream, before jitter.
     pub max_stream_age: Duration,
     /// In `dev`: tokens are given to anybody, and the demo page is served.

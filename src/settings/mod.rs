@@ -2,6 +2,7 @@
 
 pub mod limits;
 pub mod origins;
+pub(crate) mod secrets;
 pub mod tokens;
 pub mod traces;
 pub mod webhooks;
@@ -16,6 +17,8 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::auth::{Grant, Rights};
 use crate::commands::Timing;
 use crate::domain::lease;
+
+use secrets::{apart, in_file, strong};
 
 pub use limits::LimitSettings;
 pub use origins::Origins;
@@ -35,9 +38,15 @@ pub struct Dev {
     /// Secret that signs tokens; made and printed when not given
     #[arg(long, env = "HEADCOUNT_JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<SecretString>,
+    /// File that holds HEADCOUNT_JWT_SECRET instead
+    #[arg(long, env = "HEADCOUNT_JWT_SECRET_FILE", value_parser = in_file, conflicts_with = "jwt_secret", value_name = "FILE")]
+    pub jwt_secret_file: Option<SecretString>,
     /// Key of application servers; made and printed when not given
     #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true)]
     pub server_key: Option<SecretString>,
+    /// File that holds HEADCOUNT_SERVER_KEY instead
+    #[arg(long, env = "HEADCOUNT_SERVER_KEY_FILE", value_parser = in_file, conflicts_with = "server_key", value_name = "FILE")]
+    pub server_key_file: Option<SecretString>,
     /// Rooms that a token without the claim `rooms` may watch and join: keys, or beginnings with `*`, by commas
     #[arg(long, env = "HEADCOUNT_ROOMS_DEFAULT", default_value = "*", value_parser = rights)]
     pub rooms_default: Rights,
@@ -61,9 +70,18 @@ pub struct Serve {
     /// What checks tokens
     #[command(flatten)]
     pub token_keys: TokenKeys,
-    /// Key of application servers, at least 32 bytes; several separated by commas while one replaces another
-    #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true)]
-    pub server_key: SecretString,
+    /// Key of application servers, at least 32 bytes; several separated by commas while one replaces another; required,
+    /// if HEADCOUNT_SERVER_KEY_FILE is not set
+    #[arg(
+        long,
+        env = "HEADCOUNT_SERVER_KEY",
+        hide_env_values = true,
+        required_unless_present = "server_key_file"
+    )]
+    pub server_key: Option<SecretString>,
+    /// File that holds HEADCOUNT_SERVER_KEY instead
+    #[arg(long, env = "HEADCOUNT_SERVER_KEY_FILE", value_parser = in_file, conflicts_with = "server_key", value_name = "FILE")]
+    pub server_key_file: Option<SecretString>,
     /// Rooms that a token without the claim `rooms` may watch and join: keys, or beginnings with `*`, by commas; none
     /// when empty
     #[arg(long, env = "HEADCOUNT_ROOMS_DEFAULT", default_value = "", value_parser = rights)]
@@ -82,6 +100,16 @@ pub struct Listening {
     /// A direct connection for LISTEN, where DATABASE_URL goes through a pooler
     #[arg(long, env = "HEADCOUNT_LISTEN_DATABASE_URL", hide_env_values = true)]
     pub listen_database_url: Option<SecretString>,
+    /// File that holds HEADCOUNT_LISTEN_DATABASE_URL instead
+    #[arg(long, env = "HEADCOUNT_LISTEN_DATABASE_URL_FILE", value_parser = in_file, conflicts_with = "listen_database_url", value_name = "FILE")]
+    pub listen_database_url_file: Option<SecretString>,
+}
+
+impl Listening {
+    /// The address, from the flag, the variable or the file.
+    pub fn url(&self) -> Option<&SecretString> {
+        self.listen_database_url.as_ref().or(self.listen_database_url_file.as_ref())
+    }
 }
 
 /// Where the certificate is.
@@ -109,6 +137,9 @@ pub struct Database {
     /// Postgres to use: postgres://user:password@host:port/database
     #[arg(long, env = "HEADCOUNT_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
+    /// File that holds HEADCOUNT_DATABASE_URL instead
+    #[arg(long, env = "HEADCOUNT_DATABASE_URL_FILE", value_parser = in_file, conflicts_with = "database_url", value_name = "FILE")]
+    pub database_url_file: Option<SecretString>,
 }
 
 /// Settings that `dev` and `serve` share. Durations read like `15s`, `500ms`.
@@ -147,6 +178,13 @@ pub struct Tuning {
     /// What webhooks may do
     #[command(flatten)]
     pub webhooks: WebhookSettings,
+    /// Who says name and picture: the `application` alone (server key and tokens), users too where their `token` says
+    /// none, or the `user`
+    #[arg(long, env = "HEADCOUNT_PROFILES_BY", default_value = "token")]
+    pub profiles_by: ProfilesBy,
+    /// Who may erase a user: the `application` alone, or the `user` too
+    #[arg(long, env = "HEADCOUNT_ERASURE_BY", default_value = "user")]
+    pub erasure_by: ErasureBy,
     /// Address for operators: /metrics is then served there only, and what /readyz misses is told there only
     #[arg(long, env = "HEADCOUNT_OPERATOR_LISTEN")]
     pub operator_listen: Option<SocketAddr>,
@@ -177,6 +215,26 @@ pub enum Switch {
     On,
     /// Do not.
     Off,
+}
+
+/// Who says what a user is called.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProfilesBy {
+    /// The application, by server key and tokens.
+    Application,
+    /// Users too, but for what their token says.
+    Token,
+    /// Users too.
+    User,
+}
+
+/// Who may erase a user.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErasureBy {
+    /// The application, by server key.
+    Application,
+    /// Users themselves too.
+    User,
 }
 
 /// How to log.
@@ -228,15 +286,22 @@ impl Tuning {
 }
 
 impl Database {
-    /// The address, from the flag, `HEADCOUNT_DATABASE_URL` or `DATABASE_URL`.
+    /// The address, from the flag, `HEADCOUNT_DATABASE_URL`, its file or `DATABASE_URL`.
     pub fn url(&self) -> Result<SecretString, SettingError> {
         let plain = || std::env::var("DATABASE_URL").ok().map(SecretString::from);
         let set = |url: &SecretString| !url.expose_secret().is_empty();
-        self.database_url.clone().filter(set).or_else(plain).filter(set).ok_or_else(|| {
-            SettingError(
-                "HEADCOUNT_DATABASE_URL is not set: which Postgres? (postgres://user@host/database)".into(),
-            )
-        })
+        self.database_url
+            .clone()
+            .filter(set)
+            .or_else(|| self.database_url_file.clone())
+            .or_else(plain)
+            .filter(set)
+            .ok_or_else(|| {
+                SettingError(
+                    "HEADCOUNT_DATABASE_URL is not set: which Postgres? (postgres://user@host/database)"
+                        .into(),
+                )
+            })
     }
 }
 
@@ -254,21 +319,25 @@ impl Dev {
 }
 
 impl Serve {
-    /// Checks the keys: a short one can be guessed.
+    /// The key of application servers, from its variable or its file.
+    pub fn server_key(&self) -> Option<&SecretString> {
+        self.server_key.as_ref().or(self.server_key_file.as_ref())
+    }
+
+    /// Checks the keys: a weak one can be guessed.
     pub fn check(&self) -> Result<(), SettingError> {
         self.token_keys.check()?;
-        server_keys_long_enough(&self.server_key)?;
+        if let Some(keys) = self.server_key() {
+            server_keys_strong(keys)?;
+            apart(keys, self.token_keys.secrets())?;
+        }
         self.tuning.check()
     }
 }
 
 /// Each of several.
-pub(crate) fn server_keys_long_enough(keys: &SecretString) -> Result<(), SettingError> {
-    keys.expose_secret().split(',').try_for_each(|key| long_enough("HEADCOUNT_SERVER_KEY", key.trim()))
-}
-
-fn long_enough(name: &str, key: &str) -> Result<(), SettingError> {
-    if key.len() >= 32 { Ok(()) } else { Err(SettingError(format!("{name} must be at least 32 bytes long"))) }
+pub(crate) fn server_keys_strong(keys: &SecretString) -> Result<(), SettingError> {
+    keys.expose_secret().split(',').try_for_each(|key| strong("HEADCOUNT_SERVER_KEY", key.trim()))
 }
 
 fn between(name: &str, value: Duration, min: Duration, max: Duration) -> Result<(), SettingError> {

@@ -35,6 +35,9 @@ pub struct Command {
     /// The picture's address, at a join; an empty one removes the picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub avatar_url: Option<String>,
+    /// When the token with these two was issued, in seconds since 1970: a name that was set since stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<u64>,
     /// The status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,

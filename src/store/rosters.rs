@@ -125,14 +125,14 @@ impl Store {
 }
 
 const WHEREABOUTS: &str = "select w.n, w.user_id, m.last_seen as online_last_seen, u.last_seen_at, u.show_last_seen, \
-            m.room_id, m.status, m.invisible \
+            m.room_id, m.status, m.said, m.invisible \
      from unnest($1::text[]) with ordinality w (user_id, n) \
      left join headcount.users u on u.user_id = w.user_id \
      left join lateral ( \
          select distinct s.room_id from headcount.memberships s where s.user_id = w.user_id \
      ) s on true \
      left join lateral ( \
-         select v.room_id, v.status, v.invisible, v.last_seen from headcount.sightings v \
+         select v.room_id, v.status, v.said, v.invisible, v.last_seen from headcount.sightings v \
          where v.room_id = s.room_id and v.user_id = w.user_id \
            and (not v.invisible or $2 or v.user_id = $3) \
          order by v.invisible limit 1 \
@@ -156,6 +156,8 @@ pub struct Whereabouts {
     pub room_id: Option<String>,
     /// The member's status in the room.
     pub status: Option<String>,
+    /// Whether a session named it.
+    pub said: Option<bool>,
     /// Whether the member is hidden from others in the room.
     pub invisible: Option<bool>,
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::auth::Right;
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::last_seen::ShowLastSeen;
-use crate::domain::member::Status;
+use crate::domain::member::{Shown, Status};
 use crate::http::request::body::Body;
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
@@ -27,16 +27,24 @@ pub struct UserPresence {
     id: String,
     /// Whether they are in any room that the caller may watch.
     pub online: bool,
-    /// The status of their most present session; null if not online.
+    /// Their status in those rooms: `dnd` goes before `online`, `online` before `idle`; null when not online.
     pub status: Option<Status>,
     /// The rooms they are in, of those that the caller may watch.
     #[schema(example = json!(["lobby"]))]
     pub rooms: Vec<String>,
-    /// Their newest heartbeat where others see them, or the last before they left; null if never seen. Other
-    /// users are told no more of it than the user's `show_last_seen` says.
+    /// Their newest heartbeat in a room that the caller may watch, where others see them. The last before they left is
+    /// told to the user, the server key, and tokens that may watch every room or name the user in their claim `users`.
+    /// Else null. Others are told no more of it than the user's `show_last_seen` says.
     #[serde(serialize_with = "crate::domain::timestamp::option::serialize")]
     #[schema(value_type = Option<String>, format = DateTime)]
     last_seen: Option<OffsetDateTime>,
+}
+
+impl UserPresence {
+    /// What was told of when they were last seen stays true after they left the rooms that tell it.
+    pub fn still_seen(&mut self, before: &Self) {
+        self.last_seen = self.last_seen.max(before.last_seen);
+    }
 }
 
 /// Which users.
@@ -116,49 +124,59 @@ pub async fn find(
         .collect())
 }
 
-/// A user's presence as far as the caller may see it, from all places where the user is.
+/// Where a user is in the eyes of a caller, of all places where they are.
+///
+/// Rooms that the caller may not watch count for nothing, also not for when the user was last seen there. What is
+/// stored of that when they left a room does not say which: only who may know the user anyway is told.
 pub fn seen_by<'a>(
     caller: &Caller,
     id: &UserId,
     places: impl Iterator<Item = &'a Whereabouts>,
 ) -> UserPresence {
+    let own = caller.must_be_self_or_server(id).is_ok();
+    let mut shown: Option<Shown> = None;
     let mut user =
         UserPresence { id: id.to_string(), online: false, status: None, rooms: Vec::new(), last_seen: None };
     for place in places {
-        let hidden = place.invisible == Some(true) && caller.must_be_self_or_server(id).is_err();
-        let online_last_seen = place.online_last_seen.filter(|_| !hidden);
-        let last_seen = online_last_seen.max(place.last_seen_at);
-        user.last_seen = user.last_seen.max(last_seen.and_then(|at| told(place, at, caller)));
-        if !hidden {
-            add_room(&mut user, place, caller);
+        let watched = watched(place, caller).filter(|_| own || place.invisible != Some(true));
+        let counts = own || watched.is_some();
+        let left = place.last_seen_at.filter(|_| caller.knows(id));
+        let last_seen = place.online_last_seen.filter(|_| counts).max(left);
+        user.last_seen = user.last_seen.max(last_seen.and_then(|at| told(place, at, own)));
+        if let Some((room, here)) = watched {
+            user.online = true;
+            user.rooms.push(room);
+            shown = Some(shown.map_or(here, |other| other.or(here)));
         }
     }
+    user.status = shown.map(|shown| shown.status);
     user
 }
 
-/// The time when the user was last seen, as far as the caller may know it.
-fn told(whereabouts: &Whereabouts, last_seen: OffsetDateTime, caller: &Caller) -> Option<OffsetDateTime> {
-    if caller.subject().is_none_or(|user| user.as_str() == whereabouts.user_id) {
+/// What the caller may know of when the user was last seen.
+fn told(place: &Whereabouts, last_seen: OffsetDateTime, own: bool) -> Option<OffsetDateTime> {
+    if own {
         return Some(last_seen);
     }
-    ShowLastSeen::parse(whereabouts.show_last_seen.as_deref()?).to_others(last_seen)
+    ShowLastSeen::parse(place.show_last_seen.as_deref()?).to_others(last_seen)
 }
 
-fn add_room(user: &mut UserPresence, whereabouts: &Whereabouts, caller: &Caller) {
-    let (Some(room), Some(status)) = (&whereabouts.room_id, &whereabouts.status) else {
-        return;
+/// The room, if the caller may watch it, and the user's status there.
+fn watched(place: &Whereabouts, caller: &Caller) -> Option<(String, Shown)> {
+    let (room, status) = (place.room_id.as_ref()?, place.status.as_deref()?);
+    caller.may(Right::Watch, &RoomId::parse(room).ok()?).ok()?;
+    let status = match status {
+        "online" => Status::Online,
+        "dnd" => Status::Dnd,
+        _ => Status::Idle,
     };
-    if RoomId::parse(room).is_ok_and(|room| caller.may(Right::Watch, &room).is_ok()) {
-        user.online = true;
-        user.status = most_present(user.status, status);
-        user.rooms.push(room.clone());
-    }
+    Some((room.clone(), Shown { status, said: place.said == Some(true) }))
 }
 
-fn most_present(status: Option<Status>, other: &str) -> Option<Status> {
-    match (status, other) {
-        (Some(Status::Online), _) | (_, "online") => Some(Status::Online),
-        (Some(Status::Dnd), _) | (_, "dnd") => Some(Status::Dnd),
-        _ => Some(Status::Idle),
-    }
+/// Whether the caller may know what others may of a user: it knows them anyway, or they are in a room that it may
+/// watch, where others see them.
+pub async fn may_meet(service: &Service, caller: &Caller, id: &UserId) -> Result<bool, Problem> {
+    // Asked in every case, so that the time of the answer tells nothing.
+    let found = find(service, caller, vec![id.clone()]).await?;
+    Ok(caller.knows(id) || found.first().is_some_and(|user| user.online))
 }

@@ -7,11 +7,13 @@ use utoipa::ToSchema;
 use crate::auth::token::{AVATAR_CHARS_MAX, NAME_CHARS_MAX, is_picture};
 use crate::domain::id::UserId;
 use crate::domain::last_seen::ShowLastSeen;
+use crate::http::api::presence::may_meet;
 use crate::http::request::body::{BULK_BODY_MAX, Body};
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
 use crate::http::request::responses::problems;
 use crate::http::service::Service;
+use crate::settings::{ErasureBy, ProfilesBy};
 use crate::store::users::Profile;
 
 /// Profiles in one request, at most.
@@ -91,14 +93,14 @@ impl User {
     }
 }
 
-problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly
+problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly ProfileNotAllowed
     BodyTimeout BodyTooLarge UnsupportedType TooManyWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Set a profile
 ///
-/// An upsert: creates or replaces the profile. The next join with a token that has a `name` or an
-/// `avatar_url` sets those again. A change is an `updated` event in every room the user is in. Right: server
-/// key, or the user themselves.
+/// Creates or replaces it. A join with a token that was issued since, and has a `name` or an `avatar_url`, sets those
+/// again. A change is an `updated` event in every room the user is in. Right: server key, or the user themselves, but for
+/// what their token says (`HEADCOUNT_PROFILES_BY`).
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
@@ -118,8 +120,27 @@ pub async fn put_user(
     caller.must_be_self_or_server(&id)?;
     let ProfileBody { name, avatar_url, show_last_seen } = body;
     let profile = User { id, name, avatar_url, show_last_seen }.check()?;
+    may_write(&service, &caller, &profile).await?;
     let stored = service.commands.put_users(vec![profile]).await?.pop().ok_or(Code::Internal)?;
     User::from(stored).map(web::Json)
+}
+
+/// Whether the caller may give that profile. What is as it was may always be given: `show_last_seen` is the user's own.
+async fn may_write(service: &Service, caller: &Caller, profile: &Profile) -> Result<(), Problem> {
+    let Some(claims) = caller.claims() else { return Ok(()) };
+    let (name, picture) = match service.profiles_by {
+        ProfilesBy::User => return Ok(()),
+        ProfilesBy::Application => (true, true),
+        ProfilesBy::Token => (claims.name.is_some(), claims.avatar_url.is_some()),
+    };
+    if !name && !picture {
+        return Ok(());
+    }
+    let id = claims.sub.clone();
+    let stored = service.store.detached(move |store| async move { store.user(&id).await }).await?;
+    let same = |of: fn(&Profile) -> Option<&str>| stored.as_ref().and_then(of) == of(profile);
+    let refused = name && !same(|p| Some(p.name.as_str())) || picture && !same(|p| p.avatar_url.as_deref());
+    if refused { Err(Code::ProfileNotAllowed.into()) } else { Ok(()) }
 }
 
 problems!(PutUsersProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken ServerOnly BodyTimeout
@@ -153,7 +174,9 @@ problems!(GetUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken Us
 
 /// Get a profile
 ///
-/// Right: any token, or server key.
+/// Right: server key, or any token, of users whom it may meet: who are in a room that it may watch, or in its claim
+/// `users` (ids, and beginnings of ids with `*`), or anybody, if it may watch every room. Another user is as one who does
+/// not exist.
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
@@ -168,8 +191,9 @@ pub async fn get_user(
 ) -> Result<web::Json<User>, Problem> {
     let id = UserId::parse(&id)?;
     let own = caller.must_be_self_or_server(&id).is_ok();
+    let met = may_meet(&service, &caller, &id).await?;
     let found = service.store.detached(move |store| async move { store.user(&id).await }).await?;
-    let mut user = User::from(found.ok_or(Code::UserNotFound)?)?;
+    let mut user = User::from(found.filter(|_| met).ok_or(Code::UserNotFound)?)?;
     user.show_last_seen = user.show_last_seen.filter(|_| own);
     Ok(web::Json(user))
 }
@@ -180,7 +204,7 @@ problems!(EraseUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken 
 /// Erase a user
 ///
 /// Ends their presence everywhere (`left`), and removes their profile and what the event log says of them.
-/// Right: server key, or the user themselves.
+/// Right: server key, or the user themselves (`HEADCOUNT_ERASURE_BY`). That they were kicked stays known as long as the log.
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
@@ -195,6 +219,9 @@ pub async fn erase_user(
 ) -> Result<HttpResponse, Problem> {
     let id = UserId::parse(&id)?;
     caller.must_be_self_or_server(&id)?;
+    if service.erasure_by == ErasureBy::Application {
+        caller.must_be_server()?;
+    }
     match service.commands.erase_user(id).await? {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(Code::UserNotFound.into()),

@@ -74,6 +74,8 @@ codes! {
     ExpiredToken      "expired_token"        401 0 "The token has expired; get a new one.";
     UserNotAllowed    "user_not_allowed"     403 0 "Only the server key may name a user.";
     ServerOnly        "server_only"          403 0 "Only the server key may do this.";
+    ProfileNotAllowed "profile_not_allowed"  403 0 "The application says what this user is called; you may not change it.";
+    ForeignHost       "foreign_host"         403 0 "Tokens are given here to pages of this machine only.";
     ListNotAllowed    "list_not_allowed"     403 0 "Your token gives the right to list in no room.";
     RoomNotFound      "room_not_found"       404 0 "There is no such room for you.";
     SessionNotFound   "session_not_found"    404 0 "You have no such session in that room; join first.";
@@ -183,6 +185,19 @@ impl Problem {
         self.code
     }
 
+    /// As RFC 6750 has it: no error where there was no token. The description is ASCII without quotes.
+    fn challenge(&self) -> String {
+        let plain = |c: char| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '?' };
+        match (self.code, &self.detail) {
+            (Code::MissingToken, _) => "Bearer".into(),
+            (_, None) => "Bearer error=\"invalid_token\"".into(),
+            (_, Some(detail)) => {
+                let detail: String = detail.chars().map(plain).collect();
+                format!("Bearer error=\"invalid_token\", error_description=\"{detail}\"")
+            }
+        }
+    }
+
     /// What went wrong inside.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
@@ -208,7 +223,7 @@ impl ResponseError for Problem {
             response.insert_header((RETRY_AFTER, self.retry_after));
         }
         if code.status() == StatusCode::UNAUTHORIZED {
-            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+            response.insert_header((WWW_AUTHENTICATE, self.challenge()));
         }
         response.body(serde_json::to_string(&self.body()).expect("a problem is a map with string keys"))
     }
@@ -232,8 +247,9 @@ impl From<IdError> for Problem {
 impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         match error {
-            TokenError::Expired => Code::ExpiredToken.into(),
+            TokenError::Expired => Self::with(Code::ExpiredToken, error.to_string()),
             TokenError::Invalid => Code::InvalidToken.into(),
+            TokenError::Refused(refusal) => Self::with(Code::InvalidToken, refusal.to_string()),
             TokenError::UnknownKey => Code::KeysUnavailable.into(),
         }
     }

@@ -8,7 +8,8 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{
-    CONTENT_SECURITY_POLICY, ETAG, HeaderValue, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
@@ -24,6 +25,10 @@ const API_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; fr
 const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
 );
+
+/// Among the data of an app that speaks TLS: browsers are told to come by TLS only.
+#[derive(Clone, Copy)]
+pub struct Encrypted;
 
 /// Origins that may call from a browser: those that the settings allow, and in `dev` any page of this machine. Credentials
 /// are not cookies, so they are not allowed to go along, and the list of headers guards nothing: tracers and frameworks
@@ -58,6 +63,8 @@ pub async fn guard(
     let service = request.app_data::<web::Data<Service>>().expect("registered when the app is built").clone();
     service.limits.request(request.request())?;
     let docs = request.path().starts_with("/docs");
+    let api = request.path().starts_with("/v1/") || request.path().starts_with("/dev/");
+    let encrypted = request.app_data::<Encrypted>().is_some();
     // HEAD is routed as GET, and the server leaves the body out. Not for a stream, which is nothing but its
     // body.
     if request.method() == Method::HEAD && !is_stream(request.path()) {
@@ -67,6 +74,12 @@ pub async fn guard(
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if api && !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store")); // it says where people are
+    }
+    if encrypted {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
     if !headers.contains_key(CONTENT_SECURITY_POLICY) {
         headers.insert(CONTENT_SECURITY_POLICY, if docs { DOCS_POLICY } else { API_POLICY });
     }

@@ -81,6 +81,7 @@ pub struct Front {
 pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> Result<Server> {
     let Front { api, pages, audience, streams, .. } = front;
     let origins = Arc::new(front.origins);
+    let encrypted = front.certificate.is_some();
     let app = move || {
         let fan = Fan::start(service.hub.clone());
         App::new()
@@ -98,6 +99,11 @@ pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> 
             .app_data(web::Data::new(fan) as web::Data<Rc<Fan>>)
             .app_data(query_errors())
             .configure(api)
+            .configure(|config| {
+                if encrypted {
+                    config.app_data(guard::Encrypted);
+                }
+            })
             .into_app()
             .configure(pages)
     };

@@ -87,7 +87,7 @@ pub async fn diagnostics_stream(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let permit = service.limits.stream(&request, caller.subject())?;
+    let permit = service.limits.stream(&request, caller.counted())?;
     let began = Instant::now();
     let body = unfold((0, permit), move |(n, permit)| async move {
         let due = due(n, silence)?;

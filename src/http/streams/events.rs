@@ -160,7 +160,7 @@ async fn open(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let permit = service.limits.stream(request, caller.subject())?;
+    let permit = service.limits.stream(request, caller.counted())?;
     let header = request.headers().get("last-event-id").and_then(|h| h.to_str().ok()).map(str::to_owned);
     let last = last_cursors(header.or(last_event_id), rooms.len());
     let watches = rooms.into_iter().zip(last).map(|(room, last)| fan.watch(room, mode, last));

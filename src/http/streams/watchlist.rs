@@ -111,7 +111,7 @@ pub async fn users_events(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let permit = service.limits.stream(&request, caller.subject())?;
+    let permit = service.limits.stream(&request, caller.counted())?;
     let following = service.hub.follow(ids.clone()).await?;
     let ends = Ends { max_age: max_age(service.max_stream_age), expires: caller.claims().and_then(expiry) };
     let list = Watchlist::new(service, caller, ids, following, ends, permit);
@@ -190,8 +190,9 @@ impl Watchlist {
 
     /// Queues one frame, if the caller may see the change.
     fn tell(&mut self, index: usize, places: &Places) {
-        let now = seen_by(&self.caller, &self.ids[index], places.iter());
+        let mut now = seen_by(&self.caller, &self.ids[index], places.iter());
         let before = &self.sent[index];
+        now.still_seen(before);
         let name = match (before.online, now.online) {
             (false, true) => "online",
             (true, false) => "offline",

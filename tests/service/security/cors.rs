@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use crate::support::deployment::{start_with, tuning};
+use crate::support::deployment::{start, start_with, tuning};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_listed_origins_may_call_from_a_browser() {
@@ -81,5 +81,28 @@ async fn headers_that_tracers_and_frameworks_add_are_allowed() {
         let allowed: Vec<&str> = allowed.split(',').map(str::trim).collect();
         assert!(headers.iter().all(|header| allowed.contains(header)), "{allowed:?}");
         assert!(response.headers().get("access-control-allow-credentials").is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_cache_keeps_what_says_where_people_are() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    ann.join("lobby").await;
+    for path in ["/v1/rooms/lobby", "/v1/users/ann", "/v1/users/ann/presence", "/v1/users/nobody"] {
+        let answer = ann.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.headers()["cache-control"], "no-store", "{path}");
+        assert!(!answer.headers().contains_key("strict-transport-security"), "this is not TLS");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_name_was_made_to_lead_here_gets_no_token() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    for (host, status) in [("evil.example", 403), ("localhost", 200)] {
+        let asked = ann.http.post(format!("{}/dev/token", ann.base)).header("host", host);
+        let answer = asked.json(&serde_json::json!({"user": "ann"})).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{host}");
     }
 }

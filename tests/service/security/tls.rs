@@ -90,6 +90,7 @@ async fn ask(tls: &mut TlsStream<TcpStream>, connection: &str) -> String {
         assert!(read > 0, "{answer}");
         answer.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
     }
+    assert!(answer.to_ascii_lowercase().contains("strict-transport-security: max-age=31536000"), "{answer}");
     answer
 }
 

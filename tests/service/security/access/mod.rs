@@ -20,7 +20,9 @@ use crate::support::deployment::{Client, Deployment, SERVER_KEY, secret, start_k
 pub const SECOND_SERVER_KEY: &str = "the server key that replaces the first one";
 
 /// ann's session and bob's.
-const SESSIONS: [Uuid; 2] = [Uuid::from_u128(1), Uuid::from_u128(2)];
+/// As random ones look (version 4).
+const SESSIONS: [Uuid; 2] =
+    [Uuid::from_u128((4 << 76) | (1 << 63) | 1), Uuid::from_u128((4 << 76) | (1 << 63) | 2)];
 const USERS: [&str; 2] = ["ann", "bob"];
 
 /// Everything that a call may change. But for the row of a room at version 0, in which nobody ever was: a join locks it
@@ -243,7 +245,7 @@ fn rights(can: &[Right], within: Within) -> Rights {
 
 fn minted(secret: &str, exp: u64) -> String {
     let sub = UserId::parse("ann").unwrap();
-    let claims = Claims { sub, exp, name: None, avatar_url: None, rooms: Rights::everywhere() };
+    let claims = Claims { rooms: Rights::everywhere(), ..Claims::new(sub, exp) };
     TokenKey::new(secret.to_owned().into()).mint(&claims)
 }
 
