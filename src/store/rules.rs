@@ -56,6 +56,7 @@ impl Rules {
                 "sweep",
                 "trim",
                 "days",
+                "erase",
                 "history",
                 "webhooks",
                 "planner",

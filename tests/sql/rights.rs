@@ -12,6 +12,7 @@ const CALLED: &[&str] = &[
     "attendance",
     "epoch",
     "epoch_in",
+    "erase_step",
     "erase_user",
     "generation_of",
     "heartbeat",
@@ -131,7 +132,7 @@ async fn what_runs_with_the_owners_rights_looks_names_up_nowhere_else() {
     assert_eq!(count(&mut database.connect().await, open).await, 0);
     let all =
         "select count(*) from pg_proc p where p.pronamespace = 'headcount'::regnamespace and p.prosecdef";
-    assert_eq!(count(&mut database.connect().await, all).await, 38);
+    assert_eq!(count(&mut database.connect().await, all).await, 39);
 }
 
 #[tokio::test]
