@@ -12,6 +12,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, web};
 
 use super::observe::REQUEST_ID;
+use crate::http::request::quota;
 use crate::http::service::Service;
 
 /// An answer of the API is no page: it may load nothing and be shown in no frame.
@@ -30,7 +31,7 @@ pub fn cors(origins: &[String], dev: bool) -> Cors {
         .allowed_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH])
         .allowed_headers(["last-event-id", "traceparent", "tracestate"])
         .allowed_header(REQUEST_ID)
-        .expose_headers([ETAG, RETRY_AFTER, REQUEST_ID])
+        .expose_headers([ETAG, RETRY_AFTER, REQUEST_ID, quota::RATE_LIMIT, quota::RATE_LIMIT_POLICY])
         .block_on_origin_mismatch(false)
         .max_age(3600);
     let cors = origins
@@ -51,20 +52,25 @@ fn is_stream(path: &str) -> bool {
     path.ends_with("/events") || path.ends_with("/stream")
 }
 
-/// Limits requests by address, and sets the headers that every answer has.
+/// Limits requests by address, and sets the headers that every answer has, and those of the limits that were applied.
 pub async fn guard(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let service = request.app_data::<web::Data<Service>>().expect("registered when the app is built").clone();
-    service.limits.request(request.request())?;
     let docs = request.path().starts_with("/docs");
     // Answered as GET is, without the body; the server leaves that out. A stream has nothing else to give.
     if request.method() == Method::HEAD && !is_stream(request.path()) {
         request.head_mut().method = Method::GET;
     }
-    let mut response = next.call(request).await?;
+    let answering = async {
+        service.limits.request(request.request())?;
+        next.call(request).await
+    };
+    let (answer, quotas) = quota::noting(answering).await;
+    let mut response = answer?;
     let headers = response.headers_mut();
+    quota::tell(&quotas, headers);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if !headers.contains_key(CONTENT_SECURITY_POLICY) {

@@ -72,7 +72,7 @@ pub enum WatchlistFrame {
     Bye(ByeFrame),
 }
 
-problems!(WatchlistProblems: InvalidQuery InvalidUser TokenInUrl MissingToken InvalidToken ExpiredToken TooManyStreams
+problems!(WatchlistProblems: InvalidQuery InvalidUser TokenInUrl MissingToken InvalidToken ExpiredToken TooManyReads TooManyStreams
     ReplicaFull Unavailable Draining);
 
 /// Follow users
@@ -110,6 +110,7 @@ pub async fn users_events(
     if service.draining() {
         return Err(Code::Draining.into());
     }
+    service.limits.read(caller.subject(), ids.len())?;
     let permit = service.limits.stream(&request, caller.subject())?;
     let following = service.hub.follow(ids.clone()).await?;
     let expires = caller.claims().map(|claims| SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp));

@@ -2,6 +2,7 @@
 
 mod access;
 mod cors;
+mod costs;
 mod database_tls;
 mod jwks;
 mod limits;
