@@ -134,6 +134,7 @@ impl Table {
         (tuning.lease, tuning.hidden_lease) = (tuning.retention / 24, tuning.retention / 24); // an hour: none ends
         (tuning.limits.writes_per_user, tuning.limits.writes_per_session) = (0, 0);
         (tuning.limits.heartbeats_per_user, tuning.limits.heartbeats_per_session) = (0, 0);
+        (tuning.limits.events_per_user, tuning.limits.reads_per_user) = (0, 0);
         let server_keys = [SERVER_KEY.to_owned().into(), SECOND_SERVER_KEY.to_owned().into()];
         let keys = Keys::new(&server_keys, secret().into(), Rights::default());
         let deployment = start_keyed(tuning, keys).await;
