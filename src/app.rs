@@ -28,7 +28,7 @@ use crate::store::{PoolMode, Store, StoreError};
 use crate::systemd;
 use crate::tasks::gauges::{ReadGauges, Tidy};
 use crate::tasks::{
-    self, idle::Idle, listener::Listener, room_settings::ReadRoomSettings, sweeper::Sweeper,
+    self, eraser::Eraser, idle::Idle, listener::Listener, room_settings::ReadRoomSettings, sweeper::Sweeper,
     trimmer::Trimmer, webhooks::DeliverWebhooks,
 };
 use crate::webhooks::WebhookSender;
@@ -103,6 +103,7 @@ impl Replica {
         running.spawn(tasks::run(Tidy));
         let (retention, keep) = (tuning.retention, tuning.webhooks.webhooks_keep);
         running.spawn(tasks::run(Trimmer { store: store.clone(), retention, keep }));
+        running.spawn(tasks::run(Eraser { store: store.clone() }));
         let (sender, plain) = (WebhookSender::new(), tuning.webhooks.plain());
         running.spawn(tasks::run(DeliverWebhooks::new(store.clone(), sender.clone(), plain)));
         running.spawn(tasks::run(Idle { store: store.clone(), idle_after: tuning.idle_after, waiting }));

@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::stage::token;
-use crate::wire::{Wire, get, post};
+use crate::stage::{SECRET, token};
+use crate::wire::{Wire, get, post, request};
 
 /// What they do.
 #[derive(Clone, Copy)]
@@ -37,6 +37,12 @@ pub enum Attack {
     ClosingStreams,
     /// Requests as fast as they are answered, each with another forged address in front of the one that the proxy saw.
     ForgedAddress,
+    /// 8 that ask where a user of 500 rooms is, naming them a thousand times.
+    ManyPlaces,
+    /// 16 that change the name of a user in 400 rooms, each time to another one.
+    Renaming,
+    /// 16 that erase a user, with a million events in the log.
+    Erasing,
 }
 
 /// Those at work.
@@ -59,7 +65,7 @@ impl Attackers {
 }
 
 impl Attack {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::HalfOpen,
         Self::SlowHead,
         Self::SlowBody,
@@ -69,6 +75,9 @@ impl Attack {
         Self::PipelinedStreams,
         Self::ClosingStreams,
         Self::ForgedAddress,
+        Self::ManyPlaces,
+        Self::Renaming,
+        Self::Erasing,
     ];
 
     /// What the replica is told besides. The ordinary callers share one address, and stay below its limit.
@@ -90,6 +99,9 @@ impl Attack {
             Self::PipelinedStreams => "pipelined_streams",
             Self::ClosingStreams => "closing_streams",
             Self::ForgedAddress => "forged_address",
+            Self::ManyPlaces => "many_places",
+            Self::Renaming => "renaming",
+            Self::Erasing => "erasing",
         }
     }
 
@@ -100,6 +112,8 @@ impl Attack {
             Self::Oversize => 10,
             Self::Pipelining | Self::PipelinedStreams | Self::ForgedAddress => 4,
             Self::ClosingStreams => 200,
+            Self::ManyPlaces => 8,
+            Self::Renaming | Self::Erasing => 16,
         }
     }
 
@@ -110,6 +124,11 @@ impl Attack {
         if matches!(self, Self::SlowReader) {
             crowd(address).await;
             tasks.spawn(stir(address));
+        }
+        match self {
+            Self::ManyPlaces => everywhere(address, "popular", 500).await,
+            Self::Renaming => everywhere(address, "mallory", 400).await,
+            _ => {}
         }
         for n in 0..self.attackers() {
             let open = open.clone();
@@ -209,7 +228,35 @@ impl Attack {
                     }
                 }
             }
+            Self::ManyPlaces => {
+                let body = json!({"ids": vec!["popular"; 1000]}).to_string();
+                again_and_again(socket, || post("/v1/users/presence", &credential, &body)).await
+            }
+            Self::Renaming => {
+                let name = || json!({"name": Uuid::new_v4()}).to_string();
+                again_and_again(socket, || request("PUT", "/v1/users/mallory", &credential, &name())).await
+            }
+            Self::Erasing => {
+                again_and_again(socket, || request("DELETE", "/v1/users/mallory", &credential, "")).await
+            }
         }
+    }
+}
+
+/// One request after the other, whatever they are answered.
+async fn again_and_again(socket: TcpStream, request: impl Fn() -> Vec<u8>) -> std::io::Result<()> {
+    let mut wire = Wire::over(socket);
+    loop {
+        wire.ask(&request()).await;
+    }
+}
+
+/// A user in so many rooms. Their application's server joins them, which is not limited.
+async fn everywhere(address: SocketAddr, user: &str, rooms: usize) {
+    let mut wire = Wire::open(address).await;
+    let join = json!({"session": Uuid::new_v4(), "user": user}).to_string();
+    for n in 0..rooms {
+        wire.ask(&post(&format!("/v1/rooms/everywhere-{n}/join"), SECRET, &join)).await;
     }
 }
 

@@ -39,6 +39,9 @@ async fn main() {
     for attack in Attack::ALL {
         let stage = Stage::set(attack.flags()).await;
         calls(stage.address, RUN).await; // what is slow only once
+        if matches!(attack, Attack::Erasing) {
+            stage.fill_log().await;
+        }
         let mut rounds = Vec::new();
         let mut most_open = 0;
         for _ in 0..ROUNDS {

@@ -8,7 +8,8 @@ use headcount::auth::{Claims, Rights, TokenKey};
 use headcount::domain::id::UserId;
 use headcount::store::embedded::{Durability, EmbeddedOptions, EmbeddedPostgres};
 
-const SECRET: &str = "a secret of this bench that is long enough";
+/// Signs tokens, and is the server key.
+pub const SECRET: &str = "a secret of this bench that is long enough";
 
 /// Postgres and one replica on it.
 pub struct Stage {
@@ -50,6 +51,18 @@ impl Stage {
             lines.filter_map(|l| l.strip_prefix("headcount ready on http://").map(str::to_owned)).next();
         let address = ready.and_then(|a| a.parse().ok()).expect("it says where it listens");
         Self { postgres, address, process, _data: data }
+    }
+
+    /// A million events of others in the log of today.
+    pub async fn fill_log(&self) {
+        use sqlx::Connection;
+        let url = self.postgres.database_url("bench");
+        let mut connection = sqlx::PgConnection::connect(&url).await.expect("Postgres answers");
+        let fill = "insert into headcount.events (room_id, version, kind, user_id, member) \
+             select 'old', n, 'updated', 'user-' || n % 100000, jsonb_build_object('name', 'Somebody', 'n', n) \
+             from generate_series(1, 1000000) n";
+        sqlx::query(fill).execute(&mut connection).await.expect("the log takes events");
+        sqlx::query("checkpoint").execute(&mut connection).await.expect("so that it is not due meanwhile");
     }
 
     /// Ends everything that was started.

@@ -115,7 +115,13 @@ begin
     from unnest(p_profiles) p
     where u.user_id = any (array[p.user_id]);
     perform headcount.profiles_are_told(false);
-    perform headcount.log_changes(v_touched);
+    v_touched := headcount.log_changes(v_touched);
+    -- The caller of `apply` charges them to each user. A setting of the transaction, because the rows that `apply` gives have
+    -- no column for what hardly ever is.
+    perform set_config('headcount.profile_events', (
+        select jsonb_object_agg(t.user_id, t.events)::text
+        from (select t.user_id, count(*) as events from unnest(v_touched) t where t.kind is not null group by t.user_id) t
+    ), true);
 end
 $$;
 
@@ -163,35 +169,6 @@ begin
 end
 $$;
 comment on function headcount.put_users is 'Creates or changes profiles, all or none.';
-
--- locks: the user, their rooms, their sessions, their memberships.
-create or replace function headcount.erase_user(p_user text) returns boolean language plpgsql
-security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_locked  headcount.room_version[];
-    v_touched headcount.touched[];
-begin
-    if not headcount.is_user_id(p_user) then
-        perform headcount.refuse_argument('user');
-    end if;
-    perform headcount.lock_users(array[p_user]);
-    v_locked := headcount.lock_rooms(headcount.rooms_of(array[p_user]));
-    perform from headcount.presence p where p.user_id = p_user order by p.session_id for update;
-    v_touched := headcount.remember_users(array[p_user]);
-    delete from headcount.memberships m where m.user_id = p_user;
-    delete from headcount.presence p where p.user_id = p_user;
-    perform headcount.log_changes(v_touched);
-    perform headcount.announce(v_locked);
-    update headcount.events e set member = null where e.user_id = p_user and e.member is not null;
-    -- Nobody erases that they were removed: an identity that comes back with this session is still told so.
-    delete from headcount.departures d where d.user_id = p_user and not d.kicked;
-    delete from headcount.users u where u.user_id = p_user;
-    return found;
-end
-$$;
-comment on function headcount.erase_user is
-    'Ends the user''s presence, and removes their profile, what the log says of it, and whose their sessions were. Scans the log: rare by design.';
 
 -- Profiles by plain SQL. An application that writes `update headcount.users set name = ...` need not know put_users:
 -- triggers do the same. An `updated` in every room of the user, one version each, and one notification for the statement.

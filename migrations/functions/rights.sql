@@ -11,13 +11,13 @@ begin
         'grant select on headcount.users, headcount.presence, headcount.memberships, headcount.rooms, headcount.events, '
         'headcount.sweep_state, headcount.migrations, headcount.rules, headcount.rosters, headcount.sightings, headcount.unseen, '
         'headcount.webhooks, headcount.webhook_deliveries, headcount.webhook_rooms, headcount.webhook_batches, '
-        'headcount.room_settings to %I',
+        'headcount.room_settings, headcount.erasures to %I',
         p_role
     );
     execute format(
         'grant execute on function headcount.notification_key, headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
         'headcount.apply, headcount.epoch_in, headcount.generation_of, headcount.as_member, headcount.kicked, headcount.put_users, headcount.erase_user, '
-        'headcount.heartbeat, headcount.refresh_idle, headcount.sweep, headcount.trim, '
+        'headcount.heartbeat, headcount.refresh_idle, headcount.sweep, headcount.trim, headcount.erase_step, '
         'headcount.webhook_tick, headcount.webhook_hold, headcount.webhook_make, headcount.webhook_accept, '
         'headcount.webhook_fail, headcount.webhook_release, headcount.webhook_gone, headcount.webhook_put, '
         'headcount.webhook_delete, headcount.webhook_target, headcount.webhook_backlog, headcount.webhook_retention, headcount.webhook_members, '

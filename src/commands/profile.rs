@@ -12,7 +12,8 @@ impl Commands {
         answer(self.store.detached(move |store| async move { store.put_users(&profiles).await }).await)
     }
 
-    /// Ends a user's presence and deletes what is stored about them. Returns whether there was anything.
+    /// Ends a user's presence and deletes what is stored about them, but what the log says, which a task deletes. Returns
+    /// whether there was anything, or the task is still at it.
     pub async fn erase_user(&self, user: UserId) -> Result<bool, CommandError> {
         answer(self.store.detached(move |store| async move { store.erase_user(&user).await }).await)
     }

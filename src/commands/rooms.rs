@@ -35,7 +35,7 @@ impl Commands {
         let LeaveRooms { rooms, user, session, seq, grace } = leave;
         let rooms = match rooms {
             Some(rooms) => rooms,
-            None => self.rooms_of(session, user.clone()).await?,
+            None => self.rooms_of_session(session, user.clone()).await?,
         };
         if rooms.is_empty() {
             return Ok(Vec::new());
@@ -50,8 +50,9 @@ impl Commands {
         Ok(rooms.into_iter().zip(results).collect())
     }
 
-    async fn rooms_of(&self, session: SessionId, user: UserId) -> Result<Vec<RoomId>, CommandError> {
-        let read = self.store.detached(move |store| async move { store.rooms_of(session, &user).await });
+    async fn rooms_of_session(&self, session: SessionId, user: UserId) -> Result<Vec<RoomId>, CommandError> {
+        let read =
+            self.store.detached(move |store| async move { store.rooms_of_session(session, &user).await });
         read.await.map_err(|error| CommandError::from(&error))
     }
 }

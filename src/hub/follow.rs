@@ -24,7 +24,7 @@ use crate::domain::hint::Hint;
 use crate::domain::id::UserId;
 use crate::domain::member::Viewer;
 use crate::store::events::Mover;
-use crate::store::rosters::Whereabouts;
+use crate::store::rosters::{Bounds, Whereabouts};
 use crate::store::{Store, StoreError, bounded};
 
 /// Throttle of hints: the time between two reads of the rooms that they name.
@@ -328,7 +328,7 @@ impl Task {
             return Ok(false);
         }
         // Read with a server's rights. What each follower may see is filtered later.
-        let found = bounded(self.store.whereabouts(&users, &Viewer::Server)).await?;
+        let found = bounded(self.store.whereabouts(&users, &Viewer::Server, &Bounds::none())).await?;
         self.signals.stale.store(false, Ordering::Relaxed);
         let mut news = false;
         for places in found.chunk_by(|(one, _), (other, _)| one == other) {

@@ -194,7 +194,8 @@ pub struct Tuning {
     /// HTTP worker threads [1 to 64]; one per core when not given
     #[arg(long, env = "HEADCOUNT_WORKERS", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: Option<u16>,
-    /// Database connections, beside one for heartbeats and one to listen [2 to 100]
+    /// Database connections, beside one for heartbeats and one to listen; readers may use half of them at once, so that they never
+    /// keep writers out [2 to 100]
     #[arg(long, env = "HEADCOUNT_DATABASE_CONNECTIONS", default_value = "8", value_parser = clap::value_parser!(u32).range(2..=100))]
     pub database_connections: u32,
     /// What to log: a level, or `target=level` pairs; requests that are not HTTP only where `actix_http` is named

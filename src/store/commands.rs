@@ -1,5 +1,6 @@
 //! Runs a batch of write commands: `headcount.apply`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,6 +155,8 @@ pub struct Answer {
     pub member: Option<Member>,
     /// The session afterwards. Given only where a room's settings change its lease.
     pub session: Option<Leased>,
+    /// Events that the change of the user's profile caused, in all of their rooms.
+    pub profile_events: usize,
 }
 
 /// A session and its lease.
@@ -182,7 +185,7 @@ struct Numbered<'a> {
     command: &'a Command,
 }
 
-type AnswerRow = (i32, String, String, i64, bool, Option<String>, Option<bool>, Option<i64>);
+type AnswerRow = (i32, String, String, i64, bool, Option<String>, Option<bool>, Option<i64>, Option<String>);
 
 impl Store {
     /// Applies a batch of commands in one transaction, in their order, and returns the answers in that order. Commands
@@ -199,7 +202,8 @@ impl Store {
         let mut rows: Vec<AnswerRow> = self
             .query(
                 "select ord, outcome, epoch, version, created, member::text, visible, \
-                        (extract(epoch from lease) * 1000)::bigint \
+                        (extract(epoch from lease) * 1000)::bigint, \
+                        nullif(current_setting('headcount.profile_events', true), '') \
                  from headcount.rules, headcount.apply($1, $2, $3, $4)",
             )
             .bind(Json(numbered))
@@ -209,18 +213,24 @@ impl Store {
             .rows()
             .await?;
         rows.sort_unstable_by_key(|row| row.0);
-        Ok(rows.into_iter().map(|row| counted("writer", answer(row))).collect())
+        // The same in each row, and nearly always nothing. The first command of a user answers for it.
+        let told = rows.first().and_then(|row| serde_json::from_str(row.8.as_deref()?).ok());
+        let mut told: HashMap<String, usize> = told.unwrap_or_default();
+        let caused = |command: &Command| told.remove(command.user_id.as_str()).unwrap_or_default();
+        let caused: Vec<usize> = commands.iter().map(caused).collect();
+        Ok(rows.into_iter().zip(caused).map(|(row, caused)| counted("writer", answer(row, caused))).collect())
     }
 }
 
 fn answer(
-    (_, outcome, epoch, version, created, member, visible, lease): AnswerRow,
+    (_, outcome, epoch, version, created, member, visible, lease, _): AnswerRow,
+    profile_events: usize,
 ) -> Result<Answer, StoreError> {
     let outcome = Outcome::parse(&outcome)?;
     let cursor = Cursor { epoch: decode::epoch(&epoch)?, version };
     let member = member.as_deref().map(decode::member).transpose()?;
     let session = visible.zip(lease).map(|(visible, lease)| Leased::of(visible, lease));
-    Ok(Answer { outcome, cursor, created, member, session })
+    Ok(Answer { outcome, cursor, created, member, session, profile_events })
 }
 
 #[cfg(test)]

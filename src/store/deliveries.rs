@@ -101,6 +101,7 @@ struct MovedCursor<'a> {
     since: Option<OffsetDateTime>,
 }
 
+// What the log has still to forget is not told (`functions/erase.sql`).
 // Takes the rooms that have waited longest, until their events fill a batch. A room that is pending in two epochs is
 // taken in the older one.
 const DUE: &str = "select r.room_id, r.epoch, r.version as \"from\", r.head, r.count, r.returns, r.occupies, \
@@ -125,7 +126,10 @@ const DUE: &str = "select r.room_id, r.epoch, r.version as \"from\", r.head, r.c
              select l.*, lead(l.version) over same_user as next_version, lead(l.at) over same_user as next_at, \
                     lead(l.at) over (order by l.version) as following_at \
              from ( \
-                 select e.version, e.kind, e.user_id, e.member, e.reason, e.at from headcount.events e \
+                 select e.version, e.kind, e.user_id, e.reason, e.at, case when not exists ( \
+                     select from headcount.erasures x where x.user_id = e.user_id and e.at <= x.asked_at \
+                 ) then e.member end as member \
+                 from headcount.events e \
                  where e.room_id = r.room_id and e.version > r.version and e.version <= r.head \
                  order by e.version limit $2 + $3 \
              ) l \

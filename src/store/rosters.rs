@@ -10,6 +10,7 @@ use super::{Store, StoreError};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, UserId};
 use crate::domain::member::{Member, Viewer};
+use crate::domain::range::KeyRange;
 use crate::domain::roster::Roster;
 
 /// A page of a roster.
@@ -111,29 +112,70 @@ impl Store {
     }
 
     /// The rooms in which users are, in the order of `users`: an entry for each room of a user, or one without a
-    /// room. The number of an entry is the user's place in `users`, counted from 1.
+    /// room. The number of an entry is the user's place in `users`, counted from 1. Of more than `bounds.places_max` entries
+    /// the last are left out.
     pub async fn whereabouts(
         &self,
         users: &[UserId],
         viewer: &Viewer,
+        bounds: &Bounds,
     ) -> Result<Vec<(usize, Whereabouts)>, StoreError> {
         let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
-        let rows: Vec<Whereabouts> =
-            self.query(WHEREABOUTS).bind(ids).bind(viewer.is_server()).bind(viewer.user()).rows().await?;
+        let low: Vec<&str> = bounds.rooms.iter().map(|range| range.from.as_str()).collect();
+        let high: Vec<&str> = bounds.rooms.iter().map(|range| range.until.as_str()).collect();
+        let rows: Vec<Whereabouts> = self
+            .query(WHEREABOUTS)
+            .bind(ids)
+            .bind(viewer.is_server())
+            .bind(viewer.user())
+            .bind(low)
+            .bind(high)
+            .bind(bounds.rooms_max)
+            .bind(bounds.places_max)
+            .rows()
+            .await?;
         Ok(rows.into_iter().map(|row| (decode::index(row.n) + 1, row)).collect())
     }
 }
 
+/// What is looked up of users at most.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Only rooms in these ranges, which must not overlap; the viewer's own anywhere.
+    pub rooms: Vec<KeyRange>,
+    /// Rooms of a user: the first by key.
+    pub rooms_max: i64,
+    /// Entries of all users together.
+    pub places_max: i64,
+}
+
+impl Bounds {
+    /// All rooms of all users.
+    pub fn none() -> Self {
+        Self { rooms: vec![KeyRange::beginning_with("")], rooms_max: i64::MAX, places_max: i64::MAX }
+    }
+}
+
+// The inner join can only be a nested loop, user by user, so its limit ends it early.
 const WHEREABOUTS: &str = "select w.n, w.user_id, m.last_seen as online_last_seen, u.last_seen_at, u.show_last_seen, \
-            m.room_id, m.status, m.said, m.invisible \
-     from unnest($1::text[]) with ordinality w (user_id, n) \
+            m.room_id, m.status, m.said, m.invisible, coalesce(m.sessions, 0) as sessions \
+     from ( \
+         select given.n, given.user_id, s.room_id \
+         from unnest($1::text[]) with ordinality given (user_id, n) \
+         left join lateral ( \
+             select distinct s.room_id from headcount.memberships s \
+             where s.user_id = given.user_id and (s.user_id = $3 or exists ( \
+                 select from unnest($4::text[], $5::text[]) r (low, high) \
+                 where s.room_id >= r.low and s.room_id < r.high \
+             )) \
+             order by s.room_id limit $6 \
+         ) s on true \
+         limit $7 \
+     ) w \
      left join headcount.users u on u.user_id = w.user_id \
      left join lateral ( \
-         select distinct s.room_id from headcount.memberships s where s.user_id = w.user_id \
-     ) s on true \
-     left join lateral ( \
-         select v.room_id, v.status, v.said, v.invisible, v.last_seen from headcount.sightings v \
-         where v.room_id = s.room_id and v.user_id = w.user_id \
+         select v.room_id, v.status, v.said, v.invisible, v.last_seen, v.sessions from headcount.sightings v \
+         where v.room_id = w.room_id and v.user_id = w.user_id \
            and (not v.invisible or $2 or v.user_id = $3) \
          order by v.invisible limit 1 \
      ) m on true \
@@ -160,4 +202,6 @@ pub struct Whereabouts {
     pub said: Option<bool>,
     /// Whether the member is hidden from others in the room.
     pub invisible: Option<bool>,
+    /// Sessions that were looked at for it.
+    pub sessions: i32,
 }

@@ -57,6 +57,7 @@ impl Rules {
                 "sweep",
                 "trim",
                 "days",
+                "erase",
                 "history",
                 "webhooks",
                 "planner",

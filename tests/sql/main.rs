@@ -8,6 +8,7 @@ mod batches;
 mod calls;
 mod concurrency;
 mod days;
+mod erasures;
 mod history;
 mod newcomers;
 mod order;

@@ -12,6 +12,7 @@ const CALLED: &[&str] = &[
     "attendance",
     "epoch",
     "epoch_in",
+    "erase_step",
     "erase_user",
     "generation_of",
     "heartbeat",

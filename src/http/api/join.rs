@@ -67,13 +67,14 @@ pub struct Joined {
 
 problems!(JoinProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
     ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
-    TooManyWrites TooManySessionWrites TooManyRooms TooManySessions RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
+    TooManyWrites TooManySessionWrites TooManyEvents TooManyRooms TooManySessions RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Join a room
 ///
 /// Makes the session present; the user becomes a member with their first session, and every watcher sees
 /// `joined`. May be repeated: that is the retry of the same join. The token's `name` and `avatar_url` become the
-/// user's profile, unless `PUT` has set one since the token was issued (`iat`). With `invisible`, nobody is told but the user and the server key, in what they ask for; streams show
+/// user's profile, unless `PUT` has set one since the token was issued (`iat`). A change of it is an event in each of the
+/// user's rooms, and is charged as so many. With `invisible`, nobody is told but the user and the server key, in what they ask for; streams show
 /// invisible members to nobody. A user with a visible session in the room is seen by that one. Right: `join` in the
 /// room.
 #[utoipa::path(
@@ -92,6 +93,7 @@ pub async fn join(
 ) -> Result<web::Json<Joined>, Problem> {
     service.limits.write(caller.subject())?;
     service.limits.session_write(caller.subject(), body.session)?;
+    service.limits.cause(caller.subject(), 1)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     if !body.session.is_random() {
@@ -116,6 +118,7 @@ pub async fn join(
             invisible: body.invisible,
         })
         .await?;
+    service.limits.have_caused(caller.subject(), answer.profile_events);
     let visible = answer.session.map_or(body.visible.unwrap_or(true), |session| session.visible);
     let own = answer.session.map(|session| session.lease);
     let advice = service.commands.pace().advise(visible, own, spread());

@@ -1,5 +1,7 @@
 //! `GET /v1/users/{id}/presence` and `POST /v1/users/presence`
 
+use std::collections::HashSet;
+
 use actix_web::{get, post, web};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -14,10 +16,19 @@ use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
 use crate::http::request::responses::problems;
 use crate::http::service::Service;
-use crate::store::rosters::Whereabouts;
+use crate::store::rosters::{Bounds, Whereabouts};
 
 /// Users in one request, at most.
 const IDS_MAX: usize = 1000;
+
+/// Rooms of one user in an answer, at most.
+pub(super) const ROOMS_MAX: usize = 1000;
+
+/// Users and rooms in one answer, at most: some 100 ms of the database's work.
+const PLACES_MAX: usize = 5000;
+
+/// A token of more grants is looked at here and not in the database, where each would be compared with each room.
+const RANGES_MAX: usize = 64;
 
 /// Where a user is.
 #[derive(Clone, Serialize, ToSchema)]
@@ -29,7 +40,7 @@ pub struct UserPresence {
     pub online: bool,
     /// Their status in those rooms: `dnd` goes before `online`, `online` before `idle`; null when not online.
     pub status: Option<Status>,
-    /// The rooms they are in, of those that the caller may watch.
+    /// The rooms they are in, of those that the caller may watch: the first 1000 by key.
     #[schema(example = json!(["lobby"]))]
     pub rooms: Vec<String>,
     /// Their newest heartbeat in a room that the caller may watch, where others see them. The last before they left is
@@ -51,7 +62,7 @@ impl UserPresence {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdsBody {
-    /// Up to 1000 user ids.
+    /// Up to 1000 user ids; one that is named twice is answered once.
     #[schema(max_items = 1000, example = json!(["ann", "bob"]))]
     ids: Vec<UserId>,
 }
@@ -59,11 +70,11 @@ pub struct IdsBody {
 /// The answer, in the order of the request.
 #[derive(Serialize, ToSchema)]
 pub struct UsersPresence {
-    /// One for each id.
+    /// One for each different id, where it was first named.
     users: Vec<UserPresence>,
 }
 
-problems!(UserPresenceProblems: InvalidUser MissingToken InvalidToken ExpiredToken Overloaded Unavailable);
+problems!(UserPresenceProblems: InvalidUser MissingToken InvalidToken ExpiredToken TooManyReads Overloaded Unavailable);
 
 /// Get a user's presence
 ///
@@ -81,16 +92,17 @@ pub async fn user_presence(
     caller: Caller,
     id: web::Path<String>,
 ) -> Result<web::Json<UserPresence>, Problem> {
-    let mut users = find(&service, &caller, vec![UserId::parse(&id)?]).await?;
+    let mut users = find(&service, &caller, vec![UserId::parse(&id)?], ROOMS_MAX).await?;
     users.pop().map(web::Json).ok_or(Code::Internal.into())
 }
 
 problems!(UsersPresenceProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken BodyTimeout
-    BodyTooLarge UnsupportedType Overloaded Unavailable);
+    BodyTooLarge UnsupportedType TooManyPlaces TooManyReads Overloaded Unavailable);
 
 /// Get the presence of many users
 ///
-/// Right: any token sees the rooms it may watch; the server key sees all.
+/// One entry for each different id. Users who are in more than 5000 rooms together, of those that the caller may watch, are
+/// too many for one answer. Right: any token sees the rooms it may watch; the server key sees all.
 #[utoipa::path(
     tag = "users",
     request_body = IdsBody,
@@ -106,22 +118,47 @@ pub async fn users_presence(
     if body.ids.len() > IDS_MAX {
         return Err(Problem::with(Code::InvalidBody, format!("at most {IDS_MAX} ids")));
     }
-    Ok(web::Json(UsersPresence { users: find(&service, &caller, body.ids).await? }))
+    Ok(web::Json(UsersPresence { users: find(&service, &caller, different(body.ids), ROOMS_MAX).await? }))
 }
 
+/// Each id once, where it was first named.
+fn different(ids: Vec<UserId>) -> Vec<UserId> {
+    let mut seen = HashSet::with_capacity(ids.len());
+    ids.into_iter().filter(|id| seen.insert(id.clone())).collect()
+}
+
+/// Where these users are, each named once, in the order asked. It is paid for by how much there was to look up.
 pub async fn find(
     service: &Service,
     caller: &Caller,
     ids: Vec<UserId>,
+    rooms_max: usize,
 ) -> Result<Vec<UserPresence>, Problem> {
-    let (asked, viewer) = (ids.clone(), caller.viewer());
+    service.limits.read(caller.subject(), ids.len())?;
+    let (asked, viewer, bounds) = (ids.clone(), caller.viewer(), bounds(caller, ids.len(), rooms_max));
     let found =
-        service.store.detached(move |store| async move { store.whereabouts(&asked, &viewer).await }).await?;
+        service.store.read(move |store| async move { store.whereabouts(&asked, &viewer, &bounds).await });
+    let found = found.await?;
+    let sessions: usize = found.iter().filter_map(|(_, place)| usize::try_from(place.sessions).ok()).sum();
+    service.limits.have_read(caller.subject(), found.len() + sessions);
+    if found.len() > PLACES_MAX + ids.len() {
+        return Err(Code::TooManyPlaces.into());
+    }
     let of_one = found.chunk_by(|(one, _), (other, _)| one == other);
     Ok(of_one
         .zip(ids)
         .map(|(places, id)| seen_by(caller, &id, places.iter().map(|(_, place)| place)))
         .collect())
+}
+
+/// One place more than there may be, so that it is known when there are too many. A user without a room is a place, too.
+fn bounds(caller: &Caller, users: usize, rooms_max: usize) -> Bounds {
+    let watched = caller.claims().map(|claims| claims.rooms.ranges(Right::Watch, ""));
+    let Bounds { rooms: everywhere, .. } = Bounds::none();
+    let [rooms_max, places_max] =
+        [rooms_max, PLACES_MAX + users + 1].map(|max| i64::try_from(max).unwrap_or(i64::MAX));
+    let rooms = watched.filter(|ranges| ranges.len() <= RANGES_MAX).unwrap_or(everywhere);
+    Bounds { rooms, rooms_max, places_max }
 }
 
 /// Where a user is in the eyes of a caller, of all places where they are.
@@ -177,6 +214,6 @@ fn watched(place: &Whereabouts, caller: &Caller) -> Option<(String, Shown)> {
 /// watch, where others see them.
 pub async fn may_meet(service: &Service, caller: &Caller, id: &UserId) -> Result<bool, Problem> {
     // Asked in every case, so that the time of the answer tells nothing.
-    let found = find(service, caller, vec![id.clone()]).await?;
+    let found = find(service, caller, vec![id.clone()], ROOMS_MAX).await?;
     Ok(caller.knows(id) || found.first().is_some_and(|user| user.online))
 }

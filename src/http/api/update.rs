@@ -54,7 +54,7 @@ pub struct Updated {
 
 problems!(UpdateProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
     ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
-    TooManyWrites TooManySessionWrites RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
+    TooManyWrites TooManySessionWrites TooManyEvents RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Change status or state
 ///
@@ -77,6 +77,7 @@ pub async fn update(
 ) -> Result<web::Json<Updated>, Problem> {
     service.limits.write(caller.subject())?;
     service.limits.session_write(caller.subject(), body.session)?;
+    service.limits.cause(caller.subject(), 1)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;

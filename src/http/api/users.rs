@@ -19,6 +19,9 @@ use crate::store::users::Profile;
 /// Profiles in one request, at most.
 const PROFILES_MAX: usize = 1000;
 
+/// What an erasure counts as, besides an event for each room: the search of the log.
+const ERASURE_EVENTS: usize = 100;
+
 /// A user's profile.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -94,13 +97,15 @@ impl User {
 }
 
 problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly ProfileNotAllowed
-    BodyTimeout BodyTooLarge UnsupportedType TooManyWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
+    BodyTimeout BodyTooLarge UnsupportedType TooManyWrites TooManyEvents RoomBusy Overloaded Unavailable
+    OutcomeUnknown);
 
 /// Set a profile
 ///
-/// Creates or replaces it. A join with a token that was issued since, and has a `name` or an `avatar_url`, sets those
-/// again. A change is an `updated` event in every room the user is in. Right: server key, or the user themselves, but for
-/// what their token says (`HEADCOUNT_PROFILES_BY`).
+/// An upsert: creates or replaces the profile. A join with a token that was issued since, and has a `name` or an
+/// `avatar_url`, sets those again. A change is an `updated` event in every room the user is in, and is charged as so many
+/// (see `too_many_events`). Right: server key, or the user themselves, but for what their token says
+/// (`HEADCOUNT_PROFILES_BY`).
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
@@ -121,6 +126,7 @@ pub async fn put_user(
     let ProfileBody { name, avatar_url, show_last_seen } = body;
     let profile = User { id, name, avatar_url, show_last_seen }.check()?;
     may_write(&service, &caller, &profile).await?;
+    pay_for_profile(&service, &caller, profile.clone()).await?;
     let stored = service.commands.put_users(vec![profile]).await?.pop().ok_or(Code::Internal)?;
     User::from(stored).map(web::Json)
 }
@@ -170,7 +176,7 @@ pub async fn put_users(
     stored.into_iter().map(User::from).collect::<Result<_, _>>().map(web::Json)
 }
 
-problems!(GetUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken UserNotFound Overloaded Unavailable);
+problems!(GetUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken UserNotFound TooManyReads Overloaded Unavailable);
 
 /// Get a profile
 ///
@@ -192,23 +198,25 @@ pub async fn get_user(
     let id = UserId::parse(&id)?;
     let own = caller.must_be_self_or_server(&id).is_ok();
     let met = may_meet(&service, &caller, &id).await?;
-    let found = service.store.detached(move |store| async move { store.user(&id).await }).await?;
+    let found = service.store.read(move |store| async move { store.user(&id).await }).await?;
     let mut user = User::from(found.filter(|_| met).ok_or(Code::UserNotFound)?)?;
     user.show_last_seen = user.show_last_seen.filter(|_| own);
     Ok(web::Json(user))
 }
 
-problems!(EraseUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly UserNotFound RoomBusy
-    Overloaded Unavailable OutcomeUnknown);
+problems!(EraseUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly UserNotFound TooManyWrites
+    TooManyEvents RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Erase a user
 ///
-/// Ends their presence everywhere (`left`), and removes their profile and what the event log says of them.
-/// Right: server key, or the user themselves (`HEADCOUNT_ERASURE_BY`). That they were kicked stays known as long as the log.
+/// Ends their presence everywhere (`left`) and removes their profile, at once: from then on nobody is told anything of
+/// them. What the event log says of them is removed by a task, in steps, some minutes for a log of a day. Repeat the call
+/// to ask: it is answered `202` until the log has been searched, then `user_not_found`. Counts as 100 events, and one for
+/// each room the user is in (see `too_many_events`). Right: server key, or the user themselves (`HEADCOUNT_ERASURE_BY`). That they were kicked stays known as long as the log.
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
-    responses((status = 204, description = "Erased."), EraseUserProblems),
+    responses((status = 202, description = "Erased for everybody who asks; the log is being searched."), EraseUserProblems),
     security(("token" = []), ("server_key" = []))
 )]
 #[delete("/v1/users/{id}")]
@@ -222,8 +230,37 @@ pub async fn erase_user(
     if service.erasure_by == ErasureBy::Application {
         caller.must_be_server()?;
     }
+    pay_for_erasure(&service, &caller, id.clone()).await?;
     match service.commands.erase_user(id).await? {
-        true => Ok(HttpResponse::NoContent().finish()),
+        true => Ok(HttpResponse::Accepted().finish()),
         false => Err(Code::UserNotFound.into()),
+    }
+}
+
+/// Before the write, so that many at once do not all start before the first is paid for.
+async fn pay_for_profile(service: &Service, caller: &Caller, profile: Profile) -> Result<(), Problem> {
+    service.limits.cause(caller.subject(), 1)?;
+    if caller.subject().is_some() {
+        let events =
+            service.store.read(move |store| async move { store.events_of_profile(&profile).await }).await?;
+        pay(service, caller, events)?;
+    }
+    Ok(())
+}
+
+async fn pay_for_erasure(service: &Service, caller: &Caller, user: UserId) -> Result<(), Problem> {
+    service.limits.write(caller.subject())?;
+    service.limits.cause(caller.subject(), ERASURE_EVENTS)?;
+    if caller.subject().is_some() {
+        let rooms = service.store.read(move |store| async move { store.rooms_of(&user).await }).await?;
+        pay(service, caller, rooms)?;
+    }
+    Ok(())
+}
+
+fn pay(service: &Service, caller: &Caller, events: i64) -> Result<(), Problem> {
+    match usize::try_from(events) {
+        Ok(events) if events > 1 => service.limits.cause(caller.subject(), events - 1),
+        _ => Ok(()),
     }
 }

@@ -11,6 +11,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::quota::{self, Quota};
 use crate::auth::TokenError;
 use crate::commands::CommandError;
 use crate::domain::id::IdError;
@@ -87,6 +88,9 @@ codes! {
     TooManyWebhooks   "too_many_webhooks"    409 0 "There are as many webhooks as there may be; delete one.";
     TooManyWrites     "too_many_writes"      429 1 "This user joins, leaves or updates too often.";
     TooManySessionWrites "too_many_session_writes" 429 1 "This session joins, leaves or updates too often.";
+    TooManyReads      "too_many_reads"      429 1 "This user asks for too much.";
+    TooManyEvents     "too_many_events"     429 1 "This user causes too many events.";
+    TooManyPlaces     "too_many_places"     400 0 "These users are in too many rooms for one answer; ask for fewer users.";
     TooManyHeartbeats "too_many_heartbeats"  429 1 "This user sends heartbeats too often.";
     TooManySessionHeartbeats "too_many_session_heartbeats" 429 1 "This session sends heartbeats too often.";
     TooManyRooms      "too_many_rooms"       429 30 "This user is in as many rooms as one may be; leave one.";
@@ -143,14 +147,21 @@ pub struct Problem {
     code: Code,
     detail: Option<String>,
     retry_after: u64,
+    /// The limit that refused it.
+    quota: Option<Box<Quota>>,
     /// For the log, not for the client.
     cause: Option<String>,
 }
 
 impl Problem {
-    /// A retry makes sense after `wait`: gives the first whole second past it.
-    pub fn after(code: Code, wait: Duration) -> Self {
-        Self { retry_after: wait.as_secs() + 1, ..code.into() }
+    /// Refused by a limit. Trying again makes sense after this long; whole seconds, rounded up.
+    pub fn limited(code: Code, quota: Quota, wait: Duration) -> Self {
+        Self { retry_after: wait.as_secs() + 1, quota: Some(Box::new(quota)), ..code.into() }
+    }
+
+    /// Refused because all places are taken.
+    pub fn full(code: Code, quota: Quota) -> Self {
+        Self { quota: Some(Box::new(quota)), ..code.into() }
     }
 
     /// With what was wrong with this request.
@@ -225,13 +236,18 @@ impl ResponseError for Problem {
         if code.status() == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, self.challenge()));
         }
-        response.body(serde_json::to_string(&self.body()).expect("a problem is a map with string keys"))
+        let mut response =
+            response.body(serde_json::to_string(&self.body()).expect("a problem is a map with string keys"));
+        if let Some(quota) = &self.quota {
+            quota::tell(std::slice::from_ref(quota), response.headers_mut());
+        }
+        response
     }
 }
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Self {
-        Self { code, detail: None, retry_after: code.retry_after(), cause: None }
+        Self { code, detail: None, retry_after: code.retry_after(), quota: None, cause: None }
     }
 }
 

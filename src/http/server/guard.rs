@@ -15,6 +15,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, web};
 
 use super::observe::REQUEST_ID;
+use crate::http::request::quota;
 use crate::http::service::Service;
 use crate::settings::Origins;
 
@@ -38,7 +39,7 @@ pub fn cors(origins: Arc<Origins>, dev: bool) -> Cors {
     Cors::default()
         .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
         .allow_any_header()
-        .expose_headers([ETAG, RETRY_AFTER, REQUEST_ID])
+        .expose_headers([ETAG, RETRY_AFTER, REQUEST_ID, quota::RATE_LIMIT, quota::RATE_LIMIT_POLICY])
         .block_on_origin_mismatch(false)
         .max_age(3600)
         .allowed_origin_fn(move |origin, _| allowed(origin) || dev && is_local(origin))
@@ -55,13 +56,12 @@ fn is_stream(path: &str) -> bool {
     path.ends_with("/events") || path.ends_with("/stream")
 }
 
-/// Limits requests by address, and sets the headers that every answer has.
+/// Limits requests by address, and sets the headers that every answer has, and those of the limits that were applied.
 pub async fn guard(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let service = request.app_data::<web::Data<Service>>().expect("registered when the app is built").clone();
-    service.limits.request(request.request())?;
     let docs = request.path().starts_with("/docs");
     let api = request.path().starts_with("/v1/") || request.path().starts_with("/dev/");
     let encrypted = request.app_data::<Encrypted>().is_some();
@@ -70,8 +70,14 @@ pub async fn guard(
     if request.method() == Method::HEAD && !is_stream(request.path()) {
         request.head_mut().method = Method::GET;
     }
-    let mut response = next.call(request).await?;
+    let answering = async {
+        service.limits.request(request.request())?;
+        next.call(request).await
+    };
+    let (answer, quotas) = quota::noting(answering).await;
+    let mut response = answer?;
     let headers = response.headers_mut();
+    quota::tell(&quotas, headers);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if api && !headers.contains_key(CACHE_CONTROL) {

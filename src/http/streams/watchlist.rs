@@ -72,7 +72,7 @@ pub enum WatchlistFrame {
     Bye(ByeFrame),
 }
 
-problems!(WatchlistProblems: InvalidQuery InvalidUser TokenInUrl MissingToken InvalidToken ExpiredToken TooManyStreams
+problems!(WatchlistProblems: InvalidQuery InvalidUser TokenInUrl MissingToken InvalidToken ExpiredToken TooManyReads TooManyStreams
     ReplicaFull Unavailable Draining);
 
 /// Follow users
@@ -111,6 +111,7 @@ pub async fn users_events(
     if service.draining() {
         return Err(Code::Draining.into());
     }
+    service.limits.read(caller.subject(), ids.len())?;
     let permit = service.limits.stream(&request, caller.counted())?;
     let following = service.hub.follow(ids.clone()).await?;
     let ends = Ends { max_age: max_age(service.max_stream_age), expires: caller.claims().and_then(expiry) };

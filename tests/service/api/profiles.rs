@@ -217,7 +217,8 @@ async fn erasing_a_user_ends_their_presence_and_leaves_nothing_of_them() {
     tab.join("kitchen").await;
     tab.leave("kitchen").await;
     deployment.user("bob").join("lobby").await;
-    assert_eq!(server.request(Method::DELETE, "/v1/users/ann").send().await.unwrap().status(), 204);
+    assert_eq!(server.request(Method::DELETE, "/v1/users/ann").send().await.unwrap().status(), 202);
+    deployment.until("select not exists (select from headcount.erasures)").await;
     let log = deployment.log("lobby").await;
     assert_eq!(log, ["joined ann", "updated ann", "joined bob", "left ann left"]);
     let of_others = "select count(*) from headcount.events where member is not null and user_id = 'bob'";

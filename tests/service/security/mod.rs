@@ -3,6 +3,7 @@
 mod access;
 mod bad_rows;
 mod cors;
+mod costs;
 mod database_tls;
 mod jwks;
 mod limits;
