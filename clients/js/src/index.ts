@@ -120,7 +120,7 @@ export function headcount({ url = "", token }: Options): Client {
   }
 
   function run(...event: PresenceEvent): void {
-    for (const effect of machine.step(event, Date.now(), Math.random())) {
+    for (const effect of machine.step(event, performance.now(), Math.random())) {
       const [type, what] = effect;
       if (type === "call") send(what);
       else if (type === "renew") session = newSession();
@@ -137,7 +137,7 @@ export function headcount({ url = "", token }: Options): Client {
       }
     }
     clearTimeout(timer);
-    if (machine.wakeAt < Infinity) timer = setTimeout(run, Math.max(0, machine.wakeAt - Date.now()), "tick");
+    if (machine.wakeAt < Infinity) timer = setTimeout(run, Math.max(0, machine.wakeAt - performance.now()), "tick");
   }
 
   function send({ verb, room, body }: Call): void {

@@ -314,6 +314,14 @@ describe("trouble", () => {
 });
 
 describe("presence", () => {
+  test("heartbeats go on when the clock is put back", async () => {
+    connect().join("lobby", { watch: false });
+    await settle(1000);
+    vi.setSystemTime(Date.now() - 3_600_000);
+    await settle(46_000);
+    expect(service.made("/heartbeats")).toHaveLength(3);
+  });
+
   test("gone is joined again", async () => {
     const room = connect().join("lobby");
     await settle();
