@@ -10,18 +10,15 @@
 //! A room that another transaction locks (another replica for milliseconds, a person with psql for minutes)
 //! must not stop the other rooms of the batch. The main lane is the fast path, and skips locked rooms. Their
 //! commands go to a second lane, the slow path, which waits.
-//!
-//! Commands that one call makes together (many rooms of a session) pass by the lanes: they have a transaction of their own,
-//! beside those of the lanes, [`TOGETHER_MAX`] at most at once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinSet};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span};
 
 use super::error::CommandError;
@@ -42,14 +39,11 @@ const QUEUE_MAX: usize = 4096;
 const AT_HAND_MAX: usize = 2 * BATCH_MAX;
 
 /// Timeout of every caller: a second, less the way back to the client.
-const ANSWER_MAX: Duration = Duration::from_millis(900);
+pub(super) const ANSWER_MAX: Duration = Duration::from_millis(900);
 
 /// A command that waited longer than this for a locked room is refused. With the lock timeout of 250 ms, once
 /// for a user and once for the room, it is answered before [`ANSWER_MAX`].
-const ASIDE_MAX: Duration = Duration::from_millis(350);
-
-/// Groups of commands that are committed together: so many transactions at once, at most. More wait [`ASIDE_MAX`].
-const TOGETHER_MAX: usize = 2;
+pub(super) const ASIDE_MAX: Duration = Duration::from_millis(350);
 
 /// A batch that failed sooner is retried: there is time for both attempts.
 const RETRY_WITHIN: Duration = Duration::from_millis(300);
@@ -58,7 +52,7 @@ const RETRY_WITHIN: Duration = Duration::from_millis(300);
 pub type OnCommit = Arc<dyn Fn(Vec<Hint>) + Send + Sync>;
 
 /// One for each command of a batch; an error where it cannot be read.
-type Answers = Vec<Result<Answer, StoreError>>;
+pub(super) type Answers = Vec<Result<Answer, StoreError>>;
 
 type Reply = oneshot::Sender<Result<Answer, CommandError>>;
 
@@ -142,7 +136,6 @@ pub struct Writer {
     /// Commands that the main lane has received and not yet begun.
     at_hand: Arc<AtomicUsize>,
     aside: mpsc::Sender<QueuedCommand>,
-    together: Arc<Together>,
 }
 
 impl Writer {
@@ -150,8 +143,7 @@ impl Writer {
     pub fn start(store: Store, limits: UserLimits, moved: OnCommit) -> Self {
         let (queue, commands) = mpsc::channel(QUEUE_MAX - AT_HAND_MAX);
         let (patient_queue, patient_commands) = mpsc::channel(QUEUE_MAX);
-        let patient = Lane { store: store.clone(), limits, moved: moved.clone(), busy: None };
-        let together = Lane { store: store.clone(), limits, moved: moved.clone(), busy: None };
+        let patient = Lane::new(store.clone(), limits, moved.clone());
         let lane = Lane { store, limits, moved, busy: Some(patient_queue.clone()) };
         let main = Main {
             lane: Arc::new(lane),
@@ -162,8 +154,7 @@ impl Writer {
         let at_hand = main.at_hand.clone();
         tokio::spawn(main.run(commands));
         tokio::spawn(patient.wait(patient_commands));
-        let together = Arc::new(Together { lane: together, running: Arc::new(Semaphore::new(TOGETHER_MAX)) });
-        Self { queue, at_hand, aside: patient_queue, together }
+        Self { queue, at_hand, aside: patient_queue }
     }
 
     /// Sets the gauges of queued commands.
@@ -186,34 +177,12 @@ impl Writer {
         let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| handover.give_up())?;
         told(answer.unwrap_or(Err(CommandError::Unavailable))?)
     }
-
-    /// Applies commands in one transaction of their own and waits for its commit. Each command has its own outcome.
-    /// Those whose room or user is locked are skipped, and then tried once more in a second transaction that waits.
-    pub async fn submit_together(&self, commands: Vec<Command>) -> Result<Vec<CommandResult>, CommandError> {
-        let deadline = Instant::now() + ANSWER_MAX;
-        let turn = timeout(ASIDE_MAX, self.together.running.clone().acquire_owned()).await;
-        let permit = turn.map_err(|_| CommandError::Overloaded)?.map_err(|_| CommandError::Unavailable)?;
-        let together = self.together.clone();
-        // A task of its own: a client that goes away must not cancel a transaction.
-        let task = tokio::spawn(
-            async move {
-                let _permit = permit;
-                together.apply(&commands).await
-            }
-            .instrument(Span::current()),
-        );
-        match timeout_at(deadline, task).await {
-            Ok(Ok(results)) => results,
-            Ok(Err(_)) => Err(CommandError::Internal),
-            Err(_) => Err(CommandError::OutcomeUnknown),
-        }
-    }
 }
 
 /// The outcome of one command, as its caller is told.
 pub type CommandResult = Result<Answer, CommandError>;
 
-fn told(answer: Answer) -> CommandResult {
+pub(super) fn told(answer: Answer) -> CommandResult {
     match answer.outcome {
         Outcome::Foreign => Err(CommandError::NoSession),
         Outcome::RoomsFull => Err(CommandError::TooManyRooms),
@@ -221,54 +190,6 @@ fn told(answer: Answer) -> CommandResult {
         Outcome::RoomFull => Err(CommandError::RoomFull),
         Outcome::Busy => Err(CommandError::Busy),
         Outcome::Ok | Outcome::Absent => Ok(answer),
-    }
-}
-
-fn settled(answer: Result<Answer, StoreError>) -> CommandResult {
-    answer.map_err(|error| CommandError::from(&error)).and_then(told)
-}
-
-fn is_busy(answer: &Result<Answer, StoreError>) -> bool {
-    answer.as_ref().is_ok_and(|answer| answer.outcome == Outcome::Busy)
-}
-
-/// Groups of commands that are committed together. They pass by the queue, because a batch of the main lane would be split
-/// by rooms.
-struct Together {
-    lane: Lane,
-    running: Arc<Semaphore>,
-}
-
-impl Together {
-    async fn apply(&self, commands: &[Command]) -> Result<Vec<CommandResult>, CommandError> {
-        let answers = self.committed(commands, IfHeld::Skip).await?;
-        let held = |(command, answer): (&Command, &Result<Answer, StoreError>)| {
-            is_busy(answer).then(|| command.clone())
-        };
-        let again: Vec<Command> = commands.iter().zip(&answers).filter_map(held).collect();
-        if again.is_empty() {
-            return Ok(answers.into_iter().map(settled).collect());
-        }
-        let mut late = match self.committed(&again, IfHeld::Wait).await {
-            Ok(answers) => answers.into_iter().map(settled).collect(),
-            Err(error) => vec![Err(error); again.len()],
-        }
-        .into_iter();
-        let all = answers.into_iter().map(|answer| match is_busy(&answer) {
-            true => late.next().unwrap_or(Err(CommandError::Busy)),
-            false => settled(answer),
-        });
-        Ok(all.collect())
-    }
-
-    async fn committed(&self, commands: &[Command], held: IfHeld) -> Result<Answers, CommandError> {
-        let span = spans::batch(std::iter::once(&Span::current()), commands.len());
-        let answers = self.lane.measured(commands, held).instrument(span).await.map_err(|error| {
-            tracing::warn!(%error, commands = commands.len(), "a group of commands failed");
-            CommandError::from(&error)
-        })?;
-        (self.lane.moved)(hints(commands, &answers));
-        Ok(answers)
     }
 }
 
@@ -308,15 +229,20 @@ impl Main {
     }
 }
 
-struct Lane {
+pub(super) struct Lane {
     store: Store,
     limits: UserLimits,
-    moved: OnCommit,
+    pub(super) moved: OnCommit,
     /// The queue of the slow path, for commands of locked rooms; none in the slow path itself.
     busy: Option<mpsc::Sender<QueuedCommand>>,
 }
 
 impl Lane {
+    /// A lane that waits for locks, or is told of them.
+    pub(super) fn new(store: Store, limits: UserLimits, moved: OnCommit) -> Self {
+        Self { store, limits, moved, busy: None }
+    }
+
     /// The slow path: commands whose room was locked, one room after the other.
     async fn wait(self, mut commands: mpsc::Receiver<QueuedCommand>) {
         let mut queued = Vec::with_capacity(BATCH_MAX);
@@ -354,7 +280,7 @@ impl Lane {
         }
     }
 
-    async fn measured(&self, commands: &[Command], held: IfHeld) -> Result<Answers, StoreError> {
+    pub(super) async fn measured(&self, commands: &[Command], held: IfHeld) -> Result<Answers, StoreError> {
         let (meters, started) = (meters(), Instant::now());
         let result = self.attempt(commands, held).await;
         match &result {
@@ -435,7 +361,7 @@ fn by_room(queued: impl Iterator<Item = QueuedCommand>) -> impl Iterator<Item = 
     groups.into_values()
 }
 
-fn hints(commands: &[Command], answers: &Answers) -> Vec<Hint> {
+pub(super) fn hints(commands: &[Command], answers: &Answers) -> Vec<Hint> {
     let done = commands.iter().zip(answers).filter(|(_, answer)| answer.is_ok());
     let moved: HashSet<&RoomId> = done.map(|(command, _)| &command.room_id).collect();
     moved.into_iter().map(|room| Hint::Room(room.clone())).collect()

@@ -25,7 +25,7 @@ impl TrustedProxies {
         self.0.iter().any(|net| net.contains(&address))
     }
 
-    /// Who is at the other end. `peer` has called us; `forwarded` are the lines of `X-Forwarded-For`, in order, which are
+    /// The address of the client. `peer` is the other end of the connection; `forwarded` are the lines of `X-Forwarded-For`, in order, which are
     /// one list. The first address from the right that is no proxy of ours is the client. At an entry that is no address the
     /// walk stops, because anybody may have written what is left of it, and the proxy that wrote that entry counts.
     pub fn client<'a>(&self, peer: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'a [u8]>) -> IpAddr {
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn the_client_is_the_first_from_the_right_that_is_no_proxy_of_ours() {
         for (peer, lines, expected) in [
-            // Who is no proxy is believed nothing.
+            // A peer that is not a proxy of ours is not believed.
             ("203.0.113.7", &["9.9.9.9"][..], "203.0.113.7"),
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &[""], "10.0.0.1"),

@@ -34,7 +34,7 @@ pub struct LimitSettings {
     #[arg(long, env = "HEADCOUNT_LIMIT_SESSION_HEARTBEATS", default_value = "20", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub heartbeats_per_session: u32,
     /// Events per second that one user causes; five times that at once. A join or an update is one, a changed name or picture
-    /// one for each room the user is in, an erasure 100 more. Who owes more than the five seconds' worth waits [0 to 1000000]
+    /// one for each room the user is in, an erasure 100 more. A user that owes more than five seconds' worth must wait [0 to 1000000]
     #[arg(long, env = "HEADCOUNT_LIMIT_EVENTS", default_value = "100", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub events_per_user: u32,
     /// Units of reading per second of one user; five times that at once. A call is one unit, a question about the past ten, and

@@ -178,11 +178,11 @@ pub struct Tuning {
     /// What webhooks may do
     #[command(flatten)]
     pub webhooks: WebhookSettings,
-    /// Who says name and picture: the `application` alone (server key and tokens), users too where their `token` says
+    /// Callers that may set name and picture: the `application` alone (server key and tokens), users too where their `token` says
     /// none, or the `user`
     #[arg(long, env = "HEADCOUNT_PROFILES_BY", default_value = "token")]
     pub profiles_by: ProfilesBy,
-    /// Who may erase a user: the `application` alone, or the `user` too
+    /// Callers that may erase a user: the `application` alone, or the `user` too
     #[arg(long, env = "HEADCOUNT_ERASURE_BY", default_value = "user")]
     pub erasure_by: ErasureBy,
     /// Address for operators: /metrics is then served there only, and what /readyz misses is told there only
@@ -218,7 +218,7 @@ pub enum Switch {
     Off,
 }
 
-/// Who says what a user is called.
+/// The callers that may set a name and picture.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProfilesBy {
     /// The application, by server key and tokens.
@@ -229,7 +229,7 @@ pub enum ProfilesBy {
     User,
 }
 
-/// Who may erase a user.
+/// The callers that may erase a user.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErasureBy {
     /// The application, by server key.

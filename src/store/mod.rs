@@ -52,7 +52,7 @@ pub struct Store {
     main: Pool,
     /// A pool of one connection for heartbeats, so that readers and writers cannot starve them.
     heartbeats: Pool,
-    /// Who may read from the main pool now.
+    /// Permits of the reads that run on the main pool.
     readers: Arc<Readers>,
     runtime: Handle,
     replica: Arc<str>,

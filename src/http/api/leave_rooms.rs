@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::join_rooms::check;
-use crate::commands::rooms::LeaveRooms;
+use crate::commands::many_rooms::LeaveRooms;
 use crate::commands::writer::CommandResult;
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::http::request::body::{self, BODY_MAX, media_type};

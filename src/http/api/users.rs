@@ -180,7 +180,7 @@ problems!(GetUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken Us
 
 /// Get a profile
 ///
-/// Right: server key, or any token, of users whom it may meet: who are in a room that it may watch, or in its claim
+/// Right: server key, or any token, of users that it may meet: those in a room that it may watch, or in its claim
 /// `users` (ids, and beginnings of ids with `*`), or anybody, if it may watch every room. Another user is as one who does
 /// not exist.
 #[utoipa::path(

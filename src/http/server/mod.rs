@@ -67,7 +67,7 @@ pub struct Front {
     pub workers: u16,
     /// Other origins that may call.
     pub origins: Origins,
-    /// Who may see what is for operators.
+    /// Whether clients may use what is meant for operators.
     pub audience: Audience,
     /// Tracks the streams on raw sockets, which actix does not.
     pub streams: TaskTracker,

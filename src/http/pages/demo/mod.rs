@@ -52,6 +52,9 @@ async fn token(
 /// A page of another site can make its name lead here (DNS rebinding), and then reads what it is answered; but its
 /// requests still say that name. An address is no name.
 fn names_this_machine(host: &str) -> bool {
+    if host.parse::<IpAddr>().is_ok() {
+        return true;
+    }
     let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
     let name = bare.map_or(host, |(name, _)| name).trim_matches(['[', ']']).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()

@@ -26,7 +26,7 @@ pub struct LeaveRooms {
 impl Commands {
     /// Joins all of them, in order. Answers after the commit.
     pub async fn join_rooms(&self, joins: Vec<Join>) -> Result<Vec<CommandResult>, CommandError> {
-        self.writer.submit_together(joins.into_iter().map(|join| self.join_command(join)).collect()).await
+        self.together.submit(joins.into_iter().map(|join| self.join_command(join)).collect()).await
     }
 
     /// Leaves them. Answers after the commit, with the rooms that were left. A room that the session joins while this
@@ -46,7 +46,7 @@ impl Commands {
             grace,
             ..self.plain(Op::Leave, room.clone(), user.clone(), Some(session))
         };
-        let results = self.writer.submit_together(rooms.iter().map(command).collect()).await?;
+        let results = self.together.submit(rooms.iter().map(command).collect()).await?;
         Ok(rooms.into_iter().zip(results).collect())
     }
 
