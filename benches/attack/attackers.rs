@@ -201,7 +201,7 @@ impl Attack {
             Self::PipelinedStreams => {
                 let packet = get("/v1/rooms/quiet/events", &credential).repeat(2);
                 socket.write_all(&packet).await?;
-                socket.read(&mut [0; 4096]).await?;
+                let _first = socket.read(&mut [0; 4096]).await?;
                 sleep(Duration::from_millis(10)).await;
                 Ok(())
             }
@@ -210,7 +210,7 @@ impl Attack {
                 let rooms: Vec<String> = (0..32).map(|n| format!("{own}-{n}")).collect();
                 let path = format!("/v1/events?rooms={}", rooms.join(","));
                 socket.write_all(&get(&path, &credential)).await?;
-                socket.read(&mut [0; 4096]).await?;
+                let _first = socket.read(&mut [0; 4096]).await?;
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 sleep(Duration::from_millis(1000 - u64::from(now.subsec_millis()))).await;
                 Ok(())

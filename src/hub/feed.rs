@@ -38,7 +38,7 @@ const LATER_MAX: usize = 4096;
 
 /// Requests handled before rooms that are due are read again, at most: streams that come or go in thousands must not hold
 /// up the events of others.
-const REQUESTS_ROUND: usize = 256;
+const REQUESTS_ROUND: usize = 4096;
 
 /// Timeout of a new watcher's first read. After it the watcher is refused.
 const WAIT_MAX: Duration = Duration::from_secs(2);

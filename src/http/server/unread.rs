@@ -2,8 +2,7 @@
 //!
 //! When a handler has answered and dropped a body in chunks, actix goes on reading it, however long that takes, to keep
 //! the connection for the next request. Here such a body is kept until its answer is sent: for actix it is then a body
-//! that is still unread, and it closes the connection a second after the answer. A body that has come whole costs nobody
-//! the connection.
+//! that is still unread, and it closes the connection a second after the answer, as it does after one with a length.
 //!
 //! Bounded: actix stops reading at 32 KiB that wait.
 

@@ -102,13 +102,21 @@ async fn a_body_without_end_that_nobody_reads_ends_its_connection() {
         let ended = tokio::time::timeout(PATIENCE, dripping).await;
         ended.unwrap_or_else(|_| panic!("{request}: the connection is closed in time")).unwrap();
     }
-    // A body in chunks that has an end costs nobody the connection.
+    // A body in chunks that its handler reads costs nobody the connection.
     let mut socket = connect(&ann).await;
-    let whole =
-        "GET /livez HTTP/1.1\r\nhost: headcount\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    let body = ann.with(json!({})).to_string();
+    let chunked = format!(
+        "POST /v1/rooms/lobby/join HTTP/1.1\r\nhost: headcount\r\ncontent-type: application/json\r\n\
+         {credential}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
     for _ in 0..3 {
-        socket.write_all(whole.as_bytes()).await.unwrap();
-        assert!(is_served(&mut socket).await);
+        socket.write_all(chunked.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !String::from_utf8_lossy(&answer).contains(r#""cursor":"#) {
+            assert!(socket.read_buf(&mut answer).await.unwrap() > 0, "it is answered");
+        }
+        assert!(is_served(&mut socket).await, "and the connection stays");
     }
 }
 
