@@ -14,6 +14,7 @@ mod gone;
 mod handle;
 mod messages;
 mod pulse;
+mod reading;
 mod room;
 mod room_settings;
 mod state;

@@ -4,6 +4,7 @@ use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::json;
 
+use crate::api::room_settings::join_in_turn;
 use crate::support::deployment::{Client, start_with, tuning};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,11 +98,11 @@ async fn joins_at_once_on_two_replicas_are_no_way_around_the_limits() {
     let ann = deployment.user("ann");
     let rooms = (0..40).map(|n| {
         let here = Client { session: ann.session, ..deployment.user_at(n % 2, "ann") };
-        async move { here.join_with(&format!("room{}", n / 2), json!({})).await }
+        async move { join_in_turn(&here, &format!("room{}", n / 2)).await }
     });
     let sessions = (0..40).map(|n| {
         let tab = deployment.user_at(n % 2, "bob");
-        async move { tab.join_with("lobby", json!({})).await }
+        async move { join_in_turn(&tab, "lobby").await }
     });
     let (rooms, sessions) = join(join_all(rooms), join_all(sessions)).await;
     for (answers, code) in [(rooms, "too_many_rooms"), (sessions, "too_many_sessions")] {
