@@ -1,5 +1,6 @@
 //! Composes the parts of a replica, and defines the order in which they start and stop.
 
+use std::io::Error;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::web;
 use sqlx::postgres::PgConnectOptions;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::task::TaskTracker;
 
@@ -27,7 +29,7 @@ use crate::store::{PoolMode, Store, StoreError};
 use crate::systemd;
 use crate::tasks::gauges::{ReadGauges, Tidy};
 use crate::tasks::{
-    self, idle::Idle, listener::Listener, room_settings::ReadRoomSettings, sweeper::Sweeper,
+    self, eraser::Eraser, idle::Idle, listener::Listener, room_settings::ReadRoomSettings, sweeper::Sweeper,
     trimmer::Trimmer, webhooks::DeliverWebhooks,
 };
 use crate::webhooks::WebhookSender;
@@ -68,6 +70,9 @@ pub struct Replica {
     streams: TaskTracker,
     server: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
+    workers: u16,
+    /// Has a permit for each worker that has started.
+    started: Arc<Semaphore>,
     tasks: JoinSet<()>,
 }
 
@@ -99,6 +104,7 @@ impl Replica {
         running.spawn(tasks::run(Tidy));
         let (retention, keep) = (tuning.retention, tuning.webhooks.webhooks_keep);
         running.spawn(tasks::run(Trimmer { store: store.clone(), retention, keep }));
+        running.spawn(tasks::run(Eraser { store: store.clone() }));
         let (sender, plain) = (WebhookSender::new(), tuning.webhooks.plain());
         running.spawn(tasks::run(DeliverWebhooks::new(store.clone(), sender.clone(), plain)));
         running.spawn(tasks::run(Idle { store: store.clone(), idle_after: tuning.idle_after, waiting }));
@@ -115,6 +121,8 @@ impl Replica {
             keys,
             checked: Checked::default(),
             limits: Limits::new(tuning.limits),
+            profiles_by: tuning.profiles_by,
+            erasure_by: tuning.erasure_by,
             max_stream_age: tuning.max_stream_age,
             mint,
             draining: AtomicBool::new(false),
@@ -130,7 +138,8 @@ impl Replica {
         }
         let apart = tuning.operator_listen.is_some();
         let audience = if apart { Audience::Clients } else { Audience::Everybody };
-        let (workers, origins) = (tuning.workers, tuning.cors_origins);
+        let (workers, origins) = (tuning.workers.unwrap_or_else(cores), tuning.cors_origins);
+        let started = Arc::new(Semaphore::new(0));
         let streams = TaskTracker::new();
         let front = Front {
             api: routes::api,
@@ -142,20 +151,48 @@ impl Replica {
             audience,
             streams: streams.clone(),
             stop_max: STOP_MAX,
+            started: started.clone(),
         };
         let server = serve(socket, service.clone(), front)?;
         if let Some(listen) = tuning.operator_listen {
-            let server = serve_operators(listen, service.clone(), routes::for_operators)?;
+            let server =
+                serve_operators(listen, service.clone(), routes::for_operators).map_err(|error| {
+                    Error::new(error.kind(), format!("HEADCOUNT_OPERATOR_LISTEN {listen}: {error}"))
+                })?;
             running.spawn(async move { drop(server.await) });
         }
         let handle = server.handle();
         let serving = tokio::spawn(server);
-        Ok(Self { address, service, certificate, streams, server: handle, serving, tasks: running })
+        Ok(Self {
+            address,
+            service,
+            certificate,
+            streams,
+            server: handle,
+            serving,
+            workers,
+            started,
+            tasks: running,
+        })
     }
 
     /// The address on which it serves.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Waits until every worker serves. Without this, a replica whose workers cannot start would be taken for one that
+    /// serves, because the listening socket accepts connections all the same.
+    pub async fn started(&mut self) -> std::io::Result<()> {
+        tokio::select! {
+            _ = self.started.acquire_many(self.workers.into()) => Ok(()),
+            error = ended(&mut self.serving) => Err(error),
+        }
+    }
+
+    /// Waits until the server ends though nobody stopped it: it cannot go on.
+    pub async fn ended(&mut self) -> std::io::Error {
+        ended(&mut self.serving).await
     }
 
     /// Reads key files and the certificate now, instead of at their next period. Those that cannot be read stay
@@ -185,6 +222,19 @@ impl Replica {
         self.tasks.shutdown().await;
         let _ = tokio::time::timeout(Duration::from_millis(500), self.service.store.close()).await;
     }
+}
+
+async fn ended(serving: &mut JoinHandle<std::io::Result<()>>) -> Error {
+    let error = match serving.await {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => Error::other("it stopped by itself"),
+        Err(panic) => Error::other(panic),
+    };
+    Error::new(error.kind(), format!("the HTTP server: {error}"))
+}
+
+fn cores() -> u16 {
+    std::thread::available_parallelism().map_or(2, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX))
 }
 
 /// Host name and port, which distinguish replicas wherever they run. Postgres keeps 63 bytes of an `application_name`,

@@ -62,11 +62,11 @@ async fn run_dev(dev: Dev) -> Result<(), BoxError> {
     let database = postgres.connect_options("headcount");
     let made_elsewhere = format!("throw that data away: rm -r {}", data_dir.display());
     headcount::store::migrate(&database).await.map_err(|error| mend(&error, &made_elsewhere))?;
-    let jwt_secret = dev.jwt_secret.clone().unwrap_or_else(random_key);
-    let server_key = dev.server_key.clone().unwrap_or_else(random_key);
+    let jwt_secret = dev.jwt_secret.clone().or(dev.jwt_secret_file.clone()).unwrap_or_else(random_key);
+    let server_key = dev.server_key.clone().or(dev.server_key_file.clone()).unwrap_or_else(random_key);
     let keys = Keys::new(&server_keys(&server_key), jwt_secret.clone().into(), dev.rooms_default.clone());
     let (tuning, mint) = (dev.tuning.clone(), Some(TokenKey::new(jwt_secret.clone())));
-    let replica = Replica::start(Parts {
+    let mut replica = Replica::start(Parts {
         socket,
         database,
         pool_mode: PoolMode::Direct,
@@ -76,12 +76,14 @@ async fn run_dev(dev: Dev) -> Result<(), BoxError> {
         tuning,
         mint,
     })?;
+    replica.started().await?;
     greet(&replica, &jwt_secret, &server_key, &dev);
     println!("database   psql '{}'", postgres.database_url("headcount"));
     println!("headcount ready on http://{}", replica.address());
     let stopped = tokio::select! {
         () = stop() => Ok(()),
         ended = postgres.exited() => Err(ended.into()),
+        ended = replica.ended() => Err(ended.into()),
     };
     replica.stop().await;
     postgres.stop().await?;
@@ -95,9 +97,9 @@ async fn run_serve(serve: Serve) -> Result<(), BoxError> {
     let certificate = serve.tls.both().map(|(chain, key)| Certificate::open(chain, key)).transpose();
     let certificate =
         certificate.map_err(|error| format!("HEADCOUNT_TLS_CERT, HEADCOUNT_TLS_KEY: {error}"))?;
-    let database: PgConnectOptions = serve.database.url()?.expose_secret().parse()?;
-    let direct =
-        serve.listening.listen_database_url.as_ref().map(|url| url.expose_secret().parse()).transpose()?;
+    let database = postgres("HEADCOUNT_DATABASE_URL", &serve.database.url()?)?;
+    let direct = serve.listening.url();
+    let direct = direct.map(|url| postgres("HEADCOUNT_LISTEN_DATABASE_URL", url)).transpose()?;
     let mut signals = Signals::listen();
     let pool_mode = tokio::select! {
         migrated = migrate_patiently(&database, direct.as_ref()) => migrated?,
@@ -108,7 +110,7 @@ async fn run_serve(serve: Serve) -> Result<(), BoxError> {
         None => bind(serve.listen)?,
     };
     let keys = Keys::new(
-        &server_keys(&serve.server_key),
+        &serve.server_key().map(server_keys).unwrap_or_default(),
         Verifier::new(serve.token_keys.sources())?,
         serve.rooms_default.clone(),
     );
@@ -116,14 +118,20 @@ async fn run_serve(serve: Serve) -> Result<(), BoxError> {
     let tuning = serve.tuning;
     let parts =
         Parts { socket, database, pool_mode, listen_database: direct, keys, certificate, tuning, mint: None };
-    let replica = Replica::start(parts)?;
+    let mut replica = Replica::start(parts)?;
+    replica.started().await?;
     println!("headcount ready on {scheme}://{}", replica.address());
     headcount::systemd::ready();
-    signals.stop_or_reload(&replica).await;
+    let stopped = signals.stop_or_reload(&mut replica).await;
     headcount::systemd::stopping();
     replica.stop().await;
     logs.stop().await;
-    Ok(())
+    Ok(stopped?)
+}
+
+/// The address is not repeated: it holds a password.
+fn postgres(setting: &str, url: &SecretString) -> Result<PgConnectOptions, BoxError> {
+    url.expose_secret().parse().map_err(|error| format!("{setting}: {error}").into())
 }
 
 const POOLED: &str = "HEADCOUNT_DATABASE_URL leads to a pooler in transaction mode (PgBouncer?), through which nobody can \
@@ -177,10 +185,10 @@ fn default_data_dir() -> std::path::PathBuf {
 
 fn greet(replica: &Replica, jwt_secret: &SecretString, server_key: &SecretString, dev: &Dev) {
     let url = format!("http://{}", replica.address());
-    if dev.jwt_secret.is_none() {
+    if dev.jwt_secret.is_none() && dev.jwt_secret_file.is_none() {
         println!("HEADCOUNT_JWT_SECRET={}", jwt_secret.expose_secret());
     }
-    if dev.server_key.is_none() {
+    if dev.server_key.is_none() && dev.server_key_file.is_none() {
         println!("HEADCOUNT_SERVER_KEY={}", server_key.expose_secret());
     }
     if dev.rooms_default == Rights::everywhere() {
@@ -234,13 +242,15 @@ impl Signals {
         tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
     }
 
-    /// Waits for SIGTERM or SIGINT. On each SIGHUP the replica reads keys and certificate again.
-    async fn stop_or_reload(&mut self, replica: &Replica) {
+    /// Waits for SIGTERM or SIGINT. On each SIGHUP the replica reads keys and certificate again. An error if the replica
+    /// cannot go on.
+    async fn stop_or_reload(&mut self, replica: &mut Replica) -> std::io::Result<()> {
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => replica.reload().await,
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                error = replica.ended() => return Err(error),
             }
         }
     }

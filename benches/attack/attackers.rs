@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use socket2::SockRef;
@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::stage::token;
-use crate::wire::{Wire, get, post};
+use crate::stage::{SECRET, token};
+use crate::wire::{Wire, get, post, request};
 
 /// What they do.
 #[derive(Clone, Copy)]
@@ -31,6 +31,18 @@ pub enum Attack {
     Oversize,
     /// 20 times a second 100 requests in one packet.
     Pipelining,
+    /// 400 times a second two streams in one packet, on a connection that is closed at once.
+    PipelinedStreams,
+    /// 200 streams of 32 rooms each, of their own, all closed and opened again every second.
+    ClosingStreams,
+    /// Requests as fast as they are answered, each with another forged address in front of the one that the proxy saw.
+    ForgedAddress,
+    /// 8 that ask where a user of 500 rooms is, naming them a thousand times.
+    ManyPlaces,
+    /// 16 that change the name of a user in 400 rooms, each time to another one.
+    Renaming,
+    /// 16 that erase a user, with a million events in the log.
+    Erasing,
 }
 
 /// Those at work.
@@ -53,8 +65,28 @@ impl Attackers {
 }
 
 impl Attack {
-    pub const ALL: [Self; 6] =
-        [Self::HalfOpen, Self::SlowHead, Self::SlowBody, Self::SlowReader, Self::Oversize, Self::Pipelining];
+    pub const ALL: [Self; 12] = [
+        Self::HalfOpen,
+        Self::SlowHead,
+        Self::SlowBody,
+        Self::SlowReader,
+        Self::Oversize,
+        Self::Pipelining,
+        Self::PipelinedStreams,
+        Self::ClosingStreams,
+        Self::ForgedAddress,
+        Self::ManyPlaces,
+        Self::Renaming,
+        Self::Erasing,
+    ];
+
+    /// What the replica is told besides. The ordinary callers share one address, and stay below its limit.
+    pub fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::ForgedAddress => &["--requests-per-address", "400", "--trusted-proxies", "127.0.0.0/8"],
+            _ => &[],
+        }
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -64,6 +96,12 @@ impl Attack {
             Self::SlowReader => "slow_reader",
             Self::Oversize => "oversize",
             Self::Pipelining => "pipelining",
+            Self::PipelinedStreams => "pipelined_streams",
+            Self::ClosingStreams => "closing_streams",
+            Self::ForgedAddress => "forged_address",
+            Self::ManyPlaces => "many_places",
+            Self::Renaming => "renaming",
+            Self::Erasing => "erasing",
         }
     }
 
@@ -72,7 +110,10 @@ impl Attack {
             Self::HalfOpen => 5000,
             Self::SlowHead | Self::SlowBody | Self::SlowReader => 500,
             Self::Oversize => 10,
-            Self::Pipelining => 4,
+            Self::Pipelining | Self::PipelinedStreams | Self::ForgedAddress => 4,
+            Self::ClosingStreams => 200,
+            Self::ManyPlaces => 8,
+            Self::Renaming | Self::Erasing => 16,
         }
     }
 
@@ -83,6 +124,11 @@ impl Attack {
         if matches!(self, Self::SlowReader) {
             crowd(address).await;
             tasks.spawn(stir(address));
+        }
+        match self {
+            Self::ManyPlaces => everywhere(address, "popular", 500).await,
+            Self::Renaming => everywhere(address, "mallory", 400).await,
+            _ => {}
         }
         for n in 0..self.attackers() {
             let open = open.clone();
@@ -152,7 +198,65 @@ impl Attack {
                     sleep(Duration::from_millis(200)).await;
                 }
             }
+            Self::PipelinedStreams => {
+                let packet = get("/v1/rooms/quiet/events", &credential).repeat(2);
+                socket.write_all(&packet).await?;
+                let _first = socket.read(&mut [0; 4096]).await?;
+                sleep(Duration::from_millis(10)).await;
+                Ok(())
+            }
+            Self::ClosingStreams => {
+                let own = Uuid::new_v4().simple().to_string();
+                let rooms: Vec<String> = (0..32).map(|n| format!("{own}-{n}")).collect();
+                let path = format!("/v1/events?rooms={}", rooms.join(","));
+                socket.write_all(&get(&path, &credential)).await?;
+                let _first = socket.read(&mut [0; 4096]).await?;
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                sleep(Duration::from_millis(1000 - u64::from(now.subsec_millis()))).await;
+                Ok(())
+            }
+            Self::ForgedAddress => {
+                let mut answer = [0; 4096];
+                loop {
+                    let forged: [u8; 3] = rand::random();
+                    let [a, b, c] = forged;
+                    let lines = format!("a\r\nx-forwarded-for: 9.{a}.{b}.{c}, x, 203.0.113.7");
+                    let request = format!("GET /livez HTTP/1.1\r\nhost: {lines}\r\n\r\n");
+                    socket.write_all(request.as_bytes()).await?;
+                    if socket.read(&mut answer).await? == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+            Self::ManyPlaces => {
+                let body = json!({"ids": vec!["popular"; 1000]}).to_string();
+                again_and_again(socket, || post("/v1/users/presence", &credential, &body)).await
+            }
+            Self::Renaming => {
+                let name = || json!({"name": Uuid::new_v4()}).to_string();
+                again_and_again(socket, || request("PUT", "/v1/users/mallory", &credential, &name())).await
+            }
+            Self::Erasing => {
+                again_and_again(socket, || request("DELETE", "/v1/users/mallory", &credential, "")).await
+            }
         }
+    }
+}
+
+/// One request after the other, whatever they are answered.
+async fn again_and_again(socket: TcpStream, request: impl Fn() -> Vec<u8>) -> std::io::Result<()> {
+    let mut wire = Wire::over(socket);
+    loop {
+        wire.ask(&request()).await;
+    }
+}
+
+/// A user in so many rooms. Their application's server joins them, which is not limited.
+async fn everywhere(address: SocketAddr, user: &str, rooms: usize) {
+    let mut wire = Wire::open(address).await;
+    let join = json!({"session": Uuid::new_v4(), "user": user}).to_string();
+    for n in 0..rooms {
+        wire.ask(&post(&format!("/v1/rooms/everywhere-{n}/join"), SECRET, &join)).await;
     }
 }
 
@@ -173,7 +277,8 @@ async fn drip(socket: &mut TcpStream, start: &[u8]) -> std::io::Result<()> {
 async fn crowd(address: SocketAddr) {
     let mut wire = Wire::open(address).await;
     for n in 0..100 {
-        let join = json!({"session": Uuid::from_u128(n), "state": "x".repeat(200)}).to_string();
+        let join = json!({"session": Uuid::from_u128((4 << 76) | (1 << 63) | n), "state": "x".repeat(200)})
+            .to_string();
         wire.ask(&post("/v1/rooms/crowd/join", &token(&format!("crowd-{n}")), &join)).await;
     }
 }
@@ -182,7 +287,7 @@ async fn crowd(address: SocketAddr) {
 async fn stir(address: SocketAddr) {
     let mut wire = Wire::open(address).await;
     for n in 0_u64.. {
-        let change = json!({"session": Uuid::from_u128(1), "state": n}).to_string();
+        let change = json!({"session": Uuid::from_u128((4 << 76) | (1 << 63) | 1), "state": n}).to_string();
         wire.ask(&post("/v1/rooms/crowd/join", &token("crowd-1"), &change)).await;
         sleep(Duration::from_millis(200)).await;
     }

@@ -1,7 +1,7 @@
 //! What an attacker costs others: the p99 of ordinary callers under each attack, as a ratio of the p99 of the same
 //! callers in the calm before it.
 //!
-//! Calm and attack are interleaved, [`ROUNDS`] times each, on one replica with one worker. The ratio is the median of
+//! Calm and attack are interleaved, [`ROUNDS`] times each, on one replica with one worker, a fresh one for each attack. The ratio is the median of
 //! those of the rounds, so that what else the machine does spoils a round and not the figure. Prints a table and writes
 //! `target/bench/attack.json`. The attackers run on this machine too, so what they take of its processors counts
 //! against the service. Timings are no tests: nothing here passes or fails, but for an ordinary caller that is refused.
@@ -35,10 +35,13 @@ const PACE: Duration = Duration::from_millis(40);
 
 #[tokio::main]
 async fn main() {
-    let stage = Stage::set().await;
     let mut figures = Map::new();
-    calls(stage.address, RUN).await; // what is slow only once
     for attack in Attack::ALL {
+        let stage = Stage::set(attack.flags()).await;
+        calls(stage.address, RUN).await; // what is slow only once
+        if matches!(attack, Attack::Erasing) {
+            stage.fill_log().await;
+        }
         let mut rounds = Vec::new();
         let mut most_open = 0;
         for _ in 0..ROUNDS {
@@ -61,8 +64,8 @@ async fn main() {
             "connections": most_open
         });
         figures.insert(attack.name().into(), figure);
+        stage.clear().await;
     }
-    stage.clear().await;
     std::fs::create_dir_all("target/bench").expect("target can be written");
     let text = serde_json::to_string_pretty(&figures).expect("figures are a map");
     std::fs::write("target/bench/attack.json", text).expect("target can be written");

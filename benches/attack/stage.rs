@@ -8,7 +8,8 @@ use headcount::auth::{Claims, Rights, TokenKey};
 use headcount::domain::id::UserId;
 use headcount::store::embedded::{Durability, EmbeddedOptions, EmbeddedPostgres};
 
-const SECRET: &str = "a secret of this bench that is long enough";
+/// Signs tokens, and is the server key.
+pub const SECRET: &str = "a secret of this bench that is long enough";
 
 /// Postgres and one replica on it.
 pub struct Stage {
@@ -19,8 +20,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A fresh cluster with fsync on, as in production.
-    pub async fn set() -> Self {
+    /// A fresh cluster with fsync on, as in production. The replica gets these flags besides.
+    pub async fn set(flags: &[&str]) -> Self {
         let data = tempfile::Builder::new().prefix("headcount-attack").tempdir().expect("a temporary folder");
         let data_dir = data.path().join("data");
         let options = EmbeddedOptions { data_dir, durability: Durability::Full, max_connections: 100 };
@@ -38,6 +39,7 @@ impl Stage {
                 "--heartbeats-per-session",
                 "0",
             ])
+            .args(flags)
             .env("DATABASE_URL", postgres.database_url("bench"))
             .env("HEADCOUNT_JWT_SECRET", SECRET)
             .env("HEADCOUNT_SERVER_KEY", SECRET)
@@ -51,6 +53,18 @@ impl Stage {
         Self { postgres, address, process, _data: data }
     }
 
+    /// A million events of others in the log of today.
+    pub async fn fill_log(&self) {
+        use sqlx::Connection;
+        let url = self.postgres.database_url("bench");
+        let mut connection = sqlx::PgConnection::connect(&url).await.expect("Postgres answers");
+        let fill = "insert into headcount.events (room_id, version, kind, user_id, member) \
+             select 'old', n, 'updated', 'user-' || n % 100000, jsonb_build_object('name', 'Somebody', 'n', n) \
+             from generate_series(1, 1000000) n";
+        sqlx::query(fill).execute(&mut connection).await.expect("the log takes events");
+        sqlx::query("checkpoint").execute(&mut connection).await.expect("so that it is not due meanwhile");
+    }
+
     /// Ends everything that was started.
     pub async fn clear(mut self) {
         let _ = self.process.kill();
@@ -62,13 +76,6 @@ impl Stage {
 /// A token of a user.
 pub fn token(user: &str) -> String {
     let sub = UserId::parse(user).expect("a bench's user");
-    let claims = Claims {
-        sub,
-        exp: 4_000_000_000,
-        iat: None,
-        name: None,
-        avatar_url: None,
-        rooms: Rights::everywhere(),
-    };
+    let claims = Claims { rooms: Rights::everywhere(), ..Claims::new(sub, 4_000_000_000) };
     TokenKey::new(SECRET.to_owned().into()).mint(&claims)
 }

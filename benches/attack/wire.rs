@@ -18,6 +18,11 @@ impl Wire {
         Self { stream, buffer: vec![0; 64 * 1024] }
     }
 
+    /// On a connection that is open, for answers of any size.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { stream, buffer: vec![0; 16 * 1024 * 1024] }
+    }
+
     /// Sends a prepared request and reads its whole answer. Gives the status.
     pub async fn ask(&mut self, request: &[u8]) -> u16 {
         self.stream.write_all(request).await.expect("the server reads");
@@ -47,8 +52,13 @@ fn status(bytes: &[u8]) -> u16 {
 
 /// A prepared request with a JSON body.
 pub fn post(path: &str, credential: &str, body: &str) -> Vec<u8> {
+    request("POST", path, credential, body)
+}
+
+/// A prepared request of any method.
+pub fn request(method: &str, path: &str, credential: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {credential}\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {credential}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )

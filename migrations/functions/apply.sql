@@ -2,7 +2,8 @@
 -- so that an application can write `select headcount.join(...)` inside its own transaction. README.md beside this file
 -- says the steps of a write, the lock order and the planner rules.
 
--- Applies a batch of commands in the order of their `ord`, in one transaction, and answers each.
+-- Applies a batch of commands in the order of their `ord`, in one transaction, and answers each. A command with a value that
+-- is not good (values.sql) is an error.
 --
 -- Without p_wait, commands that need a room or a user which somebody holds are answered `busy`. Of the joins that are
 -- `limited`, those are refused that would give their user more rooms or sessions than p_rooms_max and p_sessions_max.
@@ -32,9 +33,11 @@ declare
     v_last     integer;
     v_general  boolean;
 begin
+    perform headcount.check_commands(v_commands);
     v_verdicts := headcount.lock_users_of(v_commands, p_wait);                         -- 2 users, then rooms, for
     v_verdicts := headcount.refuse_over_limit(v_commands, v_verdicts, p_rooms_max, p_sessions_max); -- what is left
     v_verdicts := headcount.refuse_barred(v_commands, v_verdicts, p_commands);
+    v_commands := headcount.without_older_names(v_commands, p_commands);
     v_profiles := headcount.changed_profiles(v_commands, v_verdicts);
     if v_profiles <> '{}' then
         v_verdicts := headcount.refuse_foreign(v_commands, v_verdicts);
@@ -226,7 +229,8 @@ as $$
         'ord', 1, 'op', 'join', 'room_id', p_room, 'user_id', p_user, 'session_id', p_session,
         'status', p_status, 'state', p_state, 'visible', p_visible, 'invisible', p_invisible,
         'name', p_name, 'avatar_url', p_avatar_url,
-        'seq', p_seq, 'lease', p_lease, 'lease_hidden', p_lease_hidden
+        'seq', p_seq, 'lease', headcount.good_span('lease', p_lease, '2 s', '1 h'),
+        'lease_hidden', headcount.good_span('lease_hidden', p_lease_hidden, '2 s', '1 h')
     ))) a
 $$;
 
@@ -239,7 +243,7 @@ as $$
     select a.outcome, a.epoch, a.version
     from headcount.rules, headcount.apply(jsonb_build_array(jsonb_build_object(
         'ord', 1, 'op', 'leave', 'room_id', p_room, 'user_id', p_user, 'session_id', p_session,
-        'grace', p_grace, 'seq', p_seq
+        'grace', headcount.good_span('grace', p_grace, '0', '300 s'), 'seq', p_seq
     ))) a
 $$;
 

@@ -89,7 +89,7 @@ begin
         insert into headcount.memberships
             (room_id, user_id, session_id, status, state, invisible, seq, joined_at, changed_at)
         select
-            c.room_id, c.user_id, c.session_id, coalesce(c.status, 'online'), c.state, coalesce(c.invisible, false),
+            c.room_id, c.user_id, c.session_id, c.status, c.state, coalesce(c.invisible, false),
             coalesce(c.seq, 0),
             coalesce(case when c.invisible is not true then c.seen_from end, p_now),
             clock_timestamp()

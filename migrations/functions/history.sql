@@ -25,10 +25,12 @@ declare
     v_today timestamp := date_trunc('day', clock_timestamp() at time zone 'UTC');
     v_from  timestamptz := case when p_recent then (v_today - interval '1 day') at time zone 'UTC' else '-infinity' end;
     v_until timestamptz := case when p_recent then (v_today + interval '2 days') at time zone 'UTC' else 'infinity' end;
+    v_erased text[]     := array(select x.user_id from headcount.erasures x); -- nearly always nobody
 begin
     return query
     select
-        m.n, m.epoch, m.head, e.version, e.kind, e.user_id, e.member, e.reason,
+        m.n, m.epoch, m.head, e.version, e.kind, e.user_id,
+        case when e.user_id = any (v_erased) and headcount.is_erased(e.user_id, e.at) then null else e.member end, e.reason,
         extract(epoch from clock_timestamp() - e.at)::float8
     from (
         select
@@ -192,9 +194,13 @@ create or replace function headcount.there_at(
 )
 language plpgsql stable as $$
 #variable_conflict use_column
+declare
+    v_erased text[] := array(select x.user_id from headcount.erasures x); -- nearly always nobody
 begin
     with firsts as materialized (
-        select distinct on (e.user_id) e.user_id, e.kind, e.member
+        select distinct on (e.user_id)
+            e.user_id, e.kind,
+            case when e.user_id = any (v_erased) and headcount.is_erased(e.user_id, e.at) then null else e.member end as member
         from headcount.events e
         where e.room_id = p_room and e.version > p_version
         order by e.user_id, e.version
@@ -227,12 +233,15 @@ declare
     v_oldest  bigint := (select e.version from headcount.events e where e.room_id = p_room order by e.version limit 1);
     v_members jsonb := '{}';
     v_found   jsonb;
+    v_erased  text[] := array(select x.user_id from headcount.erasures x); -- nearly always nobody
 begin
     while p_users <> '{}' and p_version >= v_oldest loop
         v_found := (
             select coalesce(jsonb_object_agg(l.user_id, l.member), '{}')
             from (
-                select distinct on (e.user_id) e.user_id, e.member
+                select distinct on (e.user_id)
+                    e.user_id,
+                    case when e.user_id = any (v_erased) and headcount.is_erased(e.user_id, e.at) then null else e.member end as member
                 from headcount.events e
                 where e.room_id = p_room and e.version > p_version - 5000 and e.version <= p_version
                   and e.user_id = any (p_users)

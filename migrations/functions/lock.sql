@@ -5,9 +5,10 @@
 -- locks: rooms in key order.
 create or replace function headcount.create_rooms(p_rooms text[]) returns void language plpgsql as $$
 begin
-    insert into headcount.rooms as r (room_id, epoch)
-    select wanted.room_id, e.epoch
-    from (select distinct unnest(p_rooms) collate "C" as room_id) wanted, headcount.epoch() as e (epoch)
+    insert into headcount.rooms as r (room_id, epoch, mark)
+    select wanted.room_id, e.epoch, headcount.mark_in(k.key, wanted.room_id)
+    from (select distinct unnest(p_rooms) collate "C" as room_id) wanted, headcount.epoch() as e (epoch),
+        headcount.notification_key k
     order by wanted.room_id
     on conflict (room_id) do update set epoch = r.epoch where false;
 end
@@ -76,7 +77,7 @@ begin
             select p.user_id collate "C", coalesce(p.name, p.user_id), nullif(p.avatar_url, ''), 1
             from unnest(p_profiles) p
             union all
-            select given.user_id, '', null, 2
+            select given.user_id, given.user_id, null, 2
             from unnest(p_users) given (user_id)
         ) wanted (user_id, name, avatar_url, choice)
         order by wanted.user_id, wanted.choice

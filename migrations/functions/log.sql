@@ -1,6 +1,19 @@
 -- How a change becomes history: version, event and count of a room are written here and nowhere else, and then the
 -- outbox of webhooks and one notification.
 
+-- Inlined. The mark by which notifications name a room. The key is an argument, so that a query over many rooms reads it
+-- once. src/domain/hint.rs computes the same.
+create or replace function headcount.mark_in(p_key bytea, p_room text) returns bigint language sql immutable as $$
+    select ('x' || left(encode(sha256(p_key || convert_to(p_room, 'UTF8')), 'hex'), 16))::bit(64)::bigint
+$$;
+
+-- For replicas, which hear marks and must know which of the rooms that they watch is meant.
+create or replace function headcount.notification_key() returns bytea language sql stable
+security definer set search_path = pg_catalog, pg_temp
+as $$
+    select k.key from headcount.notification_key k
+$$;
+
 -- Appends one event for each that has a `kind`, in the order of the list. Gives where the rooms are then.
 -- needs: the rooms locked.
 create or replace function headcount.append_events(p_touched headcount.touched[]) returns headcount.position[]
@@ -19,7 +32,10 @@ begin
         update headcount.rooms r
         set version = r.version + c.events,
             member_count = r.member_count + c.gain,
-            epoch = headcount.epoch_in(v_lineage, r.epoch)
+            epoch = headcount.epoch_in(v_lineage, r.epoch),
+            mark = coalesce(
+                r.mark, headcount.mark_in((select k.key from headcount.notification_key k), r.room_id)
+            )
         from (
             select
                 c.room_id, count(*) as events,
@@ -98,18 +114,13 @@ begin
 end
 $$;
 
--- One notification per transaction, last: pairs `room:version`, in payloads well under the 8000 bytes that
--- Postgres allows. A hint only; the log is the truth.
-create or replace function headcount.notify_rooms(p_moved headcount.room_version[]) returns void language plpgsql as $$
+-- One notification per transaction, last: the marks of rooms, in payloads well under the 8000 bytes that Postgres allows. A
+-- hint only; the log is the truth.
+create or replace function headcount.notify_marks(p_marks bigint[]) returns void language plpgsql as $$
 begin
-    perform pg_notify('headcount', string_agg(changed.pair, ' '))
-    from (
-        select
-            m.room_id || ':' || m.version as pair,
-            sum(length(m.room_id) + 21) over (order by m.room_id) / 7000 as payload
-        from unnest(p_moved) m
-    ) changed
-    group by changed.payload;
+    perform pg_notify('headcount', string_agg(n.mark::text, ' '))
+    from (select m.mark, m.place / 330 as payload from unnest(p_marks) with ordinality m (mark, place)) n
+    group by n.payload;
 end
 $$;
 
@@ -118,14 +129,15 @@ $$;
 create or replace function headcount.announce(p_locked headcount.room_version[]) returns void language plpgsql as $$
 begin
     perform headcount.fill_outbox(p_locked);
-    perform headcount.notify_rooms(array(
-        select (r.room_id, r.version)::headcount.room_version
+    perform headcount.notify_marks(array(
+        select r.mark
         from unnest(p_locked) l
         cross join lateral (
-            select r.room_id, r.version from headcount.rooms r
+            select r.mark from headcount.rooms r
             where r.room_id = l.room_id and r.version > l.version
             offset 0
         ) r
+        order by r.mark
     ));
 end
 $$;

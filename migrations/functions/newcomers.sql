@@ -20,7 +20,7 @@ begin
     v_members := headcount.newcomers_among(p_wave, p_verdicts, p_now);
     insert into headcount.memberships (room_id, user_id, session_id, status, state, seq, joined_at, changed_at)
     select
-        c.room_id, c.user_id, c.session_id, coalesce(c.status, 'online'), c.state, coalesce(c.seq, 0), p_now,
+        c.room_id, c.user_id, c.session_id, c.status, c.state, coalesce(c.seq, 0), p_now,
         clock_timestamp()
     from unnest(p_wave) with ordinality c
     where v_members[c.ordinality] is not null

@@ -41,6 +41,34 @@ begin
 end
 $$;
 
+-- Takes the name and the picture out of the joins whose token (`issued_at`, in seconds since 1970) is older than what an
+-- application or the user has set since: a tab with an old token must not undo a rename. A join that says no such time
+-- is an application's own. needs: the users locked.
+create or replace function headcount.without_older_names(p_commands headcount.command[], p_given jsonb)
+returns headcount.command[] language plpgsql stable as $$
+declare
+    v_older integer[] := array(
+        select (j ->> 'ord')::integer
+        from jsonb_array_elements(p_given) j
+        cross join lateral (
+            select u.named_at from headcount.users u where u.user_id = j ->> 'user_id' and u.named_at is not null
+            offset 0
+        ) u
+        where j ? 'issued_at' and to_timestamp((j ->> 'issued_at')::double precision) < u.named_at
+    );
+    v_place integer;
+begin
+    if v_older = '{}' then
+        return p_commands;
+    end if;
+    for v_place in select c.ordinality from unnest(p_commands) with ordinality c where c.ord = any (v_older) loop
+        p_commands[v_place].name := null;
+        p_commands[v_place].avatar_url := null;
+    end loop;
+    return p_commands;
+end
+$$;
+
 -- What the undecided joins of a batch change about their users. needs: the users locked.
 create or replace function headcount.changed_profiles(p_commands headcount.command[], p_verdicts headcount.verdict[])
 returns headcount.profile[] language plpgsql stable as $$
@@ -87,13 +115,20 @@ begin
     from unnest(p_profiles) p
     where u.user_id = any (array[p.user_id]);
     perform headcount.profiles_are_told(false);
-    perform headcount.log_changes(v_touched);
+    v_touched := headcount.log_changes(v_touched);
+    -- The caller of `apply` charges them to each user. A setting of the transaction, because the rows that `apply` gives have
+    -- no column for what hardly ever is.
+    perform set_config('headcount.profile_events', (
+        select jsonb_object_agg(t.user_id, t.events)::text
+        from (select t.user_id, count(*) as events from unnest(v_touched) t where t.kind is not null group by t.user_id) t
+    ), true);
 end
 $$;
 
 -- Suppresses the trigger log_profiles while the functions themselves write to users: they have locked the rooms together
 -- with everything else of their batch, log the change, and notify once. The trigger would find a no-op, at a tenth of the
--- cost of a single join. The setting ends with the transaction at the latest.
+-- cost of a single join. The setting ends with the transaction at the latest,
+-- and counts for nobody else (triggers.sql).
 create or replace function headcount.profiles_are_told(p_told boolean) returns void language plpgsql as $$
 begin
     perform set_config('headcount.within_rules', case when p_told then 'on' else '' end, true);
@@ -113,15 +148,19 @@ declare
     v_changed  headcount.profile[];
     v_locked   headcount.room_version[];
 begin
+    perform headcount.check_profiles(p_profiles);
     perform headcount.lock_users(v_users, v_profiles);
     v_changed := headcount.changes_in(v_profiles);
     v_locked := headcount.lock_rooms(headcount.rooms_of(headcount.users_of(v_changed)));
     perform headcount.write_profiles(v_changed);
     -- No room shows this: no event.
+    perform headcount.profiles_are_told(true);
     update headcount.users u
-    set show_last_seen = p.show_last_seen, updated_at = now()
+    set show_last_seen = coalesce(p.show_last_seen, u.show_last_seen),
+        named_at = case when p.name is null and p.avatar_url is null then u.named_at else clock_timestamp() end
     from unnest(v_profiles) p
-    where u.user_id = any (array[p.user_id]) and p.show_last_seen <> u.show_last_seen;
+    where u.user_id = any (array[p.user_id]);
+    perform headcount.profiles_are_told(false);
     perform headcount.announce(v_locked);
     return query
     select u.user_id, u.name, u.avatar_url, u.show_last_seen
@@ -130,31 +169,6 @@ begin
 end
 $$;
 comment on function headcount.put_users is 'Creates or changes profiles, all or none.';
-
--- locks: the user, their rooms, their sessions, their memberships.
-create or replace function headcount.erase_user(p_user text) returns boolean language plpgsql
-security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_locked  headcount.room_version[];
-    v_touched headcount.touched[];
-begin
-    perform headcount.lock_users(array[p_user]);
-    v_locked := headcount.lock_rooms(headcount.rooms_of(array[p_user]));
-    perform from headcount.presence p where p.user_id = p_user order by p.session_id for update;
-    v_touched := headcount.remember_users(array[p_user]);
-    delete from headcount.memberships m where m.user_id = p_user;
-    delete from headcount.presence p where p.user_id = p_user;
-    perform headcount.log_changes(v_touched);
-    perform headcount.announce(v_locked);
-    update headcount.events e set member = null where e.user_id = p_user and e.member is not null;
-    delete from headcount.departures d where d.user_id = p_user;
-    delete from headcount.users u where u.user_id = p_user;
-    return found;
-end
-$$;
-comment on function headcount.erase_user is
-    'Ends the user''s presence, and removes their profile, what the log says of it, and whose their sessions were. Scans the log: rare by design.';
 
 -- Profiles by plain SQL. An application that writes `update headcount.users set name = ...` need not know put_users:
 -- triggers do the same. An `updated` in every room of the user, one version each, and one notification for the statement.
@@ -171,6 +185,10 @@ begin
             using errcode = 'restrict_violation', hint = 'Make another user, and erase this one.';
     end if;
     new.updated_at := now();
+    if current_setting('headcount.within_rules', true) is distinct from 'on'
+        and (new.name, new.avatar_url) is distinct from (old.name, old.avatar_url) then
+        new.named_at := clock_timestamp();
+    end if;
     return new;
 end
 $$;

@@ -11,16 +11,16 @@ begin
         'grant select on headcount.users, headcount.presence, headcount.memberships, headcount.rooms, headcount.events, '
         'headcount.sweep_state, headcount.migrations, headcount.rules, headcount.rosters, headcount.sightings, headcount.unseen, '
         'headcount.webhooks, headcount.webhook_deliveries, headcount.webhook_rooms, headcount.webhook_batches, '
-        'headcount.room_settings, headcount.revocations, headcount.access_state to %I',
+        'headcount.room_settings, headcount.erasures, headcount.revocations, headcount.access_state to %I',
         p_role
     );
     execute format(
-        'grant execute on function headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
+        'grant execute on function headcount.notification_key, headcount.lineage, headcount.epoch, headcount.member, headcount.unseen_member, '
         'headcount.apply, headcount.revoke, headcount.epoch_in, headcount.generation_of, headcount.as_member, headcount.kicked, headcount.put_users, headcount.erase_user, '
-        'headcount.heartbeat, headcount.refresh_idle, headcount.sweep, headcount.trim, '
+        'headcount.heartbeat, headcount.refresh_idle, headcount.sweep, headcount.trim, headcount.erase_step, '
         'headcount.webhook_tick, headcount.webhook_hold, headcount.webhook_make, headcount.webhook_accept, '
         'headcount.webhook_fail, headcount.webhook_release, headcount.webhook_gone, headcount.webhook_put, '
-        'headcount.webhook_delete, headcount.webhook_target, headcount.webhook_retention, headcount.webhook_members, '
+        'headcount.webhook_delete, headcount.webhook_target, headcount.webhook_backlog, headcount.webhook_retention, headcount.webhook_members, '
         'headcount.put_room_settings, headcount.remove_room_settings, headcount.turn_days, headcount.tails, '
         'headcount.history_bounds, headcount.members_at, headcount.attendance, headcount.occupancy, '
         'headcount.peak_occupancy to %I',

@@ -8,10 +8,22 @@ when (
 )
 execute function headcount.check_profile();
 
+-- Statements that set none of these do not get as far as the function: what the rules write at every leave is last_seen_at.
+create or replace trigger check_user before insert or update of user_id, name, avatar_url on headcount.users
+for each row execute function headcount.check_user();
+
+create or replace trigger check_room_settings before insert or update on headcount.room_settings
+for each row execute function headcount.check_room_settings();
+
+-- Suppressed while the rules write (profiles_are_told). Any role can set the setting, so it counts only for the owner, as
+-- whom the functions run: no other role may call that function.
 create or replace trigger log_profiles after update on headcount.users
 referencing old table as old_rows new table as new_rows
 for each statement
-when (current_setting('headcount.within_rules', true) is distinct from 'on')
+when (
+    current_setting('headcount.within_rules', true) is distinct from 'on'
+    or not has_function_privilege('headcount.profiles_are_told(boolean)'::regprocedure, 'execute')
+)
 execute function headcount.log_profiles();
 
 create or replace trigger end_presence after delete on headcount.users

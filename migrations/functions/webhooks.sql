@@ -18,7 +18,7 @@
 -- Batches. The events of a delivery are decided once and stored until they are accepted (webhook_batches), and the cursors
 -- move in the same transaction. So a retry has the same id and the same content, whichever replica sends it.
 --
--- Locks, always in this order: the advisory lock of the outbox, webhook_deliveries, webhook_rooms by key, webhook_batches.
+-- Locks, always in this order: webhook_router, for the outbox, webhook_deliveries, webhook_rooms by key, webhook_batches.
 -- No room and no user is ever locked here.
 
 -- One row for each room that has moved since it was locked; a no-op while no webhook is enabled. needs: the rooms locked.
@@ -37,9 +37,12 @@ begin
 end
 $$;
 
--- An advisory lock, because a row lock would be written to disk at every look into an empty outbox.
-create or replace function headcount.webhook_lock() returns bigint language sql immutable as $$
-    select hashtextextended('headcount.webhook_outbox', 0)
+-- Waits for the outbox. A row of a table of our own, because any role may take an advisory lock. It is written to disk, so
+-- nobody takes it to look into an empty outbox. locks: the outbox's, webhook_router.
+create or replace function headcount.lock_outbox() returns void language plpgsql as $$
+begin
+    perform from headcount.webhook_router for update;
+end
 $$;
 
 create or replace function headcount.webhook_wants(p_patterns text[], p_room text) returns boolean language sql immutable as $$
@@ -50,14 +53,15 @@ $$;
 
 -- Moves rows of the outbox to the webhooks; a no-op while another replica does. The rows of a room are its next events
 -- without a gap, and the oldest are taken, because writers of a room are serialized by its lock.
--- locks: the outbox's advisory lock; rooms of webhooks by key.
+-- locks: the outbox's, if nobody holds it; rooms of webhooks by key.
 create or replace function headcount.webhook_route(p_limit integer) returns void language plpgsql
 set headcount.planner = 'nested_loops'
 as $$
 declare
     v_now timestamptz := clock_timestamp();
 begin
-    if not pg_try_advisory_xact_lock(headcount.webhook_lock()) then
+    perform from headcount.webhook_router for update skip locked;
+    if not found then
         return;
     end if;
     with taken as (
@@ -294,7 +298,7 @@ create or replace function headcount.webhook_gone(p_name text, p_claim uuid, p_e
 security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform pg_advisory_xact_lock(headcount.webhook_lock());
+    perform headcount.lock_outbox();
     if not headcount.webhook_lock_delivery(p_name, p_claim) then
         return;
     end if;
@@ -319,7 +323,7 @@ as $$
 declare
     v_known boolean;
 begin
-    perform pg_advisory_xact_lock(headcount.webhook_lock());
+    perform headcount.lock_outbox();
     v_known := exists (select from headcount.webhooks w where w.name = p_name);
     if not v_known and (select count(*) from headcount.webhooks) >= p_most then
         return 'full';
@@ -353,7 +357,7 @@ create or replace function headcount.webhook_delete(p_name text) returns boolean
 security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform pg_advisory_xact_lock(headcount.webhook_lock());
+    perform headcount.lock_outbox();
     perform headcount.webhook_forget(p_name);
     delete from headcount.webhook_deliveries d where d.name = p_name;
     delete from headcount.webhook_secrets s where s.name = p_name;
@@ -361,6 +365,37 @@ begin
     return found;
 end
 $$;
+
+-- What webhooks have still to be told, in the log and in the outbox: nobody has moved that yet. Of the outbox 100,000 rows
+-- are counted at most. `events` are those of the rooms that a webhook wants, whether they are something to tell or not.
+create or replace function headcount.webhook_backlog(p_name text default null)
+returns table (name text, events bigint, rooms bigint, since timestamptz) language sql stable
+security definer set search_path = pg_catalog, pg_temp
+as $$
+    with oldest as materialized (
+        select o.room_id, o.before, o.head, o.seq from headcount.webhook_outbox o order by o.seq limit 100000
+    )
+    select w.name, coalesce(sum(p.events), 0)::bigint, count(distinct p.room_id), min(p.since)
+    from headcount.webhooks w
+    left join lateral (
+        select r.room_id, r.head - r.version as events, r.since
+        from headcount.webhook_rooms r
+        where r.name = w.name
+        union all
+        select
+            o.room_id, sum(o.head - o.before),
+            (
+                select min(e.at) from headcount.events e
+                where e.room_id = o.room_id and e.version = min(o.before) + 1
+            )
+        from oldest o
+        where w.enabled and headcount.webhook_wants(w.rooms, o.room_id)
+        group by o.room_id
+    ) p on true
+    where p_name is null or w.name = p_name
+    group by w.name
+$$;
+comment on function headcount.webhook_backlog is 'What webhooks have still to be told: events, their rooms, and since when.';
 
 create or replace function headcount.webhook_target(p_name text) returns table (url text, secrets text[]) language sql stable
 security definer set search_path = pg_catalog, pg_temp

@@ -1,8 +1,11 @@
 //! Parses public keys out of a JSON Web Key Set. A set may hold keys that are not meant for us. Keys of other types,
-//! for other algorithms or for encryption are skipped, and so is a secret, which has no place among public keys.
+//! for other algorithms or for encryption are skipped, and so are a secret, which has no place among public keys, and a
+//! short RSA key, which can be factored.
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
+use pkcs1::RsaPublicKey;
+use pkcs1::der::Decode;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -28,6 +31,23 @@ pub(super) fn parse(json: &[u8]) -> Vec<VerifyingKey> {
     set.keys.into_iter().filter_map(|key| usable(&serde_json::from_value(key).ok()?)).collect()
 }
 
+/// Bits of an RSA key, at least.
+const RSA_BITS_MIN: usize = 2048;
+
+/// Whether an RSA key is long enough; keys of other kinds have one length.
+pub(super) fn strong_enough(key: &DecodingKey) -> bool {
+    let modulus = match (key.family(), key.kind()) {
+        (AlgorithmFamily::Rsa, DecodingKeyKind::RsaModulusExponent { n, .. }) => n.as_slice(),
+        (AlgorithmFamily::Rsa, DecodingKeyKind::SecretOrDer(der)) => {
+            RsaPublicKey::from_der(der).map_or(&[][..], |key| key.modulus.as_bytes())
+        }
+        _ => return true,
+    };
+    let leading = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = modulus.get(leading).map_or(8, |byte| byte.leading_zeros() as usize);
+    (modulus.len() - leading) * 8 >= RSA_BITS_MIN + first
+}
+
 fn usable(jwk: &Jwk) -> Option<VerifyingKey> {
     let (algorithm, name) = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
@@ -42,6 +62,10 @@ fn usable(jwk: &Jwk) -> Option<VerifyingKey> {
     let ours = jwk.common.key_algorithm.is_none_or(|given| given == name);
     let signs = jwk.common.public_key_use.as_ref().is_none_or(|given| *given == PublicKeyUse::Signature);
     let key = DecodingKey::from_jwk(jwk).ok().filter(|_| ours && signs)?;
+    if !strong_enough(&key) {
+        tracing::warn!(kid = ?jwk.common.key_id, "an RSA key of tokens has less than {RSA_BITS_MIN} bits and is left out");
+        return None;
+    }
     Some(VerifyingKey { id: jwk.common.key_id.clone(), algorithm, key })
 }
 

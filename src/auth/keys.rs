@@ -83,7 +83,11 @@ impl Keys {
         if let Some(claims) = self.cache.get(&hash, edition) {
             return if claims.expired() { Err(TokenError::Expired) } else { Ok(claims) };
         }
-        let claims = self.verifier.check(token).await?;
+        let claims = self
+            .verifier
+            .check(token)
+            .await
+            .inspect_err(|error| tracing::debug!(%error, "a token is refused"))?;
         let rooms = claims.rooms.or(&self.rooms_default);
         let claims = Arc::new(Claims { rooms, ..claims });
         self.cache.keep(hash, edition, claims.clone());

@@ -2,6 +2,7 @@
 //! expiry and loading keys.
 
 pub mod barred;
+pub mod claim_rules;
 mod jwks;
 pub mod keys;
 pub mod remote;
@@ -12,7 +13,8 @@ mod token_cache;
 pub mod verifier;
 
 pub use barred::{Barred, Bars};
+pub use claim_rules::ClaimRules;
 pub use keys::{Keys, ServerKey};
-pub use rights::{Grant, Right, Rights};
+pub use rights::{Acquaintances, Grant, Right, Rights};
 pub use token::{Claims, TokenError, TokenKey};
 pub use verifier::{KeyError, Sources, Verifier};

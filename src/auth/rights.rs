@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::id::RoomId;
+use crate::domain::id::{RoomId, UserId};
 use crate::domain::pattern::{can_match, matches};
 use crate::domain::range::KeyRange;
 
@@ -128,6 +128,11 @@ impl Rights {
         KeyRange::without_overlap(ranges.collect())
     }
 
+    /// Whether every room may be watched, whatever it is.
+    pub fn everywhere_watched(&self) -> bool {
+        self.grants().iter().any(|grant| grant.gives(Right::Watch) && grant.pattern() == "*")
+    }
+
     /// Whether the right is allowed in any room.
     pub fn anywhere(&self, right: Right) -> bool {
         self.grants().iter().any(|grant| grant.gives(right))
@@ -135,6 +140,27 @@ impl Rights {
 
     fn grants(&self) -> &[Grant] {
         self.0.as_deref().unwrap_or_default()
+    }
+}
+
+/// The claim `users`: users whose profile and `last_seen` a token may see wherever they are. Ids, and beginnings of ids
+/// with a `*` after them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Acquaintances(pub Vec<String>);
+
+impl Acquaintances {
+    /// Whether a user is among them.
+    pub fn hold(&self, user: &UserId) -> bool {
+        self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(begin) => user.as_str().starts_with(begin),
+            None => user.as_str() == pattern,
+        })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

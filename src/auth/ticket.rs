@@ -84,7 +84,7 @@ pub fn looks_like_a_token(ticket: &str) -> bool {
 fn claims(Inside { sub, exp, iat, rooms }: Inside) -> Claims {
     let watch = |room: RoomId| Grant::Some { room: room.to_string(), can: vec![Right::Watch] };
     let rooms = Rights(Some(rooms.into_iter().map(watch).collect()));
-    Claims { sub: sub.unwrap_or_else(UserId::nobody), exp, iat, name: None, avatar_url: None, rooms }
+    Claims { rooms, ..Claims::new(sub.unwrap_or_else(UserId::nobody), exp) }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! The claims of a token, and signing one. The [`verifier`](super::verifier) checks them.
+//! The claims of a token, and signing one. The [`verifier`](super::verifier) checks the signature, and
+//! [`claim_rules`](super::claim_rules) the claims.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 
-use super::rights::Rights;
+use super::rights::{Acquaintances, Rights};
 use crate::domain::id::UserId;
 
 /// Limit of a display name, in characters.
@@ -18,74 +19,100 @@ pub const AVATAR_CHARS_MAX: usize = 2048;
 /// Clock skew that is tolerated, in seconds.
 pub(super) const LEEWAY: u64 = 5;
 
-/// Whether this may be a picture's address: `https:` only. Other schemes (`javascript:`, `http:`) are refused when
-/// written.
+/// Whether this may be a picture's address: `https:` with a host, and no character that ends an address in text or in
+/// HTML. Other schemes (`javascript:`, `http:`) are refused when written. `headcount.is_picture` is the same rule in SQL.
 pub fn is_picture(url: &str) -> bool {
-    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+    let secure = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+    let hosted = url.chars().nth(8).is_some_and(|first| !matches!(first, '/' | '?' | '#'));
+    let ends = |c: char| c <= ' ' || ('\u{7f}'..='\u{a0}').contains(&c) || "\"<>\\^`{|}".contains(c);
+    secure && hosted && url.chars().count() <= AVATAR_CHARS_MAX && !url.contains(ends)
 }
 
 /// The claims of a token.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Claims {
     /// The user.
     pub sub: UserId,
     /// Expiry, in seconds since 1970.
     pub exp: u64,
-    /// When it was issued, in seconds since 1970. A token may be revoked by it.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "seconds")]
-    pub iat: Option<i64>,
+    /// When it was issued, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iat: Option<u64>,
     /// Display name; changes the profile at a join.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Picture; changes the profile at a join.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub avatar_url: Option<String>,
     /// The rooms, and the rights in each.
-    #[serde(default)]
     pub rooms: Rights,
+    /// The users that it may know of wherever they are.
+    #[serde(skip_serializing_if = "Acquaintances::is_empty")]
+    pub users: Acquaintances,
+}
+
+/// The claim for which a token was refused, though its signature is good.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{claim}` {what}")]
+pub struct Refusal {
+    claim: String,
+    what: &'static str,
+}
+
+impl Refusal {
+    pub(super) fn new(claim: &str, what: &'static str) -> Self {
+        Self { claim: claim.to_owned(), what }
+    }
 }
 
 /// Why a token was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// The token was valid once.
-    #[error("the token has expired")]
+    #[error("`exp` has passed")]
     Expired,
     /// The user's tokens were revoked after it was issued.
     #[error("the token was revoked")]
     Revoked,
-    /// Signature, form or claims are wrong.
-    #[error("the token is not valid")]
+    /// The signature or the form is wrong. Callers are told no more: they may be anybody.
+    #[error("it is no token, or no key here signed it")]
     Invalid,
+    /// The signature is good, and a claim is not.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// It names an unknown key, and newer keys cannot be fetched now.
     #[error("the keys of tokens cannot be fetched")]
     UnknownKey,
 }
 
 impl Claims {
+    /// Those of a user until `exp`, and nothing more.
+    pub fn new(sub: UserId, exp: u64) -> Self {
+        Self {
+            sub,
+            exp,
+            iat: None,
+            name: None,
+            avatar_url: None,
+            rooms: Rights::default(),
+            users: Acquaintances::default(),
+        }
+    }
+
     /// When it was issued, in seconds since 1970. A token that does not say counts as older than any revocation.
     pub fn issued(&self) -> i64 {
-        self.iat.unwrap_or(0)
+        i64::try_from(self.iat.unwrap_or(0)).unwrap_or(i64::MAX)
     }
 
     /// Whether the token has expired.
     pub(super) fn expired(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.exp.saturating_add(LEEWAY) < now.as_secs()
+        self.exp.saturating_add(LEEWAY) < seconds_now()
     }
+}
 
-    /// Refuses claims that could not be stored or shown.
-    pub(super) fn checked(self) -> Result<Self, TokenError> {
-        let fits = |text: &Option<String>, max| {
-            text.as_ref().is_none_or(|t| t.chars().count() <= max && !t.contains('\0'))
-        };
-        let picture = self.avatar_url.as_deref().is_none_or(|url| url.is_empty() || is_picture(url));
-        if picture && fits(&self.name, NAME_CHARS_MAX) && fits(&self.avatar_url, AVATAR_CHARS_MAX) {
-            Ok(self)
-        } else {
-            Err(TokenError::Invalid)
-        }
-    }
+/// Seconds since 1970.
+pub(super) fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Now, in seconds since 1970.

@@ -4,7 +4,7 @@
 //! HMAC secret. Files and the URL are read again, so keys rotate without a restart. If one cannot be read or parsed,
 //! the keys stay unchanged.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,10 @@ use hyper::Uri;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, errors::ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::claim_rules::{ClaimRules, Given};
 use super::jwks::{self, VerifyingKey};
 use super::remote::{FetchPace, Remote};
-use super::token::{Claims, LEEWAY, TokenError};
+use super::token::{Claims, Refusal, TokenError, seconds_now};
 
 /// Limit of a key file, in bytes.
 const FILE_MAX: u64 = 256 * 1024;
@@ -38,10 +39,8 @@ pub struct Sources {
     pub jwks_url: Option<Uri>,
     /// How often it is fetched.
     pub jwks_pace: FetchPace,
-    /// The claim `iss` that is required, if set.
-    pub issuer: Option<String>,
-    /// The claim `aud` that is required, if set.
-    pub audience: Option<String>,
+    /// The claims that tokens must have.
+    pub rules: ClaimRules,
 }
 
 /// Why keys cannot be used.
@@ -51,7 +50,7 @@ pub enum KeyError {
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
     /// The file holds no usable key.
-    #[error("{0}: no RSA, P-256 or Ed25519 public key in it")]
+    #[error("{0}: no RSA (of 2048 bits or more), P-256 or Ed25519 public key in it")]
     NoKey(PathBuf),
     /// The system's root certificates cannot be read, so no server's certificate could be verified.
     #[error("the system's root certificates: {0}")]
@@ -61,8 +60,8 @@ pub enum KeyError {
 /// Checks tokens.
 pub struct Verifier {
     sources: Sources,
-    /// Rules for validating a token, by its key's algorithm. Built once and not for every token.
-    rules: HashMap<Algorithm, Validation>,
+    /// How a signature is checked, by the key's algorithm. Built once and not for every token.
+    checks: HashMap<Algorithm, Validation>,
     local: RwLock<Local>,
     edition: AtomicU64,
     remote: Option<Remote>,
@@ -79,7 +78,7 @@ impl Verifier {
     pub fn new(sources: Sources) -> Result<Self, KeyError> {
         let local = RwLock::new(read(&sources)?);
         let remote = sources.jwks_url.clone().map(|url| Remote::new(url, sources.jwks_pace)).transpose()?;
-        Ok(Self { rules: rules(&sources), sources, local, edition: AtomicU64::new(0), remote })
+        Ok(Self { checks: checks(), sources, local, edition: AtomicU64::new(0), remote })
     }
 
     /// The cache of keys from a URL, if one is set.
@@ -128,6 +127,10 @@ impl Verifier {
     /// Checks a token with the keys at hand. Fails with [`TokenError::UnknownKey`] if the key may be among newer ones.
     pub fn check_now(&self, token: &str) -> Result<Claims, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
+        // RFC 7515: a token names there what must be understood, and nothing of that is.
+        if header.crit.is_some() {
+            return Err(TokenError::Invalid);
+        }
         let local =
             self.try_keys(token, &header, &self.local.read().unwrap_or_else(PoisonError::into_inner).keys);
         let (Err(TokenError::Invalid), Some(remote)) = (&local, &self.remote) else {
@@ -140,18 +143,19 @@ impl Verifier {
     }
 
     fn try_keys(&self, token: &str, header: &Header, keys: &[VerifyingKey]) -> Result<Claims, TokenError> {
-        let mut refused = TokenError::Invalid;
         for key in keys.iter().filter(|key| key.algorithm == header.alg) {
             if header.kid.is_some() && key.id.is_some() && header.kid != key.id {
                 continue;
             }
-            match jsonwebtoken::decode::<Claims>(token, &key.key, &self.rules[&key.algorithm]) {
-                Ok(data) => return data.claims.checked(),
-                Err(error) if *error.kind() == ErrorKind::ExpiredSignature => refused = TokenError::Expired,
+            match jsonwebtoken::decode::<Given>(token, &key.key, &self.checks[&key.algorithm]) {
+                Ok(data) => return self.sources.rules.read(data.claims, seconds_now()),
+                Err(error) if matches!(error.kind(), ErrorKind::Json(_)) => {
+                    return Err(Refusal::new("{}", "is not what the claims are").into());
+                }
                 Err(_) => {}
             }
         }
-        Err(refused)
+        Err(TokenError::Invalid)
     }
 }
 
@@ -160,30 +164,21 @@ impl From<SecretString> for Verifier {
     fn from(secret: SecretString) -> Self {
         let sources = Sources::default();
         let local = RwLock::new(Local { contents: vec![], keys: vec![from_secret(&secret)] });
-        Self { rules: rules(&sources), sources, local, edition: AtomicU64::new(0), remote: None }
+        Self { checks: checks(), sources, local, edition: AtomicU64::new(0), remote: None }
     }
 }
 
-fn rules(sources: &Sources) -> HashMap<Algorithm, Validation> {
-    ALGORITHMS.into_iter().map(|algorithm| (algorithm, rule(sources, algorithm))).collect()
+fn checks() -> HashMap<Algorithm, Validation> {
+    ALGORITHMS.into_iter().map(|algorithm| (algorithm, signature_only(algorithm))).collect()
 }
 
-fn rule(sources: &Sources, algorithm: Algorithm) -> Validation {
-    let mut rule = Validation::new(algorithm);
-    let mut required = HashSet::from(["exp", "sub"]);
-    rule.validate_aud = sources.audience.is_some();
-    rule.validate_nbf = true;
-    rule.leeway = LEEWAY;
-    if let Some(issuer) = &sources.issuer {
-        rule.set_issuer(&[issuer]);
-        required.insert("iss");
-    }
-    if let Some(audience) = &sources.audience {
-        rule.set_audience(&[audience]);
-        required.insert("aud");
-    }
-    rule.set_required_spec_claims(&required.into_iter().collect::<Vec<_>>());
-    rule
+/// The claims are read by [`ClaimRules`], which says what is wrong with them and takes times with a fraction.
+fn signature_only(algorithm: Algorithm) -> Validation {
+    let mut check = Validation::new(algorithm);
+    check.validate_exp = false;
+    check.validate_aud = false;
+    check.set_required_spec_claims::<&str>(&[]);
+    check
 }
 
 /// Whether newer keys may include the token's: there are no keys yet, or none with its `kid`. A token without a `kid`
@@ -229,9 +224,11 @@ fn from_secret(secret: &SecretString) -> VerifyingKey {
 
 fn from_pem(pem: &[u8]) -> Option<VerifyingKey> {
     let key = |algorithm| move |key| VerifyingKey { id: None, algorithm, key };
-    DecodingKey::from_rsa_pem(pem)
-        .map(key(Algorithm::RS256))
-        .or_else(|_| DecodingKey::from_ec_pem(pem).map(key(Algorithm::ES256)))
+    if let Ok(rsa) = DecodingKey::from_rsa_pem(pem) {
+        return jwks::strong_enough(&rsa).then_some(rsa).map(key(Algorithm::RS256));
+    }
+    DecodingKey::from_ec_pem(pem)
+        .map(key(Algorithm::ES256))
         .or_else(|_| DecodingKey::from_ed_pem(pem).map(key(Algorithm::EdDSA)))
         .ok()
 }
@@ -240,7 +237,6 @@ fn from_pem(pem: &[u8]) -> Option<VerifyingKey> {
 mod tests {
     use jsonwebtoken::{EncodingKey, Header};
 
-    use super::super::rights::Rights;
     use super::super::token::TokenKey;
     use super::*;
     use crate::domain::id::UserId;
@@ -254,14 +250,7 @@ mod tests {
     }
 
     fn claims(exp: u64) -> Claims {
-        Claims {
-            sub: UserId::parse("ann").unwrap(),
-            exp,
-            iat: None,
-            name: None,
-            avatar_url: None,
-            rooms: Rights::default(),
-        }
+        Claims::new(UserId::parse("ann").unwrap(), exp)
     }
 
     const FAR: u64 = 4_000_000_000;
@@ -286,9 +275,12 @@ mod tests {
         let secret = EncodingKey::from_secret(b"one");
         let other = jsonwebtoken::encode(&Header::new(Algorithm::HS384), &claims(FAR), &secret).unwrap();
         assert_eq!(verifier("one").check_now(&other).unwrap_err(), TokenError::Invalid);
+        let critical = Header { crit: Some(vec!["b64".into()]), ..Header::default() };
+        let critical = jsonwebtoken::encode(&critical, &claims(FAR), &secret).unwrap();
+        assert_eq!(verifier("one").check_now(&critical).unwrap_err(), TokenError::Invalid);
         let bare = serde_json::json!({"sub": "ann"});
         let bare = jsonwebtoken::encode(&Header::default(), &bare, &secret).unwrap();
-        assert_eq!(verifier("one").check_now(&bare).unwrap_err(), TokenError::Invalid);
+        assert!(matches!(verifier("one").check_now(&bare), Err(TokenError::Refused(_))));
         assert_eq!(
             verifier("one").check_now("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.").unwrap_err(),
             TokenError::Invalid

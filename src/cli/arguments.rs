@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::domain::id::{RoomId, UserId};
+use crate::settings::secrets::in_file;
 
 /// The service, and the caller's credential.
 #[derive(Args, Debug, Clone)]
@@ -24,20 +25,30 @@ pub struct Credential {
     /// Ask as an application's server, with this key; of several separated by commas, the first
     #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true, value_name = "KEY")]
     pub server_key: Option<SecretString>,
-    /// Ask as a user, with this token; takes precedence over the server key
+    /// File that holds HEADCOUNT_SERVER_KEY instead
+    #[arg(long, env = "HEADCOUNT_SERVER_KEY_FILE", value_parser = in_file, conflicts_with = "server_key", value_name = "FILE")]
+    pub server_key_file: Option<SecretString>,
+    /// Ask as a user, with this token; goes before the server key
     #[arg(long, env = "HEADCOUNT_TOKEN", hide_env_values = true)]
     pub token: Option<SecretString>,
+    /// File that holds HEADCOUNT_TOKEN instead
+    #[arg(long, env = "HEADCOUNT_TOKEN_FILE", value_parser = in_file, conflicts_with = "token", value_name = "FILE")]
+    pub token_file: Option<SecretString>,
 }
 
 impl Credential {
-    /// The token if one is set, else the first server key. There are several keys only while they are
-    /// rotated.
+    /// The server keys, from their variable or their file.
+    pub fn server_keys(&self) -> Option<&SecretString> {
+        self.server_key.as_ref().or(self.server_key_file.as_ref())
+    }
+
+    /// A token says whose it is, so it goes first. The first of several keys: the others are on their way in or out.
     pub fn given(&self) -> Option<SecretString> {
         let set = |secret: &&SecretString| !secret.expose_secret().is_empty();
-        if let Some(token) = self.token.as_ref().filter(set) {
+        if let Some(token) = self.token.as_ref().or(self.token_file.as_ref()).filter(set) {
             return Some(token.clone());
         }
-        let keys = self.server_key.as_ref().filter(set)?;
+        let keys = self.server_keys().filter(set)?;
         Some(keys.expose_secret().split(',').next().unwrap_or_default().trim().into())
     }
 }

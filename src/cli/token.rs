@@ -10,6 +10,7 @@ use super::out::Out;
 use crate::auth::token::seconds_now;
 use crate::auth::{Claims, Right, Rights, TokenKey};
 use crate::domain::id::UserId;
+use crate::settings::secrets::in_file;
 use crate::settings::{duration, rights};
 
 /// `headcount token`
@@ -30,15 +31,26 @@ pub struct TokenArgs {
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub ttl: Duration,
     /// Secret that signs tokens
-    #[arg(long, env = "HEADCOUNT_JWT_SECRET", hide_env_values = true)]
-    pub jwt_secret: SecretString,
+    #[arg(
+        long,
+        env = "HEADCOUNT_JWT_SECRET",
+        hide_env_values = true,
+        required_unless_present = "jwt_secret_file"
+    )]
+    pub jwt_secret: Option<SecretString>,
+    /// File that holds HEADCOUNT_JWT_SECRET instead
+    #[arg(long, env = "HEADCOUNT_JWT_SECRET_FILE", value_parser = in_file, conflicts_with = "jwt_secret", value_name = "FILE")]
+    pub jwt_secret_file: Option<SecretString>,
 }
 
 /// Prints a token for trying things.
 pub fn run(wanted: TokenArgs, out: &mut Out) -> Result<(), Failure> {
-    let exp = (SystemTime::now() + wanted.ttl).duration_since(UNIX_EPOCH).map_err(Failure::failed)?.as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(Failure::failed)?.as_secs();
+    let exp = now.saturating_add(wanted.ttl.as_secs());
     let sub = UserId::parse(&wanted.user).map_err(Failure::failed)?;
     let rooms = wanted.rooms.limited_to(&wanted.can);
-    let claims = Claims { sub, exp, iat: Some(seconds_now()), name: wanted.name, avatar_url: None, rooms };
-    out.line(&TokenKey::new(wanted.jwt_secret).mint(&claims))
+    let claims = Claims { iat: Some(now), name: wanted.name, rooms, ..Claims::new(sub, exp) };
+    let secret = wanted.jwt_secret.or(wanted.jwt_secret_file);
+    let secret = secret.ok_or_else(|| Failure::failed("HEADCOUNT_JWT_SECRET is not set"))?;
+    out.line(&TokenKey::new(secret).mint(&claims))
 }

@@ -45,6 +45,7 @@ impl From<&StoreError> for CommandError {
         match error {
             StoreError::Unavailable => Self::Unavailable,
             StoreError::OutcomeUnknown => Self::OutcomeUnknown,
+            StoreError::Overloaded => Self::Overloaded,
             StoreError::Busy => Self::Busy,
             StoreError::Refused(_) => Self::Refused,
             StoreError::Bug(_) => Self::Internal,

@@ -17,7 +17,7 @@ use tracing::{Instrument, Span};
 use super::error::CommandError;
 use super::timing::Timing;
 use crate::domain::id::SessionId;
-use crate::measure::{meters, number, spans};
+use crate::measure::{meters, number, spans, throttle};
 use crate::store::commands::Leased;
 use crate::store::heartbeats::{Alive, Heartbeat};
 use crate::store::{Store, StoreError, bounded};
@@ -104,7 +104,9 @@ async fn run(
         match measured(&store, &timing, &merge(&queued)).instrument(span).await {
             Ok(alive) => answer(&mut queued, &alive, &on_idle_change),
             Err(error) => {
-                tracing::warn!(%error, requests = queued.len(), "a batch of heartbeats failed");
+                if let Some(suppressed) = throttle::admit("a batch of heartbeats failed", error.name()) {
+                    tracing::warn!(%error, requests = queued.len(), suppressed, "a batch of heartbeats failed");
+                }
                 for request in queued.drain(..) {
                     let _ = request.reply.send(Err((&error).into()));
                 }

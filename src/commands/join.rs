@@ -25,7 +25,9 @@ pub struct Join {
     pub name: Option<String>,
     /// Changes the profile's picture.
     pub avatar_url: Option<String>,
-    /// `online` at first; later, unchanged if omitted.
+    /// When the token that says both was issued, in seconds since 1970.
+    pub issued_at: Option<u64>,
+    /// None is said until one is named; later, unchanged if omitted.
     pub status: Option<Status>,
     /// Unchanged if omitted.
     pub state: Option<Arc<RawValue>>,
@@ -50,6 +52,7 @@ impl Commands {
             seq: join.seq,
             name: join.name,
             avatar_url: join.avatar_url,
+            issued_at: join.issued_at,
             status: join.status,
             state: join.state,
             visible: join.visible,
@@ -70,6 +73,7 @@ impl Commands {
             seq: None,
             name: None,
             avatar_url: None,
+            issued_at: None,
             status: None,
             state: None,
             visible: None,

@@ -7,10 +7,12 @@ pub mod heartbeat_batcher;
 pub mod join;
 pub mod kick;
 pub mod leave;
+pub mod many_rooms;
 pub mod profile;
-pub mod rooms;
+
 mod schedule;
 pub mod timing;
+pub mod together;
 pub mod update;
 pub mod webhook;
 pub mod writer;
@@ -29,6 +31,7 @@ use crate::store::commands::UserLimits;
 pub struct Commands {
     store: Store,
     writer: writer::Writer,
+    together: together::Together,
     beats: heartbeat_batcher::HeartbeatBatcher,
     timing: Timing,
 }
@@ -42,9 +45,10 @@ impl Commands {
         on_commit: OnCommit,
         on_idle_change: OnIdleChange,
     ) -> Self {
+        let together = together::Together::new(store.clone(), limits, on_commit.clone());
         let writer = writer::Writer::start(store.clone(), limits, on_commit);
         let beats = heartbeat_batcher::HeartbeatBatcher::start(store.clone(), timing, on_idle_change);
-        Self { store, writer, beats, timing }
+        Self { store, writer, together, beats, timing }
     }
 
     /// Sets the gauges of the queues.

@@ -4,6 +4,7 @@ use time::OffsetDateTime;
 
 use super::{CommandError, Commands};
 use crate::domain::id::UserId;
+use crate::measure::throttle;
 use crate::store::StoreError;
 use crate::store::users::Profile;
 
@@ -13,7 +14,8 @@ impl Commands {
         answer(self.store.detached(move |store| async move { store.put_users(&profiles).await }).await)
     }
 
-    /// Ends a user's presence and deletes what is stored about them. Returns whether there was anything.
+    /// Ends a user's presence and deletes what is stored about them, but what the log says, which a task deletes. Returns
+    /// whether there was anything, or the task is still at it.
     pub async fn erase_user(&self, user: UserId) -> Result<bool, CommandError> {
         answer(self.store.detached(move |store| async move { store.erase_user(&user).await }).await)
     }
@@ -26,7 +28,9 @@ impl Commands {
 
 fn answer<T>(result: Result<T, StoreError>) -> Result<T, CommandError> {
     result.map_err(|error| {
-        tracing::warn!(%error, "a profile call failed");
+        if let Some(suppressed) = throttle::admit("a profile call failed", error.name()) {
+            tracing::warn!(%error, suppressed, "a profile call failed");
+        }
         CommandError::from(&error)
     })
 }

@@ -2,6 +2,7 @@
 
 use super::{CommandError, Commands};
 use crate::domain::webhook::WebhookName;
+use crate::measure::throttle;
 use crate::store::webhooks::{Put, Secrets, Setup, StoredWebhook};
 use crate::store::{Store, StoreError};
 
@@ -30,7 +31,9 @@ impl Commands {
 
 fn answer<T>(result: Result<T, StoreError>) -> Result<T, CommandError> {
     result.map_err(|error| {
-        tracing::warn!(%error, "a webhook call failed");
+        if let Some(suppressed) = throttle::admit("a webhook call failed", error.name()) {
+            tracing::warn!(%error, suppressed, "a webhook call failed");
+        }
         CommandError::from(&error)
     })
 }

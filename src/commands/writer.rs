@@ -11,12 +11,12 @@
 //! must not stop the other rooms of the batch. The main lane is the fast path, and skips locked rooms. Their
 //! commands go to a second lane, the slow path, which waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument, Span};
@@ -25,7 +25,7 @@ use super::error::CommandError;
 use super::schedule::{Needs, Schedule, taken_by};
 use crate::domain::hint::Hint;
 use crate::domain::id::{RoomId, UserId};
-use crate::measure::{meters, number, spans};
+use crate::measure::{meters, number, spans, throttle};
 use crate::store::commands::{Answer, Command, IfHeld, Outcome, UserLimits};
 use crate::store::{Store, StoreError, bounded};
 
@@ -39,20 +39,20 @@ const QUEUE_MAX: usize = 4096;
 const AT_HAND_MAX: usize = 2 * BATCH_MAX;
 
 /// Timeout of every caller: a second, less the way back to the client.
-const ANSWER_MAX: Duration = Duration::from_millis(900);
+pub(super) const ANSWER_MAX: Duration = Duration::from_millis(900);
 
 /// A command that waited longer than this for a locked room is refused. With the lock timeout of 250 ms, once
 /// for a user and once for the room, it is answered before [`ANSWER_MAX`].
-const ASIDE_MAX: Duration = Duration::from_millis(350);
-
-/// Groups of commands that are committed together: so many transactions at once, at most. More wait [`ASIDE_MAX`].
-const TOGETHER_MAX: usize = 2;
+pub(super) const ASIDE_MAX: Duration = Duration::from_millis(350);
 
 /// A batch that failed sooner is retried: there is time for both attempts.
 const RETRY_WITHIN: Duration = Duration::from_millis(300);
 
 /// Callback with every room that a commit of this replica changed, before its callers are answered.
 pub type OnCommit = Arc<dyn Fn(Vec<Hint>) + Send + Sync>;
+
+/// One for each command of a batch; an error where it cannot be read.
+pub(super) type Answers = Vec<Result<Answer, StoreError>>;
 
 type Reply = oneshot::Sender<Result<Answer, CommandError>>;
 
@@ -136,7 +136,6 @@ pub struct Writer {
     /// Commands that the main lane has received and not yet begun.
     at_hand: Arc<AtomicUsize>,
     aside: mpsc::Sender<QueuedCommand>,
-    together: Arc<Together>,
 }
 
 impl Writer {
@@ -144,8 +143,7 @@ impl Writer {
     pub fn start(store: Store, limits: UserLimits, moved: OnCommit) -> Self {
         let (queue, commands) = mpsc::channel(QUEUE_MAX - AT_HAND_MAX);
         let (patient_queue, patient_commands) = mpsc::channel(QUEUE_MAX);
-        let patient = Lane { store: store.clone(), limits, moved: moved.clone(), busy: None };
-        let together = Lane { store: store.clone(), limits, moved: moved.clone(), busy: None };
+        let patient = Lane::new(store.clone(), limits, moved.clone());
         let lane = Lane { store, limits, moved, busy: Some(patient_queue.clone()) };
         let main = Main {
             lane: Arc::new(lane),
@@ -156,8 +154,7 @@ impl Writer {
         let at_hand = main.at_hand.clone();
         tokio::spawn(main.run(commands));
         tokio::spawn(patient.wait(patient_commands));
-        let together = Arc::new(Together { lane: together, running: Arc::new(Semaphore::new(TOGETHER_MAX)) });
-        Self { queue, at_hand, aside: patient_queue, together }
+        Self { queue, at_hand, aside: patient_queue }
     }
 
     /// Sets the gauges of queued commands.
@@ -180,33 +177,12 @@ impl Writer {
         let answer = timeout(ANSWER_MAX, answer).await.map_err(|_| handover.give_up())?;
         told(answer.unwrap_or(Err(CommandError::Unavailable))?)
     }
-
-    /// Applies commands in one transaction of their own and waits for its commit. Each command has its own outcome.
-    /// Those whose room or user is locked are skipped, and then tried once more in a second transaction that waits.
-    pub async fn submit_together(&self, commands: Vec<Command>) -> Result<Vec<CommandResult>, CommandError> {
-        let turn = timeout(ASIDE_MAX, self.together.running.clone().acquire_owned()).await;
-        let permit = turn.map_err(|_| CommandError::Overloaded)?.map_err(|_| CommandError::Unavailable)?;
-        let together = self.together.clone();
-        // A task of its own: a client that goes away must not cancel a transaction.
-        let task = tokio::spawn(
-            async move {
-                let _permit = permit;
-                together.apply(&commands).await
-            }
-            .instrument(Span::current()),
-        );
-        match timeout(ANSWER_MAX, task).await {
-            Ok(Ok(results)) => results,
-            Ok(Err(_)) => Err(CommandError::Internal),
-            Err(_) => Err(CommandError::OutcomeUnknown),
-        }
-    }
 }
 
 /// The outcome of one command, as its caller is told.
 pub type CommandResult = Result<Answer, CommandError>;
 
-fn told(answer: Answer) -> CommandResult {
+pub(super) fn told(answer: Answer) -> CommandResult {
     match answer.outcome {
         Outcome::Foreign => Err(CommandError::NoSession),
         Outcome::RoomsFull => Err(CommandError::TooManyRooms),
@@ -215,46 +191,6 @@ fn told(answer: Answer) -> CommandResult {
         Outcome::Revoked => Err(CommandError::Revoked),
         Outcome::Busy => Err(CommandError::Busy),
         Outcome::Ok | Outcome::Absent => Ok(answer),
-    }
-}
-
-/// Groups of commands that are committed together. They pass by the queue, because a batch of the main lane would be split
-/// by rooms.
-struct Together {
-    lane: Lane,
-    running: Arc<Semaphore>,
-}
-
-impl Together {
-    async fn apply(&self, commands: &[Command]) -> Result<Vec<CommandResult>, CommandError> {
-        let answers = self.committed(commands, IfHeld::Skip).await?;
-        let held = |(command, answer): (&Command, &Answer)| {
-            (answer.outcome == Outcome::Busy).then(|| command.clone())
-        };
-        let again: Vec<Command> = commands.iter().zip(&answers).filter_map(held).collect();
-        if again.is_empty() {
-            return Ok(answers.into_iter().map(told).collect());
-        }
-        let mut late = match self.committed(&again, IfHeld::Wait).await {
-            Ok(answers) => answers.into_iter().map(told).collect(),
-            Err(error) => vec![Err(error); again.len()],
-        }
-        .into_iter();
-        let settled = answers.into_iter().map(|answer| match answer.outcome {
-            Outcome::Busy => late.next().unwrap_or(Err(CommandError::Busy)),
-            _ => told(answer),
-        });
-        Ok(settled.collect())
-    }
-
-    async fn committed(&self, commands: &[Command], held: IfHeld) -> Result<Vec<Answer>, CommandError> {
-        let span = spans::batch(std::iter::once(&Span::current()), commands.len());
-        let answers = self.lane.measured(commands, held).instrument(span).await.map_err(|error| {
-            tracing::warn!(%error, commands = commands.len(), "a group of commands failed");
-            CommandError::from(&error)
-        })?;
-        (self.lane.moved)(hints(commands, &answers));
-        Ok(answers)
     }
 }
 
@@ -294,15 +230,20 @@ impl Main {
     }
 }
 
-struct Lane {
+pub(super) struct Lane {
     store: Store,
     limits: UserLimits,
-    moved: OnCommit,
+    pub(super) moved: OnCommit,
     /// The queue of the slow path, for commands of locked rooms; none in the slow path itself.
     busy: Option<mpsc::Sender<QueuedCommand>>,
 }
 
 impl Lane {
+    /// A lane that waits for locks, or is told of them.
+    pub(super) fn new(store: Store, limits: UserLimits, moved: OnCommit) -> Self {
+        Self { store, limits, moved, busy: None }
+    }
+
     /// The slow path: commands whose room was locked, one room after the other.
     async fn wait(self, mut commands: mpsc::Receiver<QueuedCommand>) {
         let mut queued = Vec::with_capacity(BATCH_MAX);
@@ -324,10 +265,15 @@ impl Lane {
             Ok(answers) => {
                 (self.moved)(hints(&commands, &answers));
                 for ((command, caller), answer) in commands.into_iter().zip(callers).zip(answers) {
-                    if answer.outcome == Outcome::Busy {
-                        self.step_aside(caller.with(command));
-                    } else {
-                        let _ = caller.reply.send(Ok(answer)); // the caller may be gone; the command is done
+                    match answer {
+                        Ok(answer) if answer.outcome == Outcome::Busy => {
+                            self.step_aside(caller.with(command));
+                        }
+                        Ok(answer) => drop(caller.reply.send(Ok(answer))), // the caller may be gone; the command is done
+                        Err(error) => {
+                            tracing::warn!(%error, room = %command.room_id, "the answer to a command cannot be read");
+                            drop(caller.reply.send(Err((&error).into())));
+                        }
                     }
                 }
             }
@@ -335,7 +281,7 @@ impl Lane {
         }
     }
 
-    async fn measured(&self, commands: &[Command], held: IfHeld) -> Result<Vec<Answer>, StoreError> {
+    pub(super) async fn measured(&self, commands: &[Command], held: IfHeld) -> Result<Answers, StoreError> {
         let (meters, started) = (meters(), Instant::now());
         let result = self.attempt(commands, held).await;
         match &result {
@@ -344,7 +290,7 @@ impl Lane {
                 meters.writer_duration.record(started.elapsed());
                 meters.writer_batch.record(number(commands.len()));
                 for (command, answer) in commands.iter().zip(answers) {
-                    if answer.outcome != Outcome::Busy {
+                    if !answer.as_ref().is_ok_and(|answer| answer.outcome == Outcome::Busy) {
                         meters.commands.count(command.op.as_str(), 1);
                     }
                 }
@@ -356,7 +302,7 @@ impl Lane {
 
     /// Retries once if the connection was dead: commands are idempotent, and after a restart of Postgres
     /// every pooled connection is dead.
-    async fn attempt(&self, commands: &[Command], held: IfHeld) -> Result<Vec<Answer>, StoreError> {
+    async fn attempt(&self, commands: &[Command], held: IfHeld) -> Result<Answers, StoreError> {
         let started = Instant::now();
         let once = || bounded(self.store.apply(commands, held, self.limits)).instrument(spans::commit());
         match once().await {
@@ -372,8 +318,10 @@ impl Lane {
     async fn fail(&self, error: &StoreError, commands: Vec<Command>, callers: Vec<Waiter>) {
         let alone = commands.len() == 1;
         let culprit_unknown = matches!(error, StoreError::Refused(_) | StoreError::Busy);
-        if !alone || !culprit_unknown {
-            tracing::warn!(%error, commands = commands.len(), "a batch of commands failed");
+        if (!alone || !culprit_unknown)
+            && let Some(suppressed) = throttle::admit("a batch of commands failed", error.name())
+        {
+            tracing::warn!(%error, commands = commands.len(), suppressed, "a batch of commands failed");
         }
         for (command, caller) in commands.into_iter().zip(callers) {
             match error {
@@ -414,8 +362,8 @@ fn by_room(queued: impl Iterator<Item = QueuedCommand>) -> impl Iterator<Item = 
     groups.into_values()
 }
 
-fn hints(commands: &[Command], answers: &[Answer]) -> Vec<Hint> {
-    let moved: HashMap<&RoomId, i64> =
-        commands.iter().zip(answers).map(|(c, a)| (&c.room_id, a.cursor.version)).collect();
-    moved.into_iter().map(|(room, version)| Hint { room: room.clone(), version }).collect()
+pub(super) fn hints(commands: &[Command], answers: &Answers) -> Vec<Hint> {
+    let done = commands.iter().zip(answers).filter(|(_, answer)| answer.is_ok());
+    let moved: HashSet<&RoomId> = done.map(|(command, _)| &command.room_id).collect();
+    moved.into_iter().map(|room| Hint::Room(room.clone())).collect()
 }

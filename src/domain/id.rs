@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
-use uuid::Uuid;
+use uuid::{Uuid, Variant};
 
 /// Characters of a room key or a user id, at most.
 pub const ID_CHARS_MAX: usize = 128;
@@ -39,6 +39,13 @@ pub enum IdError {
     User,
 }
 
+impl SessionId {
+    /// Whether it can have been made at random (version 4 or 7): another one can be guessed, or is a device's own.
+    pub fn is_random(self) -> bool {
+        self.0.get_variant() == Variant::RFC4122 && matches!(self.0.get_version_num(), 4 | 7)
+    }
+}
+
 impl RoomId {
     /// Checks a room key.
     pub fn parse(text: &str) -> Result<Self, IdError> {
@@ -60,9 +67,14 @@ impl UserId {
         if fits && !text.chars().any(char::is_control) { Ok(Self(text.into())) } else { Err(IdError::User) }
     }
 
-    /// Placeholder for a watcher that is a server and not a user.
+    /// Placeholder for a watcher that is no user. No user's id holds a control character, so nobody shares it.
     pub fn nobody() -> Self {
-        Self("-".into())
+        Self("\u{1}".into())
+    }
+
+    /// Whether this is the placeholder.
+    pub fn is_nobody(&self) -> bool {
+        &*self.0 == "\u{1}"
     }
 
     /// The id as text.
@@ -126,6 +138,22 @@ mod tests {
         assert!(RoomId::parse(&"r".repeat(128)).is_ok());
         for bad in ["", "a b", "a/b", "é", "a\0", "?", ".", "..", &"r".repeat(129)] {
             assert_eq!(RoomId::parse(bad), Err(IdError::Room), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_id_that_is_not_random_is_found() {
+        let random = |text: &str| SessionId(text.parse().unwrap()).is_random();
+        assert!(random("3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77") && random(&Uuid::new_v4().to_string()));
+        assert!(random("01890a5d-ac96-774b-bcce-b302099a8057"));
+        for other in [
+            "00000000-0000-0000-0000-000000000000",
+            "00000000-0000-0000-0000-000000000001",
+            "c232ab00-9414-11ec-b3c8-9e6bdeced846",
+            "3f2b8c1e-52a4-4a57-0d6b-0f4f3a1c9e77",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        ] {
+            assert!(!random(other), "{other}");
         }
     }
 

@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 
 use super::id::UserId;
 
-/// How present a member is: that of their most present session (`online`, then `dnd`, then `idle`).
+/// How present a member is. Of their sessions that named a status the first of `dnd`, `online`, `idle` counts; where none
+/// did, they are `online`, or `idle` when not active.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -19,6 +20,31 @@ pub enum Status {
     Idle,
     /// Here, and not to be disturbed.
     Dnd,
+}
+
+/// A user's status in one room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// The status.
+    pub status: Status,
+    /// Whether any of their sessions there named one.
+    pub said: bool,
+}
+
+impl Shown {
+    /// That of both rooms together: what is said does not lose to silence, and `dnd` goes before `online`, `online`
+    /// before `idle`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let rank = |shown: Self| match (shown.status, shown.said) {
+            (Status::Dnd, _) => 5,
+            (Status::Online, true) => 4,
+            (Status::Idle, true) => 3,
+            (Status::Online, false) => 2,
+            (Status::Idle, false) => 1,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
 }
 
 /// A member of a room.

@@ -9,6 +9,7 @@ use crate::http::request::checked::Checked;
 use crate::http::request::limits::Limits;
 use crate::hub::Hub;
 use crate::store::{Store, StoreError, bounded};
+use crate::settings::{ErasureBy, ProfilesBy};
 use crate::webhooks::WebhookSender;
 use crate::webhooks::endpoint::Plain;
 
@@ -28,6 +29,10 @@ pub struct Service {
     pub checked: Checked,
     /// Rate limits, and limits of open streams.
     pub limits: Limits,
+    /// The callers that may write names and pictures.
+    pub profiles_by: ProfilesBy,
+    /// The callers that may erase a user.
+    pub erasure_by: ErasureBy,
     /// The greatest age of a stream, before jitter.
     pub max_stream_age: Duration,
     /// In `dev`: tokens are given to anybody, and the demo page is served.

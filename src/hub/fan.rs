@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{Frame, Mode, Wire};
+use super::gone::Gone;
 use super::handle::Hub;
 use super::messages::{FeedRequest, Opening, Unreadable, WorkerId, WorkerMessage};
 use crate::domain::cursor::Cursor;
@@ -74,6 +75,8 @@ struct Ring {
     bytes: usize,
     /// The number of the newest frame.
     newest: u64,
+    /// Whether the room cannot be read.
+    stale: bool,
     watchers: usize,
     wakers: Wakers,
 }
@@ -120,8 +123,8 @@ pub struct Fan {
     hub: Hub,
     worker: WorkerId,
     rings: RefCell<HashMap<RoomId, Rc<RefCell<Ring>>>>,
-    /// Watchers gone since the last tick, per room. The next tick reports them to the feed.
-    gone: RefCell<HashMap<RoomId, usize>>,
+    /// Watchers gone since the last tick. The next tick begins to report them to the feed.
+    gone: RefCell<Gone>,
     tick: Cell<u64>,
     /// Frames and bytes handed to sockets since the last tick. Batched here, so that a frame touches no
     /// shared counter.
@@ -210,6 +213,12 @@ impl Fan {
                     touched.push(ring.clone());
                 }
             }
+            WorkerMessage::Stale { room, stale } => {
+                if let Some(ring) = self.rings.borrow().get(&room) {
+                    ring.borrow_mut().stale = stale;
+                    touched.push(ring.clone());
+                }
+            }
             WorkerMessage::Drain => {
                 self.draining.set(true);
                 self.rounds.borrow().iter().for_each(Wakers::wake);
@@ -218,7 +227,7 @@ impl Fan {
         }
     }
 
-    async fn next_tick(&self) {
+    fn next_tick(&self) {
         self.hub.shared.pulse.tick(self.worker, Instant::now());
         self.tick.set(self.tick.get() + 1);
         let index = usize::try_from(self.tick.get() % ROUND).unwrap_or(0);
@@ -226,12 +235,23 @@ impl Fan {
         let (frames, bytes) = self.sent.take();
         meters().frames_sent.increment(frames);
         meters().stream_bytes.increment(bytes);
-        let gone = self.gone.take();
-        for (room, watchers) in gone {
-            self.rings.borrow_mut().retain(|id, ring| *id != room || ring.borrow().watchers > 0);
-            let request = FeedRequest::Unwatch { worker: self.worker, room, watchers };
-            let _ = self.hub.requests.send(request).await; // the feed has ended: nothing to report
+    }
+
+    /// Reports watchers that are gone, of so many rooms as one message has. Returns whether there are more.
+    async fn report_gone(&self) -> bool {
+        let rooms = self.gone.borrow_mut().take();
+        if rooms.is_empty() {
+            return false;
         }
+        for (room, _) in &rooms {
+            let mut rings = self.rings.borrow_mut();
+            if rings.get(room).is_some_and(|ring| ring.borrow().watchers == 0) {
+                rings.remove(room);
+            }
+        }
+        let request = FeedRequest::Unwatch { worker: self.worker, rooms };
+        let _ = self.hub.requests.send(request).await; // the feed has ended: nothing to report
+        !self.gone.borrow().is_empty()
     }
 }
 
@@ -249,6 +269,7 @@ async fn run(fan: Rc<Fan>, inbox: mpsc::Sender<WorkerMessage>, mut messages: mps
     let _ending = Ending(fan.clone());
     let mut ticks = tokio::time::interval(TICK);
     let mut touched = Vec::new();
+    let mut reporting = false;
     loop {
         tokio::select! {
             message = messages.recv() => {
@@ -260,7 +281,11 @@ async fn run(fan: Rc<Fan>, inbox: mpsc::Sender<WorkerMessage>, mut messages: mps
                 }
                 touched.drain(..).for_each(|ring| ring.borrow().wakers.wake());
             }
-            _ = ticks.tick() => fan.next_tick().await,
+            _ = ticks.tick() => {
+                fan.next_tick();
+                reporting = true;
+            }
+            () = tokio::task::yield_now(), if reporting => reporting = fan.report_gone().await,
         }
     }
 }
@@ -292,6 +317,11 @@ impl Watcher {
         next
     }
 
+    /// Whether its room cannot be read, so that what was sent of it may be out of date.
+    pub fn stale(&self) -> bool {
+        self.ring.borrow().stale
+    }
+
     /// The watcher's mode.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -308,7 +338,7 @@ impl Drop for Watcher {
         let mut ring = self.ring.borrow_mut();
         ring.watchers -= 1;
         ring.wakers.remove(self.slot);
-        *self.fan.gone.borrow_mut().entry(self.room.clone()).or_default() += 1;
+        self.fan.gone.borrow_mut().add(&self.room);
     }
 }
 

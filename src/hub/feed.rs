@@ -14,13 +14,13 @@ use tokio::time::Instant;
 
 use super::frame::Frame;
 use super::messages::{FeedRequest, Remembered, WorkerId, WorkerMessage};
+use super::reading::{Read, read};
 use super::room::{Known, Waiting, WatchedRoom};
 use super::state::HubState;
 use crate::domain::cursor::Cursor;
+use crate::domain::hint::{Hint, Mark, MarkKey};
 use crate::domain::id::RoomId;
-use crate::domain::roster::Roster;
 use crate::measure::meters;
-use crate::store::events::Tail;
 use crate::store::{Store, StoreError, bounded};
 
 /// Every watched room is polled this often, hint or no hint.
@@ -35,6 +35,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Requests deferred while a read is in flight, at most.
 const LATER_MAX: usize = 4096;
 
+/// Requests handled before rooms that are due are read again, at most: streams that come or go in thousands must not hold
+/// up the events of others.
+const REQUESTS_ROUND: usize = 4096;
+
 /// Timeout of a new watcher's first read. After it the watcher is refused.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -44,6 +48,8 @@ pub(super) struct Feed {
     shared: Arc<HubState>,
     workers: HashMap<WorkerId, mpsc::Sender<WorkerMessage>>,
     rooms: HashMap<RoomId, WatchedRoom>,
+    /// The watched rooms by their marks, by this key.
+    marks: (Option<MarkKey>, HashMap<Mark, RoomId>),
     dirty: HashSet<RoomId>,
     /// Requests that came while a read was in flight. At most [`LATER_MAX`]; then they stay in the channel.
     later: VecDeque<FeedRequest>,
@@ -51,19 +57,8 @@ pub(super) struct Feed {
     retry_at: Instant,
 }
 
-/// Whole rosters, with their cursors.
-type Whole = Vec<(RoomId, (Cursor, Roster))>;
-
-/// The result of one round of reads.
-struct Read {
-    /// Rooms read for the first time.
-    first: Whole,
-    /// Rooms reread whole, because the log no longer reaches back to the cached version.
-    anew: Whole,
-    /// The tail of each room's log, with the version that it follows.
-    tails: Vec<(RoomId, i64, Tail)>,
-    replays: HashMap<RoomId, Vec<(i64, Tail)>>,
-}
+/// Delay before a room that cannot be read is tried again.
+const UNREADABLE_AFTER: Duration = POLL_EVERY;
 
 impl Feed {
     pub(super) fn new(store: Store, requests: mpsc::Receiver<FeedRequest>, shared: Arc<HubState>) -> Self {
@@ -74,6 +69,7 @@ impl Feed {
             shared,
             workers: HashMap::new(),
             rooms: HashMap::new(),
+            marks: (None, HashMap::new()),
             dirty: HashSet::new(),
             later: VecDeque::new(),
             poll_at: now + POLL_EVERY,
@@ -87,12 +83,18 @@ impl Feed {
             // Arm, then read, then wait: a hint that races with the read wakes the next round.
             let woken = shared.wake.notified();
             self.take_hints();
-            while let Some(request) = self.later.pop_front().or_else(|| self.requests.try_recv().ok()) {
+            for _ in 0..REQUESTS_ROUND {
+                let Some(request) = self.later.pop_front().or_else(|| self.requests.try_recv().ok()) else {
+                    break;
+                };
                 self.handle(request).await;
             }
             let due = self.due(Instant::now());
             if !due.is_empty() {
                 self.round(due).await;
+                continue;
+            }
+            if !self.later.is_empty() {
                 continue;
             }
             tokio::select! {
@@ -113,7 +115,25 @@ impl Feed {
             self.dirty.extend(self.rooms.keys().cloned());
             self.poll_at = Instant::now() + POLL_EVERY;
         }
-        self.dirty.extend(hints.rooms.drain().filter(|room| self.rooms.contains_key(room)));
+        let heard: Vec<Hint> = hints.rooms.drain().collect();
+        drop(hints);
+        if !heard.is_empty() {
+            self.know_marks();
+        }
+        let watched = heard.into_iter().filter_map(|hint| match hint {
+            Hint::Room(room) => Some(room).filter(|room| self.rooms.contains_key(room)),
+            Hint::Mark(mark) => self.marks.1.get(&mark).cloned(),
+        });
+        self.dirty.extend(watched);
+    }
+
+    /// Computes the marks of all watched rooms if the key is another.
+    fn know_marks(&mut self) {
+        let key = self.shared.mark_key.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        if key != self.marks.0 {
+            let mark = |key: &MarkKey| self.rooms.keys().map(|room| (key.mark(room), room.clone())).collect();
+            self.marks = (key.clone(), key.as_ref().map(mark).unwrap_or_default());
+        }
     }
 
     async fn handle(&mut self, request: FeedRequest) {
@@ -128,20 +148,30 @@ impl Feed {
                     .entry(room.clone())
                     .or_insert_with(|| WatchedRoom::new(room.clone(), settings, now));
                 watched.wait(worker, waiting);
+                if let (Some(key), marks) = &mut self.marks {
+                    marks.insert(key.mark(&room), room.clone());
+                }
                 self.dirty.insert(room);
             }
-            FeedRequest::Unwatch { worker, room, watchers } => {
-                if self.rooms.get_mut(&room).is_some_and(|watched| !watched.forget(worker, watchers)) {
-                    self.rooms.remove(&room);
-                    self.dirty.remove(&room);
-                }
-            }
+            FeedRequest::Unwatch { worker, rooms } => self.unwatch(worker, rooms),
             FeedRequest::Remembered { room, reply } => remember(&self.rooms, &room, reply),
             FeedRequest::Positions { most, reply } => drop(reply.send(positions(&self.rooms, most))),
             FeedRequest::Drain => tell(&self.workers, || WorkerMessage::Drain).await,
             FeedRequest::Rouse => tell(&self.workers, || WorkerMessage::Rouse).await,
         }
         self.shared.rooms.store(self.rooms.len(), Ordering::Relaxed);
+    }
+
+    fn unwatch(&mut self, worker: WorkerId, rooms: Vec<(RoomId, usize)>) {
+        for (room, watchers) in rooms {
+            if self.rooms.get_mut(&room).is_some_and(|watched| !watched.forget(worker, watchers)) {
+                self.rooms.remove(&room);
+                self.dirty.remove(&room);
+                if let (Some(key), marks) = &mut self.marks {
+                    marks.remove(&key.mark(&room));
+                }
+            }
+        }
     }
 
     fn due(&self, now: Instant) -> Vec<RoomId> {
@@ -230,6 +260,18 @@ impl Feed {
             let Some(room) = self.rooms.get_mut(&id) else {
                 continue;
             };
+            if let Some(error) = read.unreadable.get(&id) {
+                room.due_at = Instant::now() + UNREADABLE_AFTER;
+                if room.cannot_be_read() {
+                    tracing::warn!(room = %id, %error, "a room cannot be read; its streams are marked stale");
+                }
+                mark(&self.workers, room, true).await;
+                continue;
+            }
+            if room.can_be_read() {
+                tracing::info!(room = %id, "the room can be read again");
+                mark(&self.workers, room, false).await;
+            }
             let replays = read.replays.get(&id).into_iter().flatten();
             let replays = replays.map(|(version, tail)| (*version, tail)).chain(since.get(&id).copied());
             room.answer_waiting(&replays.collect());
@@ -250,44 +292,6 @@ impl Feed {
             room.waiting.retain(|waiting| waiting.since.elapsed() < WAIT_MAX); // dropping the reply refuses
         }
     }
-}
-
-/// Reads rooms that are not cached whole, then the tails of all rooms that are due, with the replays for
-/// returning watchers.
-async fn read(
-    store: &Store,
-    rooms: &HashMap<RoomId, WatchedRoom>,
-    due: &[RoomId],
-) -> Result<Read, StoreError> {
-    let unknown = due.iter().filter(|id| rooms[*id].known.is_none()).cloned().collect();
-    let first = load(store, unknown).await?;
-    let loaded = first.iter().map(|(id, (cursor, _))| (id, cursor));
-    let known = due.iter().filter_map(|id| Some((id, &rooms[id].known.as_ref()?.cursor)));
-    let heads: Vec<(&RoomId, &Cursor)> = known.chain(loaded).collect();
-    let mut positions: Vec<(RoomId, Cursor)> =
-        heads.iter().map(|(id, cursor)| ((*id).clone(), (*cursor).clone())).collect();
-    for (id, head) in &heads {
-        positions.extend(rooms[*id].replays(head).into_iter().map(|cursor| ((*id).clone(), cursor)));
-    }
-    let (mut tails, mut replays) = (Vec::new(), HashMap::<RoomId, Vec<(i64, Tail)>>::new());
-    for (index, tail) in store.tails(&positions).await? {
-        let (id, cursor) = &positions[index];
-        if index < heads.len() {
-            tails.push((id.clone(), cursor.version, tail));
-        } else {
-            replays.entry(id.clone()).or_default().push((cursor.version, tail));
-        }
-    }
-    let broken = tails.iter().filter(|(_, _, tail)| !tail.complete).map(|(id, ..)| id.clone()).collect();
-    Ok(Read { first, anew: load(store, broken).await?, tails, replays })
-}
-
-async fn load(store: &Store, rooms: Vec<RoomId>) -> Result<Whole, StoreError> {
-    if rooms.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rosters = store.rosters(&rooms).await?;
-    Ok(rooms.into_iter().zip(rosters).collect())
 }
 
 fn remember(rooms: &HashMap<RoomId, WatchedRoom>, room: &RoomId, reply: oneshot::Sender<Remembered>) {
@@ -318,5 +322,12 @@ async fn send(workers: &HashMap<WorkerId, mpsc::Sender<WorkerMessage>>, room: &W
         let message =
             WorkerMessage::Frame { room: room.id.clone(), number: room.number, frame: frame.clone() };
         let _ = inbox.send(message).await; // a worker that is gone has no watchers
+    }
+}
+
+/// Tells the watchers of a room that it cannot be read, or can be again.
+async fn mark(workers: &HashMap<WorkerId, mpsc::Sender<WorkerMessage>>, room: &WatchedRoom, stale: bool) {
+    for inbox in room.watchers.keys().filter_map(|worker| workers.get(worker)) {
+        let _ = inbox.send(WorkerMessage::Stale { room: room.id.clone(), stale }).await; // as in `send`
     }
 }

@@ -9,7 +9,7 @@
 //! [`LOOK_MAX`] users, a scan at most [`SCAN_MAX`]. A follower is a count of changes seen, not a queue: a
 //! slow follower sees only the newest state.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,9 +21,10 @@ use tokio::time::Instant;
 use super::messages::Unreadable;
 use super::state::Counted;
 use crate::domain::hint::Hint;
-use crate::domain::id::{RoomId, UserId};
+use crate::domain::id::UserId;
 use crate::domain::member::Viewer;
-use crate::store::rosters::Whereabouts;
+use crate::store::events::Mover;
+use crate::store::rosters::{Bounds, Whereabouts};
 use crate::store::{Store, StoreError, bounded};
 
 /// Throttle of hints: the time between two reads of the rooms that they name.
@@ -41,10 +42,6 @@ const SCAN_MAX: usize = 5000;
 
 /// Hinted rooms kept, at most. Changes in further rooms are found by scans.
 const HINTS_MAX: usize = 10_000;
-
-/// The first read of a room starts this many events before the hinted version: no batch of commands logs
-/// more. The rest of a larger transaction, such as a sweep, is found by scans.
-const EVENTS_BACK: i64 = 500;
 
 /// Delay before a failed look-up is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -94,19 +91,18 @@ struct FollowRequest {
 struct FollowSignals {
     wake: Notify,
     stale: AtomicBool,
-    /// The lowest version hinted of each room since the last read.
-    hinted: Mutex<HashMap<RoomId, i64>>,
+    /// The rooms hinted since the last read.
+    hinted: Mutex<HashSet<Hint>>,
     /// Whether any user is followed. If not, hints take the fast path: they are dropped.
     used: AtomicBool,
 }
 
 impl FollowSignals {
-    fn hint<'a>(&self, hints: impl Iterator<Item = (&'a RoomId, i64)>) {
+    fn hint<'a>(&self, hints: impl Iterator<Item = &'a Hint>) {
         let mut hinted = self.hinted.lock().unwrap_or_else(PoisonError::into_inner);
-        for (room, version) in hints {
-            if hinted.len() < HINTS_MAX || hinted.contains_key(room) {
-                let lowest = hinted.entry(room.clone()).or_insert(version);
-                *lowest = version.min(*lowest);
+        for hint in hints {
+            if hinted.len() < HINTS_MAX {
+                hinted.insert(hint.clone());
             }
         }
     }
@@ -133,7 +129,7 @@ impl Follow {
             rounds: rounds.clone(),
             users: BTreeMap::new(),
             due: BTreeSet::new(),
-            rooms: HashMap::new(),
+            read_to: HashMap::new(),
             scanned_to: None,
             tick_at: now,
             scan_at: now,
@@ -147,9 +143,7 @@ impl Follow {
         if !self.signals.used.load(Ordering::Relaxed) {
             return;
         }
-        // Drop versions that cannot exist: any client of the database can forge a hint.
-        let lawful = hints.filter(|hint| (1..=i64::MAX - EVENTS_BACK).contains(&hint.version));
-        self.signals.hint(lawful.map(|hint| (&hint.room, hint.version)));
+        self.signals.hint(hints);
         self.signals.wake.notify_one();
     }
 
@@ -226,9 +220,9 @@ struct Task {
     users: BTreeMap<UserId, Arc<Followed>>,
     /// Users to look up; a subset of `users`.
     due: BTreeSet<UserId>,
-    /// The version up to which each room's log was read. A cache: cleared when it would exceed [`HINTS_MAX`]
-    /// rooms.
-    rooms: HashMap<RoomId, i64>,
+    /// The version up to which the log was read, of each room by either of its hints. A cache: cleared when it would
+    /// exceed twice [`HINTS_MAX`].
+    read_to: HashMap<Hint, i64>,
     /// The last user of the last scan, none if it reached the end.
     scanned_to: Option<UserId>,
     tick_at: Instant,
@@ -317,20 +311,16 @@ impl Task {
 
     async fn read_log(&mut self) -> Result<(), StoreError> {
         let hints = std::mem::take(&mut *self.signals.hinted.lock().unwrap_or_else(PoisonError::into_inner));
-        if self.rooms.len() + hints.len() > HINTS_MAX {
-            self.rooms.clear();
+        if self.read_to.len() + 2 * hints.len() > 2 * HINTS_MAX {
+            self.read_to.clear();
         }
-        let from = |(room, version): (&RoomId, &i64)| {
-            // Always reread the hinted version: after a failover a room may be behind the version noted here.
-            let read = self.rooms.get(room).map_or(version - EVENTS_BACK, |read| (*read).min(version - 1));
-            (room.clone(), read)
-        };
-        let positions: Vec<(RoomId, i64)> = hints.iter().map(from).collect();
+        let positions: Vec<(Hint, Option<i64>)> =
+            hints.into_iter().map(|hint| (hint.clone(), self.read_to.get(&hint).copied())).collect();
         let moved = bounded(self.store.movers(&positions)).await;
-        let moved =
-            moved.inspect_err(|_| self.signals.hint(hints.iter().map(|(room, version)| (room, *version))))?;
-        for (index, version, users) in moved {
-            self.rooms.insert(positions[index].0.clone(), version);
+        let moved = moved.inspect_err(|_| self.signals.hint(positions.iter().map(|(hint, _)| hint)))?;
+        for Mover { room, mark, version, users } in moved {
+            self.read_to.extend(mark.map(|mark| (Hint::Mark(mark), version)));
+            self.read_to.insert(Hint::Room(room), version);
             self.due.extend(users.into_iter().filter(|user| self.users.contains_key(user)));
         }
         Ok(())
@@ -343,7 +333,7 @@ impl Task {
             return Ok(false);
         }
         // Read with a server's rights. What each follower may see is filtered later.
-        let found = bounded(self.store.whereabouts(&users, &Viewer::Server)).await?;
+        let found = bounded(self.store.whereabouts(&users, &Viewer::Server, &Bounds::none())).await?;
         self.signals.stale.store(false, Ordering::Relaxed);
         let mut news = false;
         for places in found.chunk_by(|(one, _), (other, _)| one == other) {

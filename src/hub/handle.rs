@@ -13,7 +13,7 @@ use super::pulse::Pulse;
 use super::room_settings::RoomSettingsCache;
 use super::state::{Counted, Hearing, HubState};
 use crate::domain::cursor::Cursor;
-use crate::domain::hint::Hint;
+use crate::domain::hint::{Hint, MarkKey};
 use crate::domain::id::{RoomId, UserId};
 use crate::measure::{meters, number};
 use crate::store::Store;
@@ -38,6 +38,7 @@ impl Hub {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let shared = Arc::new(HubState {
             hints: Mutex::default(),
+            mark_key: Mutex::default(),
             wake: Notify::new(),
             stale: AtomicBool::new(false),
             settings: RoomSettingsCache::default(),
@@ -58,13 +59,18 @@ impl Hub {
         meters().hints.count(source, hints.len() as u64);
         self.follow.hint(hints.iter());
         let mut kept = self.shared.hints.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.rooms.extend(hints.into_iter().map(|hint| hint.room));
+        kept.rooms.extend(hints);
         if kept.rooms.len() > HINTS_MAX {
             kept.rooms.clear();
             kept.all = true;
         }
         drop(kept);
         self.shared.wake.notify_one();
+    }
+
+    /// Sets the key of the marks that hints carry.
+    pub fn know_marks(&self, key: MarkKey) {
+        *self.shared.mark_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
     }
 
     /// Notes that hints may have been lost: every watched room is read.

@@ -48,10 +48,10 @@ pub(super) enum FeedRequest {
         last: Option<Cursor>,
         reply: oneshot::Sender<Opening>,
     },
+    /// How many watchers of each room are gone.
     Unwatch {
         worker: WorkerId,
-        room: RoomId,
-        watchers: usize,
+        rooms: Vec<(RoomId, usize)>,
     },
     Remembered {
         room: RoomId,
@@ -66,7 +66,16 @@ pub(super) enum FeedRequest {
 }
 
 pub(super) enum WorkerMessage {
-    Frame { room: RoomId, number: u64, frame: Arc<Frame> },
+    Frame {
+        room: RoomId,
+        number: u64,
+        frame: Arc<Frame>,
+    },
+    /// Whether the room cannot be read, so that what was sent of it may be out of date.
+    Stale {
+        room: RoomId,
+        stale: bool,
+    },
     Drain,
     Rouse,
 }

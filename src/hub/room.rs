@@ -50,12 +50,25 @@ pub(super) struct WatchedRoom {
     pub(super) number: u64,
     pub(super) settings: RoomSettings,
     modes: Modes,
+    /// Whether the last read found a row that it did not understand.
+    unreadable: bool,
 }
 
 impl WatchedRoom {
     pub(super) fn new(id: RoomId, settings: RoomSettings, now: Instant) -> Self {
         let (watchers, modes) = (HashMap::new(), Modes::default());
-        Self { id, known: None, waiting: Vec::new(), watchers, due_at: now, number: 0, settings, modes }
+        let waiting = Vec::new();
+        Self {
+            id,
+            known: None,
+            waiting,
+            watchers,
+            due_at: now,
+            number: 0,
+            settings,
+            modes,
+            unreadable: false,
+        }
     }
 
     pub(super) fn wait(&mut self, worker: WorkerId, waiting: Waiting) {
@@ -151,6 +164,19 @@ impl WatchedRoom {
             let opening = Opening { first, cursor: known.cursor.clone(), number: self.number };
             let _ = reply.send(opening); // a watcher that went away is forgotten by its fan
         }
+    }
+
+    /// Notes that the room cannot be read: waiting watchers are answered from the cache or refused, and those that are
+    /// answered already keep what they have. Returns whether this is new.
+    pub(super) fn cannot_be_read(&mut self) -> bool {
+        self.answer_stale();
+        self.waiting.clear(); // dropping the reply refuses
+        !std::mem::replace(&mut self.unreadable, true)
+    }
+
+    /// Notes that the room can be read. Returns whether this is new.
+    pub(super) fn can_be_read(&mut self) -> bool {
+        std::mem::take(&mut self.unreadable)
     }
 
     /// The least time between two frames of a room: a rate limit, so that a busy large room costs its

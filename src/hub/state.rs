@@ -8,11 +8,11 @@ use tokio::sync::Notify;
 
 use super::pulse::Pulse;
 use super::room_settings::RoomSettingsCache;
-use crate::domain::id::RoomId;
+use crate::domain::hint::{Hint, MarkKey};
 
 #[derive(Default)]
 pub(super) struct Hints {
-    pub(super) rooms: HashSet<RoomId>,
+    pub(super) rooms: HashSet<Hint>,
     pub(super) all: bool,
 }
 
@@ -29,6 +29,8 @@ pub enum Hearing {
 
 pub(super) struct HubState {
     pub(super) hints: Mutex<Hints>,
+    /// The key of marks, once the listener has read it.
+    pub(super) mark_key: Mutex<Option<MarkKey>>,
     pub(super) wake: Notify,
     pub(super) stale: AtomicBool,
     pub(super) settings: RoomSettingsCache,

@@ -10,6 +10,7 @@ mod meter;
 pub mod process;
 pub mod spans;
 mod table;
+pub mod throttle;
 
 use std::sync::LazyLock;
 use std::time::Duration;

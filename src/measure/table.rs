@@ -44,6 +44,7 @@ const LIVES: &[&str] = &["alive", "gone"];
 const HEARERS: &[&str] = &["own", "listener"];
 const MODES: &[&str] = &["diff", "list", "count"];
 const BYES: &[&str] = &["drain", "slow", "token_expired", "revoked", "max_age"];
+const READERS: &[&str] = &["feed", "webhooks", "watchlists", "writer"];
 const POOLS: &[&str] = &["main", "heartbeats"];
 const OUTCOMES: &[&str] = &["accepted", "refused", "timeout", "connection", "gone"];
 const TABLES: &[&str] = &["users", "presence", "memberships", "rooms", "events", "departures"];
@@ -127,8 +128,10 @@ meters! {
     feed_duration: Histogram => "headcount_feed_read_duration_seconds";
     /// Reads of the log that failed, by reason.
     feed_failures: Each<Counter> => "headcount_feed_read_failures_total" {"reason": FAILURES};
-    /// Whether watched rooms cannot be read: 1 while rosters and streams are served from the cache, marked
-    /// stale.
+    /// Rows that this build does not understand, and what read them: `feed` of a watched room, whose streams are marked
+    /// stale; `webhooks`, told as a gap; `watchlists`; `writer`. A row costs its own room, and no other.
+    unreadable: Each<Counter> => "headcount_unreadable_rows_total" {"by": READERS};
+    /// Whether watched rooms cannot be read: 1 while rosters and streams are served as they were, marked stale.
     stale: Gauge => "headcount_stale";
     /// Lag of this replica's rosters behind the log, in events: the most of any watched room. Read every 15
     /// s, for up to 1000 rooms.
@@ -148,8 +151,8 @@ meters! {
     /// departures are throttled; read every 15 s.
     outage_rule: Gauge => "headcount_outage_rule";
 
-    /// Lag of a webhook: events in the log that it has not passed yet. Read from the database every 5 s, so
-    /// the same on every replica.
+    /// Events of the log that a webhook was not told of yet, the outbox included, by the database, every 5 s: the same on
+    /// every replica.
     webhook_backlog: Dynamic<Gauge> => "headcount_webhook_backlog_events" {"webhook": PROGRAMS};
     /// Age of the oldest of them.
     webhook_backlog_age: Dynamic<Gauge> => "headcount_webhook_backlog_seconds" {"webhook": PROGRAMS};

@@ -1,6 +1,8 @@
 //! The settings of a replica. Every flag has a `HEADCOUNT_...` variable; a bad value names itself.
 
 pub mod limits;
+pub mod origins;
+pub(crate) mod secrets;
 pub mod tokens;
 pub mod traces;
 pub mod webhooks;
@@ -16,7 +18,10 @@ use crate::auth::{Grant, Rights};
 use crate::commands::Timing;
 use crate::domain::lease;
 
+use secrets::{apart, in_file, strong};
+
 pub use limits::LimitSettings;
+pub use origins::Origins;
 pub use tokens::TokenKeys;
 pub use traces::TraceSettings;
 pub use webhooks::WebhookSettings;
@@ -33,9 +38,15 @@ pub struct Dev {
     /// Secret that signs tokens; made and printed when not given
     #[arg(long, env = "HEADCOUNT_JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<SecretString>,
+    /// File that holds HEADCOUNT_JWT_SECRET instead
+    #[arg(long, env = "HEADCOUNT_JWT_SECRET_FILE", value_parser = in_file, conflicts_with = "jwt_secret", value_name = "FILE")]
+    pub jwt_secret_file: Option<SecretString>,
     /// Key of application servers; made and printed when not given
     #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true)]
     pub server_key: Option<SecretString>,
+    /// File that holds HEADCOUNT_SERVER_KEY instead
+    #[arg(long, env = "HEADCOUNT_SERVER_KEY_FILE", value_parser = in_file, conflicts_with = "server_key", value_name = "FILE")]
+    pub server_key_file: Option<SecretString>,
     /// Rooms that a token without the claim `rooms` may watch and join: keys, or beginnings with `*`, by commas
     #[arg(long, env = "HEADCOUNT_ROOMS_DEFAULT", default_value = "*", value_parser = rights)]
     pub rooms_default: Rights,
@@ -59,9 +70,18 @@ pub struct Serve {
     /// What checks tokens
     #[command(flatten)]
     pub token_keys: TokenKeys,
-    /// Key of application servers, at least 32 bytes; several separated by commas while one replaces another
-    #[arg(long, env = "HEADCOUNT_SERVER_KEY", hide_env_values = true)]
-    pub server_key: SecretString,
+    /// Key of application servers, at least 32 bytes; several separated by commas while one replaces another; required,
+    /// if HEADCOUNT_SERVER_KEY_FILE is not set
+    #[arg(
+        long,
+        env = "HEADCOUNT_SERVER_KEY",
+        hide_env_values = true,
+        required_unless_present = "server_key_file"
+    )]
+    pub server_key: Option<SecretString>,
+    /// File that holds HEADCOUNT_SERVER_KEY instead
+    #[arg(long, env = "HEADCOUNT_SERVER_KEY_FILE", value_parser = in_file, conflicts_with = "server_key", value_name = "FILE")]
+    pub server_key_file: Option<SecretString>,
     /// Rooms that a token without the claim `rooms` may watch and join: keys, or beginnings with `*`, by commas; none
     /// when empty
     #[arg(long, env = "HEADCOUNT_ROOMS_DEFAULT", default_value = "", value_parser = rights)]
@@ -80,13 +100,23 @@ pub struct Listening {
     /// A direct connection for LISTEN, where DATABASE_URL goes through a pooler
     #[arg(long, env = "HEADCOUNT_LISTEN_DATABASE_URL", hide_env_values = true)]
     pub listen_database_url: Option<SecretString>,
+    /// File that holds HEADCOUNT_LISTEN_DATABASE_URL instead
+    #[arg(long, env = "HEADCOUNT_LISTEN_DATABASE_URL_FILE", value_parser = in_file, conflicts_with = "listen_database_url", value_name = "FILE")]
+    pub listen_database_url_file: Option<SecretString>,
+}
+
+impl Listening {
+    /// The address, from the flag, the variable or the file.
+    pub fn url(&self) -> Option<&SecretString> {
+        self.listen_database_url.as_ref().or(self.listen_database_url_file.as_ref())
+    }
 }
 
 /// Where the certificate is.
 #[derive(Args, Debug)]
 pub struct TlsFiles {
-    /// Certificate to show to clients, in PEM, with its chain: TLS then, HTTP/2 too, and no plain HTTP; read again when
-    /// it changes
+    /// Certificate to show to clients, in PEM, with its chain: TLS then, with HTTP/1.1, and no plain HTTP; read again
+    /// when it changes
     #[arg(long, env = "HEADCOUNT_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Key of that certificate, in PEM
@@ -107,6 +137,9 @@ pub struct Database {
     /// Postgres to use: postgres://user:password@host:port/database
     #[arg(long, env = "HEADCOUNT_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
+    /// File that holds HEADCOUNT_DATABASE_URL instead
+    #[arg(long, env = "HEADCOUNT_DATABASE_URL_FILE", value_parser = in_file, conflicts_with = "database_url", value_name = "FILE")]
+    pub database_url_file: Option<SecretString>,
 }
 
 /// Settings that `dev` and `serve` share. Durations read like `15s`, `500ms`.
@@ -145,16 +178,24 @@ pub struct Tuning {
     /// What webhooks may do
     #[command(flatten)]
     pub webhooks: WebhookSettings,
+    /// Callers that may set name and picture: the `application` alone (server key and tokens), users too where their `token` says
+    /// none, or the `user`
+    #[arg(long, env = "HEADCOUNT_PROFILES_BY", default_value = "token")]
+    pub profiles_by: ProfilesBy,
+    /// Callers that may erase a user: the `application` alone, or the `user` too
+    #[arg(long, env = "HEADCOUNT_ERASURE_BY", default_value = "user")]
+    pub erasure_by: ErasureBy,
     /// Address for operators: /metrics is then served there only, and what /readyz misses is told there only
     #[arg(long, env = "HEADCOUNT_OPERATOR_LISTEN")]
     pub operator_listen: Option<SocketAddr>,
-    /// Origins of pages that may call, separated by commas, each exactly as browsers send it: `https://app.example`
-    #[arg(long, env = "HEADCOUNT_CORS_ORIGINS", value_delimiter = ',')]
-    pub cors_origins: Vec<String>,
+    /// Origins of pages that may call, separated by commas: `https://app.example`, `https://*.preview.example`
+    #[arg(long, env = "HEADCOUNT_CORS_ORIGINS", default_value = "")]
+    pub cors_origins: Origins,
     /// HTTP worker threads [1 to 64]; one per core when not given
     #[arg(long, env = "HEADCOUNT_WORKERS", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: Option<u16>,
-    /// Database connections, beside one for heartbeats and one to listen [2 to 100]
+    /// Database connections, beside one for heartbeats and one to listen; readers may use half of them at once, so that they never
+    /// keep writers out [2 to 100]
     #[arg(long, env = "HEADCOUNT_DATABASE_CONNECTIONS", default_value = "8", value_parser = clap::value_parser!(u32).range(2..=100))]
     pub database_connections: u32,
     /// What to log: a level, or `target=level` pairs; requests that are not HTTP only where `actix_http` is named
@@ -175,6 +216,26 @@ pub enum Switch {
     On,
     /// Do not.
     Off,
+}
+
+/// The callers that may set a name and picture.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProfilesBy {
+    /// The application, by server key and tokens.
+    Application,
+    /// Users too, but for what their token says.
+    Token,
+    /// Users too.
+    User,
+}
+
+/// The callers that may erase a user.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErasureBy {
+    /// The application, by server key.
+    Application,
+    /// Users themselves too.
+    User,
 }
 
 /// How to log.
@@ -198,7 +259,6 @@ impl Tuning {
     pub fn check(&self) -> Result<(), SettingError> {
         let hour = 3600 * SECOND;
         self.traces.check()?;
-        self.cors_origins.iter().try_for_each(|origin| exact_origin(origin))?;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
             return Err(SettingError(format!("HEADCOUNT_LOG: {error}")));
         }
@@ -227,15 +287,22 @@ impl Tuning {
 }
 
 impl Database {
-    /// The address, from the flag, `HEADCOUNT_DATABASE_URL` or `DATABASE_URL`.
+    /// The address, from the flag, `HEADCOUNT_DATABASE_URL`, its file or `DATABASE_URL`.
     pub fn url(&self) -> Result<SecretString, SettingError> {
         let plain = || std::env::var("DATABASE_URL").ok().map(SecretString::from);
         let set = |url: &SecretString| !url.expose_secret().is_empty();
-        self.database_url.clone().filter(set).or_else(plain).filter(set).ok_or_else(|| {
-            SettingError(
-                "HEADCOUNT_DATABASE_URL is not set: which Postgres? (postgres://user@host/database)".into(),
-            )
-        })
+        self.database_url
+            .clone()
+            .filter(set)
+            .or_else(|| self.database_url_file.clone())
+            .or_else(plain)
+            .filter(set)
+            .ok_or_else(|| {
+                SettingError(
+                    "HEADCOUNT_DATABASE_URL is not set: which Postgres? (postgres://user@host/database)"
+                        .into(),
+                )
+            })
     }
 }
 
@@ -253,33 +320,25 @@ impl Dev {
 }
 
 impl Serve {
-    /// Checks the keys: a short one can be guessed.
+    /// The key of application servers, from its variable or its file.
+    pub fn server_key(&self) -> Option<&SecretString> {
+        self.server_key.as_ref().or(self.server_key_file.as_ref())
+    }
+
+    /// Checks the keys: a weak one can be guessed.
     pub fn check(&self) -> Result<(), SettingError> {
         self.token_keys.check()?;
-        server_keys_long_enough(&self.server_key)?;
+        if let Some(keys) = self.server_key() {
+            server_keys_strong(keys)?;
+            apart(keys, self.token_keys.secrets())?;
+        }
         self.tuning.check()
     }
 }
 
-/// Browsers send scheme, host and port, and nothing after them: another form would never match.
-fn exact_origin(origin: &str) -> Result<(), SettingError> {
-    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-    match host {
-        Some(host) if !host.is_empty() && !host.contains(['/', '*', '?', '#', ' ']) => Ok(()),
-        _ if origin.is_empty() => Ok(()), // the variable is set, to nothing
-        _ => Err(SettingError(format!(
-            "HEADCOUNT_CORS_ORIGINS holds {origin}; an origin is https://host or https://host:port, without a slash"
-        ))),
-    }
-}
-
 /// Each of several.
-pub(crate) fn server_keys_long_enough(keys: &SecretString) -> Result<(), SettingError> {
-    keys.expose_secret().split(',').try_for_each(|key| long_enough("HEADCOUNT_SERVER_KEY", key.trim()))
-}
-
-fn long_enough(name: &str, key: &str) -> Result<(), SettingError> {
-    if key.len() >= 32 { Ok(()) } else { Err(SettingError(format!("{name} must be at least 32 bytes long"))) }
+pub(crate) fn server_keys_strong(keys: &SecretString) -> Result<(), SettingError> {
+    keys.expose_secret().split(',').try_for_each(|key| strong("HEADCOUNT_SERVER_KEY", key.trim()))
 }
 
 fn between(name: &str, value: Duration, min: Duration, max: Duration) -> Result<(), SettingError> {

@@ -1,5 +1,6 @@
 //! Runs a batch of write commands: `headcount.apply`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
 
-use super::{Store, StoreError, decode};
+use super::decode::{self, counted};
+use super::{Store, StoreError};
 use crate::domain::cursor::Cursor;
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::domain::member::{Member, Status};
@@ -34,6 +36,9 @@ pub struct Command {
     /// The picture's address, at a join; an empty one removes the picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub avatar_url: Option<String>,
+    /// When the token with these two was issued, in seconds since 1970: a name that was set since stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<u64>,
     /// The status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
@@ -156,6 +161,8 @@ pub struct Answer {
     pub member: Option<Member>,
     /// The session afterwards. Given only where a room's settings change its lease.
     pub session: Option<Leased>,
+    /// Events that the change of the user's profile caused, in all of their rooms.
+    pub profile_events: usize,
 }
 
 /// A session and its lease.
@@ -184,23 +191,25 @@ struct Numbered<'a> {
     command: &'a Command,
 }
 
-type AnswerRow = (i32, String, String, i64, bool, Option<Json<Member>>, Option<bool>, Option<i64>);
+type AnswerRow = (i32, String, String, i64, bool, Option<String>, Option<bool>, Option<i64>, Option<String>);
 
 impl Store {
     /// Applies a batch of commands in one transaction, in their order, and returns the answers in that order. Commands
-    /// for a room that is locked wait for the lock, or are answered with [`Outcome::Busy`].
+    /// for a room that is locked wait for the lock, or are answered with [`Outcome::Busy`]. An answer that cannot be decoded
+    /// fails by itself: its command and the others were carried out.
     pub async fn apply(
         &self,
         commands: &[Command],
         if_held: IfHeld,
         limits: UserLimits,
-    ) -> Result<Vec<Answer>, StoreError> {
+    ) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
         let numbered: Vec<_> =
             commands.iter().enumerate().map(|(ord, command)| Numbered { ord, command }).collect();
         let mut rows: Vec<AnswerRow> = self
             .query(
-                "select ord, outcome, epoch, version, created, member, visible, \
-                        (extract(epoch from lease) * 1000)::bigint \
+                "select ord, outcome, epoch, version, created, member::text, visible, \
+                        (extract(epoch from lease) * 1000)::bigint, \
+                        nullif(current_setting('headcount.profile_events', true), '') \
                  from headcount.rules, headcount.apply($1, $2, $3, $4)",
             )
             .bind(Json(numbered))
@@ -210,18 +219,24 @@ impl Store {
             .rows()
             .await?;
         rows.sort_unstable_by_key(|row| row.0);
-        rows.into_iter().map(answer).collect()
+        // The same in each row, and nearly always nothing. The first command of a user answers for it.
+        let told = rows.first().and_then(|row| serde_json::from_str(row.8.as_deref()?).ok());
+        let mut told: HashMap<String, usize> = told.unwrap_or_default();
+        let caused = |command: &Command| told.remove(command.user_id.as_str()).unwrap_or_default();
+        let caused: Vec<usize> = commands.iter().map(caused).collect();
+        Ok(rows.into_iter().zip(caused).map(|(row, caused)| counted("writer", answer(row, caused))).collect())
     }
 }
 
 fn answer(
-    (_, outcome, epoch, version, created, member, visible, lease): AnswerRow,
+    (_, outcome, epoch, version, created, member, visible, lease, _): AnswerRow,
+    profile_events: usize,
 ) -> Result<Answer, StoreError> {
     let outcome = Outcome::parse(&outcome)?;
     let cursor = Cursor { epoch: decode::epoch(&epoch)?, version };
-    let member = member.map(|Json(m)| m);
+    let member = member.as_deref().map(decode::member).transpose()?;
     let session = visible.zip(lease).map(|(visible, lease)| Leased::of(visible, lease));
-    Ok(Answer { outcome, cursor, created, member, session })
+    Ok(Answer { outcome, cursor, created, member, session, profile_events })
 }
 
 #[cfg(test)]

@@ -1,10 +1,15 @@
 //! Decodes texts of the database into values of the domain. An unknown text is a [`StoreError::Bug`] and never a
 //! default: clients would be told a guess as if it were a fact.
+//!
+//! A row that cannot be decoded costs its own room, and no other: what reads many rooms in one statement decodes each
+//! room by itself, and counts what it leaves out ([`counted`]).
 
 use super::StoreError;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::Reason;
 use crate::domain::id::{RoomId, UserId};
+use crate::domain::member::Member;
+use crate::measure::meters;
 
 /// Kind of an event in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +43,18 @@ pub(super) fn room(text: &str) -> Result<RoomId, StoreError> {
 
 pub(super) fn user(text: &str) -> Result<UserId, StoreError> {
     UserId::parse(text).map_err(StoreError::decoding)
+}
+
+pub(super) fn member(json: &str) -> Result<Member, StoreError> {
+    serde_json::from_str(json).map_err(StoreError::decoding)
+}
+
+/// Counts what cannot be decoded. `reader` is a label of the metric.
+pub(super) fn counted<T>(reader: &str, decoded: Result<T, StoreError>) -> Result<T, StoreError> {
+    if decoded.is_err() {
+        meters().unreadable.count(reader, 1);
+    }
+    decoded
 }
 
 /// Turns the number of a `with ordinality` into an index.

@@ -11,6 +11,9 @@ pub enum StoreError {
     /// The call was sent and no answer came before the deadline. It may have been carried out.
     #[error("the database did not answer in time")]
     OutcomeUnknown,
+    /// As many read as may at once, and as many wait. Nothing was done.
+    #[error("too many readers")]
+    Overloaded,
     /// Another transaction holds a lock that is needed. Nothing was done.
     #[error("the room is locked by somebody")]
     Busy,
@@ -39,6 +42,7 @@ impl StoreError {
         match self {
             Self::Unavailable => "unavailable",
             Self::OutcomeUnknown => "outcome_unknown",
+            Self::Overloaded => "overloaded",
             Self::Busy => "busy",
             Self::Refused(_) => "refused",
             Self::Bug(_) => "bug",

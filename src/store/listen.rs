@@ -4,6 +4,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 use super::checkout::ACQUIRE_MAX;
 use super::{Store, StoreError};
+use crate::domain::hint::MarkKey;
 
 /// The channel of all notifications.
 pub const CHANNEL: &str = "headcount";
@@ -13,6 +14,13 @@ impl Store {
     /// the listener misses notifications.
     pub async fn send_nonce(&self, nonce: &str) -> Result<(), StoreError> {
         self.query("select pg_notify($1, $2)").bind(CHANNEL).bind(nonce).run().await
+    }
+}
+
+impl Store {
+    /// The key of the marks by which notifications name rooms.
+    pub async fn mark_key(&self) -> Result<MarkKey, StoreError> {
+        self.query("select headcount.notification_key()").value().await.map(MarkKey::new)
     }
 }
 

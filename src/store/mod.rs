@@ -22,6 +22,7 @@ pub mod history;
 pub mod listen;
 pub mod overview;
 mod query;
+mod readers;
 pub mod room_settings;
 pub mod rooms;
 pub mod rosters;
@@ -44,6 +45,7 @@ pub use schema::{grant, is_away, is_forbidden, migrate, migrate_to};
 
 use checkout::Pool;
 use query::Query;
+use readers::Readers;
 
 /// This replica's connection pools. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -51,6 +53,8 @@ pub struct Store {
     main: Pool,
     /// A pool of one connection for heartbeats, so that readers and writers cannot starve them.
     heartbeats: Pool,
+    /// Permits of the reads that run on the main pool.
+    readers: Arc<Readers>,
     runtime: Handle,
     replica: Arc<str>,
 }
@@ -64,6 +68,7 @@ impl Store {
         Self {
             main: Pool::new("main", options.clone(), mode, connections_max),
             heartbeats: Pool::new("heartbeats", options, mode, 1),
+            readers: Arc::new(Readers::of(connections_max)),
             runtime: Handle::current(),
             replica: replica.into(),
         }
@@ -84,6 +89,21 @@ impl Store {
         // Spawn now rather than inside the future, or every handler's future would grow by the size of `call`.
         let task = self.runtime.spawn(bounded(call(self.clone())));
         async move { task.await.map_err(|_| StoreError::Unavailable)? }
+    }
+
+    /// As [`Store::detached`], for reads of clients: they wait for a turn first, because there are fewer turns than
+    /// connections.
+    pub fn read<T, F, C>(&self, call: C) -> impl Future<Output = Result<T, StoreError>> + use<T, F, C>
+    where
+        C: FnOnce(Self) -> F + Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let readers = self.readers.clone();
+        self.detached(move |store| async move {
+            let _turn = readers.turn().await?;
+            call(store).await
+        })
     }
 
     /// A statement for the main pool, which everything except heartbeats shares.

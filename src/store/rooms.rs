@@ -32,7 +32,11 @@ impl Store {
     }
 
     /// The rooms of a user's session, in the order of their keys. None if the session is another user's.
-    pub async fn rooms_of(&self, session: SessionId, user: &UserId) -> Result<Vec<RoomId>, StoreError> {
+    pub async fn rooms_of_session(
+        &self,
+        session: SessionId,
+        user: &UserId,
+    ) -> Result<Vec<RoomId>, StoreError> {
         let rows: Vec<(String,)> = self.query(OF_SESSION).bind(session.0).bind(user.as_str()).rows().await?;
         rows.iter().map(|(room,)| decode::room(room)).collect()
     }

@@ -1,7 +1,7 @@
 //! The rules of presence: the SQL functions in `migrations/functions/`, and how they reach the database.
 //!
 //! Functions are code. All of them are loaded whenever they differ from those in the database, in one transaction
-//! under the migration lock (an advisory lock), unless a newer build has loaded its own. So each function is defined
+//! under the migration lock (`schema`), unless a newer build has loaded its own. So each function is defined
 //! once, and is edited in place.
 //!
 //! The race to avoid: a statement that calls several functions must not find only some of them replaced. So every such
@@ -41,6 +41,7 @@ impl Rules {
         Self {
             revision: revision.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default(),
             files: functions![
+                "values",
                 "epoch",
                 "member",
                 "leases",
@@ -57,6 +58,7 @@ impl Rules {
                 "sweep",
                 "trim",
                 "days",
+                "erase",
                 "history",
                 "webhooks",
                 "planner",

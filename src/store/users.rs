@@ -1,4 +1,4 @@
-//! Reads, writes and erases the profiles of users.
+//! Reads, writes and erases the profiles of users; makes the log forget those who were erased.
 
 use super::{Store, StoreError};
 use crate::domain::id::UserId;
@@ -22,6 +22,13 @@ const PUT: &str = "select p.* from headcount.rules, headcount.put_users(array( \
 
 const GET: &str = "select user_id, name, avatar_url, show_last_seen from headcount.users where user_id = $1";
 
+const EVENTS_OF_PROFILE: &str = "select case when exists ( \
+         select from headcount.users u where u.user_id = $1 and (u.name, u.avatar_url) is distinct from ($2, $3) \
+     ) then (select count(distinct m.room_id) from headcount.memberships m where m.user_id = $1 and not m.invisible) \
+     else 0 end";
+
+const ROOMS_OF: &str = "select count(distinct m.room_id) from headcount.memberships m where m.user_id = $1";
+
 impl Store {
     /// Upserts profiles, all or none. Returns the stored profiles, in no particular order.
     pub async fn put_users(&self, profiles: &[Profile]) -> Result<Vec<Profile>, StoreError> {
@@ -37,8 +44,25 @@ impl Store {
         self.query(GET).bind(id.as_str()).row_if_any().await
     }
 
-    /// Ends a user's presence and deletes all data stored about the user. Idempotent; returns whether there was any.
+    /// The events that these profiles would cause: one in each room where others see the user, if anything changes.
+    pub async fn events_of_profile(&self, profile: &Profile) -> Result<i64, StoreError> {
+        let query = self.query(EVENTS_OF_PROFILE).bind(&profile.user_id).bind(&profile.name);
+        query.bind(profile.avatar_url.as_deref()).value().await
+    }
+
+    /// The rooms in which a user is.
+    pub async fn rooms_of(&self, user: &UserId) -> Result<i64, StoreError> {
+        self.query(ROOMS_OF).bind(user.as_str()).value().await
+    }
+
+    /// Ends a user's presence, deletes the profile, and queues the search of the log. Idempotent; returns whether there
+    /// was a profile, or the log is still being searched.
     pub async fn erase_user(&self, id: &UserId) -> Result<bool, StoreError> {
         self.query("select headcount.erase_user($1) from headcount.rules").bind(id.as_str()).value().await
+    }
+
+    /// Searches the next blocks of the log for users who were erased. Returns whether there is more to search.
+    pub async fn erase_step(&self) -> Result<bool, StoreError> {
+        self.query("select headcount.erase_step() from headcount.rules").value().await
     }
 }

@@ -77,7 +77,8 @@ pub struct StoredWebhook {
     pub created_at: OffsetDateTime,
     /// When it was last changed.
     pub updated_at: OffsetDateTime,
-    /// Its lag: events in the log that it has not passed yet. Not all of them need result in a message.
+    /// Its lag: events in the log that it has not passed yet, and those still in the outbox. Not all of them need result in
+    /// a message.
     pub pending_events: i64,
     /// The number of rooms in which they are.
     pub pending_rooms: i64,
@@ -123,10 +124,7 @@ const LIST: &str = "select w.name, w.url, w.types, w.rooms, (extract(epoch from 
      from headcount.webhooks w \
      join headcount.webhook_deliveries d on d.name = w.name \
      left join headcount.webhook_batches b on b.name = w.name \
-     cross join lateral ( \
-         select coalesce(sum(r.head - r.version), 0)::bigint as events, count(distinct r.room_id) as rooms, min(r.since) as since \
-         from headcount.webhook_rooms r where r.name = w.name \
-     ) p \
+     join headcount.webhook_backlog($1) p on p.name = w.name \
      where $1::text is null or w.name = $1 \
      order by w.name";
 

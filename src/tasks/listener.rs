@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::domain::hint;
+use crate::domain::hint::{self, Hint};
 use crate::hub::{Hearing, Hub};
 use crate::measure::meters;
 use crate::store::{Store, StoreError, listen::listen};
@@ -19,7 +19,7 @@ use crate::store::{Store, StoreError, listen::listen};
 /// Time between two nonces.
 const NONCE_EVERY: Duration = Duration::from_secs(5);
 
-/// The first character of a nonce. No room key has it, so no nonce is parsed as a hint.
+/// The first character of a nonce. No mark has it, so no nonce is parsed as a hint.
 const NONCE: char = '?';
 
 /// Timeout of a nonce: if it is not heard after this long, it is lost.
@@ -70,6 +70,8 @@ impl Listener {
     }
 
     async fn connect(&self) -> Result<PgListener, StoreError> {
+        // At every connection, because it may be to another database: one that was restored.
+        self.hub.know_marks(self.store.detached(|store| async move { store.mark_key().await }).await?);
         listen(self.options.clone(), self.store.replica()).await
     }
 
@@ -88,7 +90,7 @@ impl Listener {
                     Ok(Some(notification)) if notification.payload().starts_with(NONCE) => {} // another replica's
                     Ok(Some(notification)) => {
                         meters().notifications.increment(1);
-                        self.hub.hint("listener", hint::parse(notification.payload()));
+                        self.hub.hint("listener", hint::parse(notification.payload()).map(Hint::Mark));
                     }
                     Ok(None) | Err(_) => return Gap::Connection,
                 },

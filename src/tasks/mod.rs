@@ -6,7 +6,7 @@
 //!
 //! | loop | file | started by |
 //! |---|---|---|
-//! | sweep, trim, idleness, gauges, fold of metrics, settings of rooms, webhooks | here, each a [`Periodic`] | `app` |
+//! | sweep, trim, erasures, idleness, gauges, fold of metrics, settings of rooms, webhooks | here, each a [`Periodic`] | `app` |
 //! | listener | here | `app` |
 //! | token keys, certificate, callers that are gone, callers that are refused | `app`, each a [`Periodic`]: they need `http` and `auth`, which this layer does not know | `app` |
 //! | token keys from a URL | `auth/remote.rs` | `app` |
@@ -20,6 +20,7 @@
 //! `app` stops what it starts, after the last request. The loops of `commands` and `hub` serve requests: when
 //! the last handle is dropped, they drain their queues and end, so that no submitted command is lost.
 
+pub mod eraser;
 pub mod gauges;
 pub mod idle;
 pub mod listener;

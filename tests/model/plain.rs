@@ -64,7 +64,7 @@ pub struct Live {
 /// A session's place in a room.
 #[derive(Clone, Debug)]
 pub struct Place {
-    pub status: &'static str,
+    pub status: Option<&'static str>,
     pub state: Option<u8>,
     pub seq: i64,
     pub invisible: bool,
@@ -116,10 +116,15 @@ impl Model {
             .map(|(session, place)| (&self.sessions[&session], place))
             .collect();
         let (name, avatar_url) = self.profiles.get(&user)?.clone();
-        let status = if tabs.iter().any(|(live, place)| place.status == "online" && !live.idle) {
-            "online"
-        } else if tabs.iter().any(|(_, place)| place.status == "dnd") {
+        // Silence takes no part where something was said.
+        let said = tabs.iter().any(|(_, place)| place.status.is_some());
+        let online = |(live, place): &(&Live, &Place)| {
+            !live.idle && place.status == if said { Some("online") } else { None }
+        };
+        let status = if tabs.iter().any(|(_, place)| place.status == Some("dnd")) {
             "dnd"
+        } else if tabs.iter().any(online) {
+            "online"
         } else {
             "idle"
         };
@@ -249,7 +254,7 @@ impl Model {
         let born = || Live { user, visible: true, idle: false, seq: 0, last_active: now, last_seen: now };
         self.sessions.entry(command.session).or_insert_with(born);
         let place =
-            Place { status: "online", state: None, seq: 0, invisible: false, changed: 0, leaving_at: None };
+            Place { status: None, state: None, seq: 0, invisible: false, changed: 0, leaving_at: None };
         self.places.entry((command.room, command.session)).or_insert(place).leaving_at = None;
         self.update(command);
     }
@@ -261,7 +266,7 @@ impl Model {
         live.visible = command.visible.filter(|_| command.op == Op::Join).unwrap_or(live.visible);
         let place = self.places.get_mut(&(command.room, command.session)).unwrap();
         place.seq = place.seq.max(command.seq.unwrap_or(0));
-        place.status = command.status.unwrap_or(place.status);
+        place.status = command.status.or(place.status);
         place.invisible = command.invisible.unwrap_or(place.invisible);
         if command.state.is_some() {
             self.changes += 1;

@@ -171,7 +171,7 @@ fn users() -> impl Strategy<Value = User> {
 
 fn profile(user: User) -> impl Strategy<Value = Profile> {
     let name = weighted(0.2, select(vec!["Ann", "Bob"]));
-    let avatar_url = weighted(0.2, select(vec!["", "a.png"]));
+    let avatar_url = weighted(0.2, select(vec!["", "https://example.org/a.png"]));
     (name, avatar_url).prop_map(move |(name, avatar_url)| Profile {
         user,
         name: name.map(str::to_owned),

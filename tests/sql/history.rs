@@ -167,7 +167,7 @@ async fn views_tell_stays_and_whereabouts() {
          from headcount.whereabouts order by user_id";
     assert_eq!(
         lines(&mut connection, whereabouts).await,
-        ["ann t online {den,old} t", "bob f - {}", "cid f - {}"]
+        ["ann t dnd {den,old} t", "bob f - {}", "cid f - {}"]
     );
     let open = "select count(*) from headcount.stays where user_id = 'ann' and left_at is null";
     assert_eq!(count(&mut connection, open).await, 1);

@@ -12,6 +12,7 @@ const CALLED: &[&str] = &[
     "attendance",
     "epoch",
     "epoch_in",
+    "erase_step",
     "erase_user",
     "generation_of",
     "heartbeat",
@@ -20,6 +21,7 @@ const CALLED: &[&str] = &[
     "lineage",
     "member",
     "members_at",
+    "notification_key",
     "occupancy",
     "peak_occupancy",
     "put_room_settings",
@@ -33,6 +35,7 @@ const CALLED: &[&str] = &[
     "turn_days",
     "unseen_member",
     "webhook_accept",
+    "webhook_backlog",
     "webhook_delete",
     "webhook_fail",
     "webhook_gone",
@@ -64,10 +67,13 @@ const REFUSED: &[&str] = &[
     "do $$ begin lock table headcount.rooms in access exclusive mode; end $$",
     "select salt from headcount.lineage",
     "select * from headcount.departures",
+    "select key from headcount.notification_key",
     "select * from headcount.webhook_secrets",
     "update headcount.webhooks set url = 'https://evil.example/'",
     "delete from headcount.webhook_outbox",
     "select headcount.webhook_route(1)",
+    "select from headcount.webhook_router for update",
+    "do $$ begin lock table headcount.migrations in share update exclusive mode; end $$",
     "select headcount.new_lineage()",
     "select headcount.end_sessions('{}')",
     "select headcount.join('lobby', 'eve', gen_random_uuid())",
@@ -132,7 +138,7 @@ async fn what_runs_with_the_owners_rights_looks_names_up_nowhere_else() {
     assert_eq!(count(&mut database.connect().await, open).await, 0);
     let all =
         "select count(*) from pg_proc p where p.pronamespace = 'headcount'::regnamespace and p.prosecdef";
-    assert_eq!(count(&mut database.connect().await, all).await, 40);
+    assert_eq!(count(&mut database.connect().await, all).await, 43);
 }
 
 #[tokio::test]

@@ -52,8 +52,10 @@ impl Calls for Comings<'_> {
         let leaving = self.turn.is_multiple_of(2) && self.joined > self.left + STAYING;
         let number = if leaving { self.left } else { self.joined };
         let token = &self.tokens[usize::try_from(number).ok()? % self.tokens.len()];
-        let (room, session) =
-            (format!("mixed{}", number % ROOMS as u64), Uuid::from_u128(u128::from(FIRST + number)));
+        let (room, session) = (
+            format!("mixed{}", number % ROOMS as u64),
+            Uuid::from_u128((4 << 76) | (1 << 63) | u128::from(FIRST + number)),
+        );
         let now = Instant::now();
         let mut sent = self.sent.lock().expect("nobody panics with it");
         // A user comes again after sixty seconds or so; what is known of the last visit is over then.

@@ -5,9 +5,33 @@ import type { Frame, Problem, Token } from "./types.js";
 
 /** Below the lease of 45 s, so that a call that hangs leaves time for others. */
 const CALL_MS = 10_000;
+/** After a first failure to get a token, and then. The service that refused a token is asked no more often than that. */
+const AGAIN_MS = 2000;
+const HOLD_MS = 10_000;
+const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 const EVENTS = ["snapshot", "diff", "sync", "bye"];
 
 export type Api = ReturnType<typeof api>;
+
+/** Nothing at all is the answer for somebody who is logged out. The text itself may be a secret: it is not told. */
+function noToken(text: unknown): Problem {
+  const why = "the token function gave no JWT: check answer.ok";
+  return Object.assign(new Error(why), { code: "bad_token", status: text ? undefined : 401 });
+}
+
+/** By the issuer's clock alone where it says `iat`; a clock of ours that makes no sense makes no early renewal. */
+function lifeMs(token: string): number {
+  const { exp, iat = Date.now() / 1000 } = claims(token) ?? {};
+  return exp > iat ? (exp - iat) * 1000 : Infinity;
+}
+
+export function claims(token: string): any {
+  try {
+    return JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+  } catch {
+    return undefined; // no JWT that we can read
+  }
+}
 
 export async function problemOf(response: Response): Promise<Problem> {
   const { detail, title, code } = await response.json().catch(() => ({})); // a proxy answers in HTML
@@ -20,34 +44,90 @@ export async function problemOf(response: Response): Promise<Problem> {
   });
 }
 
-export function api(url: string, source: Token) {
+/** `told` hears why there is no token that the service takes; once, until there is one again. */
+export function api(url: string, source: Token, told: (problem: Problem) => void = () => {}) {
   const fixed = typeof source === "string";
   let token = fixed ? source : undefined;
   let asking: Promise<string> | undefined;
+  let askedAt = -Infinity;
+  let staleAt = Infinity; // when to ask for the next token, while this one still is good
+  let failures = 0;
+  let doubted = false; // whether the service refused the last token, and took none since
+  let held: Problem | undefined; // why nothing is sent
+  let heldUntil = 0;
 
+  /** Holds all calls of the page back, so that each of them does not ask for a token of its own. */
+  function hold(problem: Problem, ms: number): void {
+    if (!held) told(problem);
+    token = undefined;
+    held = problem;
+    heldUntil = performance.now() + ms * (1 + Math.random() / 10);
+  }
   async function ask(): Promise<string> {
     const late = () => new Promise<never>((_, reject) => setTimeout(reject, CALL_MS, new Error("no token in time")));
-    return (token = await Promise.race([(source as () => string)(), late()]));
+    askedAt = performance.now();
+    try {
+      const text = await Promise.race([(source as () => string)(), late()]);
+      if (!JWT.test(text)) throw noToken(text);
+      staleAt = askedAt + lifeMs(text) * 0.9;
+      failures = 0;
+      return (token = text);
+    } catch (fault) {
+      const problem: Problem = fault instanceof Error ? fault : new Error(String(fault));
+      if (problem.final) throw problem; // so says the application
+      staleAt = askedAt + HOLD_MS;
+      if (token !== undefined) return token; // renewal was early: the old one may do
+      hold(problem, failures++ ? HOLD_MS : AGAIN_MS);
+      return refuse();
+    }
+  }
+  function refuse(): never {
+    throw Object.assign(held!, { final: false, retryMs: Math.max(1, heldUntil - performance.now()) });
   }
   /** The token; asked for once, however many wait. */
   async function getToken(): Promise<string> {
-    return token ?? (asking ??= ask().finally(() => (asking = undefined)));
+    const now = performance.now();
+    if (fixed || (token !== undefined && now < staleAt)) return token!;
+    if (held && now < heldUntil) refuse();
+    return (asking ??= ask().finally(() => (asking = undefined)));
   }
   function renew(used = token): void {
     if (!fixed && used === token) token = undefined;
   }
+  function refresh(): void {
+    renew();
+    doubted = false;
+    heldUntil = 0;
+  }
 
-  /** A refused token is renewed once; what then is refused stays refused if the token is a fixed one. */
-  async function send(method: string, path: string, options: RequestInit, again = false): Promise<Response> {
+  /** Whether to send again: a refused token is renewed once, and so is one that may be older than the user's right to a room. */
+  function again(used: string, problem: Problem): boolean {
+    if (fixed) return false;
+    if (problem.status !== 401) {
+      const old = problem.code === "room_not_found" && performance.now() - askedAt > AGAIN_MS;
+      if (old) renew(used);
+      return old;
+    }
+    problem.final = false; // the next token may be a good one
+    if (used === token) {
+      if (doubted) hold(problem, HOLD_MS);
+      else renew(used);
+      doubted = true;
+    }
+    return token !== undefined || !held || performance.now() >= heldUntil;
+  }
+  async function send(method: string, path: string, options: RequestInit, last = false): Promise<Response> {
     const used = await getToken();
     const headers = { ...options.headers, Authorization: `Bearer ${used}` };
     const response = await fetch(url + path, { ...options, method, headers, cache: "no-store" });
+    if (response.status !== 401 && response.status < 500) {
+      held = undefined;
+      doubted = false;
+    }
     if (response.ok) return response;
-    const refused = response.status === 401 && !fixed;
-    if (refused) renew(used);
-    if (refused && !again) return send(method, path, options, true);
     const problem = await problemOf(response);
-    if (refused) problem.final = false; // the next token may be a good one
+    if (again(used, problem) && !last) return send(method, path, options, true);
+    if (held && !fixed && problem.status === 401) refuse();
     throw problem;
   }
 
@@ -108,5 +188,5 @@ export function api(url: string, source: Token) {
     source.close();
   }
 
-  return { getToken, renew, call, beacon, stream };
+  return { getToken, renew, refresh, call, beacon, stream };
 }

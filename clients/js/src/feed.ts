@@ -10,8 +10,6 @@ import type { Change, Frame, Line, Problem } from "./types.js";
 export const ROOMS_MAX = 32;
 /** The leader answers within milliseconds, unless it is frozen. */
 const SETTLE_MS = 2000;
-/** Between two attempts to get the first token, with as much again by chance. */
-const TOKEN_MS = 3000;
 
 export interface FeedListener {
   change(room: string, change: Change): void;
@@ -114,7 +112,10 @@ export function feed(url: string, api: Api, on: FeedListener) {
   }
 
   function serve(hello = false): void {
-    if (leading) post("serves", reads, line, hello);
+    if (!leading) return;
+    const { name, message, code, status } = line.problem ?? ({} as Problem);
+    // Plain, because the copy of an error that another tab gets is without its code.
+    post("serves", reads, line.problem ? { ...line, problem: { name, message, code, status } } : line, hello);
   }
   function ask(): void {
     if (!leading) post("want", me, Object.fromEntries(wanted.map((room) => [room, rosters.get(room)?.cursor ?? ""])));
@@ -176,10 +177,10 @@ export function feed(url: string, api: Api, on: FeedListener) {
         ask();
         apply();
       },
-      () => {
+      (problem: Problem) => {
         if (started !== mine) return;
-        const until = Date.now() + TOKEN_MS * (1 + Math.random());
-        setLine({ state: "reconnecting", until });
+        const until = Date.now() + (problem.retryMs ?? 10_000);
+        setLine({ state: problem.status === 401 ? "unauthorized" : "reconnecting", until, problem });
         timer("start", until, start);
       },
     );
@@ -195,6 +196,7 @@ export function feed(url: string, api: Api, on: FeedListener) {
   /** Lets go of everything that would keep the page from being put away whole, or other tabs from taking over. */
   function stop(): void {
     started = undefined;
+    refused.clear();
     ready = leading = false;
     trusted = 0;
     for (const name in timers) clearTimeout(timers[name]);

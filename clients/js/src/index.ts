@@ -54,6 +54,8 @@ export interface Client {
   join(room: string, options?: Own & { watch?: boolean }): Room;
   /** See who is in a room without being in it. */
   watch(room: string): Watch;
+  /** Asks for a new token now, as after a login of the same user or when their rights changed. */
+  refresh(): void;
   /** Leaves all rooms. */
   close(): void;
 }
@@ -67,10 +69,11 @@ interface Handle extends Room {
 
 export function headcount({ url = "", token }: Options): Client {
   const key = "headcount.session " + url;
-  const calls = api(url, token);
+  const calls = api(url, token, (problem) => emit(undefined, "error", problem));
   const machine = presence();
   const handles = new Set<Handle>();
   let session = takeSession(key);
+  const warned = new Set<string>(); // kinds of errors that the console was told of
   let user: string | undefined;
   let line: Line = { state: "connecting" };
   let life = 0; // answers to calls of an earlier one are void
@@ -81,7 +84,10 @@ export function headcount({ url = "", token }: Options): Client {
   function tell<E extends keyof Events>({ name, listeners }: Handle, event: E, data: Events[E]): void {
     const told = listeners[event] as Set<(data: Events[E]) => void> | undefined;
     told?.forEach((listener) => queueMicrotask(() => listener(data)));
-    if (event === "error" && !told?.size) console.error("headcount", name, data);
+    const { code, message } = data as Problem;
+    if (event !== "error" || told?.size || warned.has(code ?? message)) return;
+    warned.add(code ?? message);
+    console.error("headcount", name, data);
   }
   function emit<E extends keyof Events>(room: string | undefined, event: E, data: Events[E]): void {
     for (const handle of handles) if (room === undefined || handle.name === room) tell(handle, event, data);
@@ -114,7 +120,7 @@ export function headcount({ url = "", token }: Options): Client {
   }
 
   function run(...event: PresenceEvent): void {
-    for (const effect of machine.step(event, Date.now(), Math.random())) {
+    for (const effect of machine.step(event, performance.now(), Math.random())) {
       const [type, what] = effect;
       if (type === "call") send(what);
       else if (type === "renew") session = newSession();
@@ -131,7 +137,7 @@ export function headcount({ url = "", token }: Options): Client {
       }
     }
     clearTimeout(timer);
-    if (machine.wakeAt < Infinity) timer = setTimeout(run, Math.max(0, machine.wakeAt - Date.now()), "tick");
+    if (machine.wakeAt < Infinity) timer = setTimeout(run, Math.max(0, machine.wakeAt - performance.now()), "tick");
   }
 
   function send({ verb, room, body }: Call): void {
@@ -243,6 +249,12 @@ export function headcount({ url = "", token }: Options): Client {
   return {
     join: (room, { watch = true, ...own } = {}) => open(room, true, watch, own),
     watch: (room) => open(room, false, true, {}),
+    refresh() {
+      calls.refresh();
+      stream.stop();
+      stream.start();
+      run("resume");
+    },
     close() {
       for (const handle of handles) handle.leave();
       unwatch();

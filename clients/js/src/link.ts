@@ -43,10 +43,10 @@ export function link(rosters: Map<string, Roster>) {
   let line = "";
   let effects: LinkEffect[] = [];
 
-  const say = (state: Line["state"], until?: number) => {
+  const say = (state: Line["state"], until?: number, problem?: Problem) => {
     if (line === state && !until) return;
     line = state;
-    effects.push(["line", { state, until }]);
+    effects.push(["line", problem ? { state, until, problem } : { state, until }]);
   };
   const close = () => {
     if (phase === "reading") effects.push(["close"]);
@@ -61,17 +61,17 @@ export function link(rosters: Map<string, Roster>) {
     at = now + WATCHDOG_MS;
     effects.push(["open", rooms, lastEventId(rooms, rosters)]);
   };
-  const wait = (until: number, byService: boolean) => {
+  const wait = (until: number, byService: boolean, problem?: Problem) => {
     close();
     phase = "waiting";
     at = until;
     told = byService;
-    say("reconnecting", until);
+    say(problem?.status === 401 ? "unauthorized" : "reconnecting", until, problem);
   };
   const fail = (now: number, random: number, problem?: Problem) => {
     const pause = backoff(failures++, BACKOFF_MS, BACKOFF_MAX_MS, random);
     const asked = problem?.retryMs ?? 0;
-    wait(now + Math.max(asked, pause), asked > 0);
+    wait(now + Math.max(asked, pause), asked > 0, problem);
   };
 
   const read = (frame: Frame, now: number, random: number) => {

@@ -2,6 +2,7 @@
 // The lock passes on when that tab closes, crashes or is put away. Over HTTP/1.1 a browser allows six connections to a
 // host for all tabs together; without this a seventh tab would not load.
 
+import { claims } from "./api.js";
 import type { Frame, Line } from "./types.js";
 
 export type Message =
@@ -47,11 +48,6 @@ export function share(name: string, lead: () => void, hear: (message: Message) =
 
 /** Tabs share if their tokens allow the same rooms: rosters are the same for all who may see them. */
 export function shareName(url: string, token: string): string {
-  let rooms: unknown;
-  try {
-    rooms = JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"))).rooms;
-  } catch {
-    rooms = token; // not a JWT that we can read
-  }
-  return `headcount ${url} ${JSON.stringify(rooms) ?? ""}`;
+  const read = claims(token);
+  return `headcount ${url} ${JSON.stringify(read ? read.rooms : token) ?? ""}`;
 }

@@ -39,8 +39,10 @@ export interface Own {
 
 /** How the line to the service is; `until` is when a lost one is tried again, in milliseconds as of `Date.now()`. */
 export interface Line {
-  state: "connecting" | "live" | "stale" | "reconnecting";
+  state: "connecting" | "live" | "stale" | "reconnecting" | "unauthorized";
   until?: number;
+  /** Why it is lost, where that is known. */
+  problem?: Problem;
 }
 
 /** A frame of an event stream: `event` is its name, the rest its data. */

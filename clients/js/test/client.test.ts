@@ -10,7 +10,7 @@ let beacons: { url: string; body: any }[];
 let clients: Client[] = [];
 
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date"] });
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date", "performance"] });
   vi.spyOn(Math, "random").mockReturnValue(0.5);
   service = new Service();
   vi.stubGlobal("fetch", service.fetch);
@@ -29,7 +29,7 @@ afterEach(async () => {
   vi.restoreAllMocks();
 });
 
-function connect(token: string | (() => string | Promise<string>) = "t1"): Client {
+function connect(token: string | (() => string | Promise<string>) = "h.t1.s"): Client {
   const client = headcount({ token });
   clients.push(client);
   return client;
@@ -135,20 +135,77 @@ describe("trouble", () => {
     const token = vi.fn(() => service.token);
     const room = connect(token).join("lobby");
     await settle();
-    service.token = "t2";
+    service.token = "h.t2.s";
     room.update({ a: 1 });
     await settle();
     expect(token).toHaveBeenCalledTimes(2);
     const [first, second] = service.made("/presence").map(({ headers }) => headers.Authorization);
-    expect([first, second]).toEqual(["Bearer t1", "Bearer t2"]);
+    expect([first, second]).toEqual(["Bearer h.t1.s", "Bearer h.t2.s"]);
   });
 
-  test("a token that stays refused is not asked for in a loop", async () => {
-    const token = vi.fn(() => "bad");
+  test.each([["refused", "h.bad.s"], ["empty", ""]])("a token that stays %s costs at most 4 requests for one in 30 s, and is told once", async (_, bad) => {
+    const token = vi.fn(() => bad);
+    const room = connect(token).join("lobby");
+    const failed = vi.fn();
+    room.on("error", failed);
+    await settle(30_000);
+    expect(token.mock.calls.length).toBeLessThanOrEqual(4);
+    expect(token.mock.calls.length).toBeGreaterThan(2);
+    expect(failed).toHaveBeenCalledOnce();
+    expect(room.line).toMatchObject({ state: "unauthorized", problem: { status: 401 } });
+  });
+
+  test("a token function that answers a page is asked again within seconds, and told of", async () => {
+    const token = vi.fn(() => (token.mock.calls.length > 1 ? "h.t1.s" : "<html>502 Bad Gateway</html>"));
+    const room = connect(token).join("lobby");
+    const failed = vi.fn();
+    room.on("error", failed);
+    await settle(5000);
+    expect(failed.mock.calls).toMatchObject([[{ code: "bad_token" }]]);
+    expect(ids(room)).toEqual(["me"]);
+    expect(room.line.state).toBe("live");
+  });
+
+  test("a room gained later is tried with a fresh token before it is refused", async () => {
+    const token = vi.fn(() => service.token);
+    const client = connect(token);
+    client.join("lobby");
+    await settle(5000);
+    service.token = "h.t2.s";
+    service.instead = ({ headers, path, body }) =>
+      headers.Authorization === "Bearer h.t1.s" && (path.includes("gained") || body?.rooms?.includes("gained"))
+        ? problem(404, "room_not_found") : undefined;
+    const gained = client.join("gained");
+    const ended = vi.fn();
+    gained.on("end", ended);
+    await settle(5000);
+    expect(ended).not.toHaveBeenCalled();
+    expect(ids(gained)).toEqual(["me"]);
+    expect(token).toHaveBeenCalledTimes(2);
+  });
+
+  test("a token is renewed before it runs out, whatever the clock of the page", async () => {
+    const part = btoa(JSON.stringify({ iat: 1000, exp: 1100 })).replace(/=/g, "");
+    const token = vi.fn(() => (service.token = `h.${part}.s${token.mock.calls.length}`));
     connect(token).join("lobby", { watch: false });
-    await settle(10_000);
-    expect(token.mock.calls.length).toBeLessThan(12);
-    expect(token.mock.calls.length).toBeGreaterThan(3);
+    await settle(80_000);
+    expect(token).toHaveBeenCalledTimes(1);
+    await settle(30_000);
+    expect(token).toHaveBeenCalledTimes(2);
+    expect(service.calls.every(({ headers }) => headers.Authorization)).toBe(true);
+  });
+
+  test("a refresh asks for a token now, however long the wait was to be", async () => {
+    let now = "";
+    const client = connect(() => now);
+    const room = client.join("lobby");
+    await settle(3000);
+    expect(room.line.state).toBe("unauthorized");
+    now = "h.t1.s";
+    client.refresh();
+    await settle(100);
+    expect(room.line.state).toBe("live");
+    expect(ids(room)).toEqual(["me"]);
   });
 
   test("a fixed token that is refused ends the room", async () => {
@@ -164,7 +221,7 @@ describe("trouble", () => {
     let down = true;
     const room = connect(async () => {
       if (down) throw new Error("down");
-      return "t1";
+      return "h.t1.s";
     }).join("lobby");
     await settle(10_000);
     expect(room.line.state).toBe("reconnecting");
@@ -211,7 +268,7 @@ describe("trouble", () => {
   });
 
   test("bye is obeyed: back after its time, at once with a new token", async () => {
-    const token = vi.fn(() => "t1");
+    const token = vi.fn(() => "h.t1.s");
     connect(token).join("lobby");
     await settle();
     service.streams[0].send({ event: "bye", reason: "token_expired", retry_ms: 700 });
@@ -249,7 +306,7 @@ describe("trouble", () => {
   });
 
   test("a token source that hangs holds nothing up for ever", async () => {
-    const token = vi.fn(() => (token.mock.calls.length > 1 ? "t1" : new Promise<string>(() => {})));
+    const token = vi.fn(() => (token.mock.calls.length > 1 ? "h.t1.s" : new Promise<string>(() => {})));
     const room = connect(token).join("lobby");
     await settle(30_000);
     expect(ids(room)).toEqual(["me"]);
@@ -257,6 +314,14 @@ describe("trouble", () => {
 });
 
 describe("presence", () => {
+  test("heartbeats go on when the clock is put back", async () => {
+    connect().join("lobby", { watch: false });
+    await settle(1000);
+    vi.setSystemTime(Date.now() - 3_600_000);
+    await settle(46_000);
+    expect(service.made("/heartbeats")).toHaveLength(3);
+  });
+
   test("gone is joined again", async () => {
     const room = connect().join("lobby");
     await settle();
@@ -293,7 +358,7 @@ describe("presence", () => {
     connect().join("lobby");
     await settle();
     page.leave();
-    expect(beacons).toMatchObject([{ url: "/v1/rooms/lobby/leave", body: { grace: true, token: "t1" } }]);
+    expect(beacons).toMatchObject([{ url: "/v1/rooms/lobby/leave", body: { grace: true, token: "h.t1.s" } }]);
     expect(service.open()).toEqual([]);
   });
 

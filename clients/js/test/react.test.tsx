@@ -23,7 +23,7 @@ beforeEach(() => {
   Object.assign(globalThis, { IS_REACT_ACT_ENVIRONMENT: true });
   service = new Service();
   vi.stubGlobal("fetch", service.fetch);
-  client = headcount({ token: "t1" });
+  client = headcount({ token: "h.t1.s" });
   root = createRoot(document.body.appendChild(document.createElement("div")));
 });
 afterEach(async () => {

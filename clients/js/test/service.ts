@@ -26,7 +26,7 @@ interface Stream {
 export class Service {
   calls: Call[] = [];
   streams: Stream[] = [];
-  token = "t1";
+  token = "h.t1.s";
   rooms = new Map<string, { version: number; log: Frame[]; sessions: Map<string, string> }>();
   /** Answers instead of the service while it gives something. */
   instead: (call: Call) => Response | undefined = () => undefined;

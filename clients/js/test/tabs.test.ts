@@ -12,7 +12,7 @@ let tabs: Tab[] = [];
 /** Tabs live in one process, so each enters before it makes its client. */
 class Tab {
   page = new Page().enter();
-  client: Client = headcount({ token: "t1" });
+  client: Client = headcount({ token: "h.t1.s" });
   constructor() {
     tabs.push(this);
   }

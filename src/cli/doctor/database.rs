@@ -206,7 +206,7 @@ async fn listen(wanted: &DoctorArgs, options: &PgConnectOptions, checkup: &mut C
             "Set HEADCOUNT_LISTENER=on, unless this is meant.",
         );
     }
-    let direct = match wanted.listening.listen_database_url.as_ref().map(|url| url.expose_secret().parse()) {
+    let direct = match wanted.listening.url().map(|url| url.expose_secret().parse()) {
         None => None,
         Some(Ok(direct)) => Some(direct),
         Some(Err(_)) => {

@@ -6,7 +6,8 @@ use super::arguments::DoctorArgs;
 use super::finding::Finding;
 use crate::auth::{KeyError, Verifier};
 use crate::http::server::tls::Certificate;
-use crate::settings::server_keys_long_enough;
+use crate::settings::secrets::apart;
+use crate::settings::server_keys_strong;
 
 const MAKE_ONE: &str = "at least 32 random bytes, such as `openssl rand -hex 32` prints";
 
@@ -32,40 +33,35 @@ fn settings(wanted: &DoctorArgs) -> Finding {
 fn tokens(wanted: &DoctorArgs) -> Finding {
     let keys = &wanted.token_keys;
     let set = |secret: &&SecretString| !secret.expose_secret().is_empty();
+    let apart = wanted.credential.server_keys().filter(set).map_or(Ok(()), |key| apart(key, keys.secrets()));
     match keys.check() {
         Err(error) => Finding::fail(
             "tokens",
             error.to_string(),
             format!("Set HEADCOUNT_JWT_SECRET, here and where your application signs tokens, to {MAKE_ONE}."),
         ),
-        Ok(()) if same(keys.jwt_secret.as_ref(), wanted.credential.server_key.as_ref().filter(set)) => {
-            Finding::warn(
-                "tokens",
-                "HEADCOUNT_JWT_SECRET and HEADCOUNT_SERVER_KEY are the same",
-                format!(
-                    "Set one of them to something else, {MAKE_ONE}: who may sign tokens need not be the server."
-                ),
-            )
-        }
-        Ok(()) if keys.jwt_secret.is_some() => Finding::ok("tokens", "HEADCOUNT_JWT_SECRET is long enough"),
+        Ok(()) if apart.is_err() => Finding::fail(
+            "tokens",
+            apart.map_or_else(|error| error.to_string(), |()| String::new()),
+            format!(
+                "Set one of them to something else, {MAKE_ONE}: who may sign tokens need not be the server."
+            ),
+        ),
+        Ok(()) if keys.secret().is_some() => Finding::ok("tokens", "HEADCOUNT_JWT_SECRET is long enough"),
         Ok(()) => Finding::ok("tokens", "signed by keys whose public halves are here"),
     }
 }
 
-fn same(secret: Option<&SecretString>, other: Option<&SecretString>) -> bool {
-    secret.zip(other).is_some_and(|(secret, other)| secret.expose_secret() == other.expose_secret())
-}
-
 fn server_key(wanted: &DoctorArgs) -> Finding {
     let mend = || format!("Set HEADCOUNT_SERVER_KEY, here and in your application's server, to {MAKE_ONE}.");
-    let Some(keys) = &wanted.credential.server_key else {
+    let Some(keys) = wanted.credential.server_keys() else {
         return Finding::fail(
             "server key",
             "HEADCOUNT_SERVER_KEY is not set, and serve does not start without",
             mend(),
         );
     };
-    match server_keys_long_enough(keys) {
+    match server_keys_strong(keys) {
         Ok(()) => Finding::ok("server key", "HEADCOUNT_SERVER_KEY is long enough"),
         Err(error) => Finding::fail("server key", error.to_string(), mend()),
     }

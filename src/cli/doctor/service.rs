@@ -14,8 +14,7 @@ use super::arguments::DoctorArgs;
 use super::database::judge_clock;
 use super::finding::{Finding, Findings};
 use super::network;
-use crate::auth::token::seconds_now;
-use crate::auth::{Claims, Rights, TokenKey};
+use crate::auth::{Claims, TokenKey};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::metrics::Metrics;
@@ -46,7 +45,7 @@ pub async fn look(
     findings.add(ready(&nobody).await)?;
     findings.extend(version(&nobody).await)?;
     findings.extend(descriptors(&nobody).await)?;
-    if wanted.credential.token.is_none() && wanted.credential.server_key.is_some() {
+    if wanted.credential.token.is_none() && wanted.credential.server_keys().is_some() {
         let server = nobody.with_credential(wanted.credential.given());
         findings.add(server_key(&server).await)?;
         findings.extend(overview(&server, replicas).await)?;
@@ -171,14 +170,13 @@ async fn overview(client: &Client, replicas: &[String]) -> Vec<Finding> {
 /// A token of our own. None if tokens must have an issuer or an audience: ours would be refused without.
 fn own_token(wanted: &DoctorArgs) -> Option<SecretString> {
     let keys = &wanted.token_keys;
-    if keys.jwt_issuer.is_some() || keys.jwt_audience.is_some() {
+    if keys.jwt_issuer.is_some() || keys.jwt_audience.is_some() || keys.jwt_user_claim != "sub" {
         return None;
     }
     let exp = (SystemTime::now() + TOKEN_TTL).duration_since(UNIX_EPOCH).ok()?.as_secs();
     let sub = UserId::parse("headcount-doctor").ok()?;
-    let claims =
-        Claims { sub, exp, iat: Some(seconds_now()), name: None, avatar_url: None, rooms: Rights::default() };
-    Some(TokenKey::new(keys.jwt_secret.clone()?).mint(&claims).into())
+    let claims = Claims::new(sub, exp);
+    Some(TokenKey::new(keys.secret()?.clone()).mint(&claims).into())
 }
 
 async fn token_secret(client: &Client) -> Finding {

@@ -23,6 +23,9 @@ const ROOMS_MAX: i64 = 100;
 /// Users that a search gives, at most.
 const FOUND_MAX: i64 = 20;
 
+/// Rooms of each of them, at most: 20 users are then never in too many for one answer.
+const FOUND_ROOMS_MAX: usize = 200;
+
 /// The size of the overview.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -175,7 +178,7 @@ pub async fn overview(
     }
     let (totals, crowds, log, peers) = service
         .store
-        .detached(move |store| async move {
+        .read(move |store| async move {
             Ok((
                 store.totals().await?,
                 store.largest_rooms(rooms).await?,
@@ -241,12 +244,10 @@ pub async fn search_users(
             "search is 1 to 128 characters without control characters",
         ));
     }
-    let matches = service
-        .store
-        .detached(move |store| async move { store.search_users(&text, FOUND_MAX).await })
-        .await?;
+    let matches =
+        service.store.read(move |store| async move { store.search_users(&text, FOUND_MAX).await }).await?;
     let ids = matches.iter().map(|found| UserId::parse(&found.user_id)).collect::<Result<Vec<_>, _>>()?;
-    let found = find(&service, &caller, ids).await?;
+    let found = find(&service, &caller, ids, FOUND_ROOMS_MAX).await?;
     let users = matches.into_iter().zip(found).map(|(m, presence)| FoundUser { name: m.name, presence });
     Ok(web::Json(FoundUsers { users: users.collect() }))
 }

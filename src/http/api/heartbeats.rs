@@ -122,8 +122,8 @@ pub async fn heartbeats(
     caller: Caller,
     Body(body): Body<Box<RawValue>, { body::BODY_MAX }, true>,
 ) -> Result<web::Json<BeatAnswers>, Problem> {
-    service.limits.heartbeat(caller.subject())?;
     let beats = one_or_many(&body)?;
+    service.limits.heartbeats(caller.subject(), beats.len())?;
     let sessions: Vec<SessionId> = beats.iter().map(|beat| beat.session).collect();
     service.limits.session_heartbeats(caller.subject(), &sessions)?;
     let user = caller.subject().cloned();

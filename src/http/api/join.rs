@@ -12,7 +12,7 @@ use crate::domain::member::{Member, Status};
 use crate::http::request::body::Body;
 use crate::http::request::caller::Caller;
 use crate::http::request::member_state;
-use crate::http::request::problem::Problem;
+use crate::http::request::problem::{Code, Problem};
 use crate::http::request::responses::problems;
 use crate::http::service::Service;
 
@@ -20,12 +20,14 @@ use crate::http::service::Service;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JoinBody {
-    /// The session: a UUID made by the client once per tab or device.
-    #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
+    /// The session: a random UUID (version 4 or 7), made by the client once per tab or device.
+    #[schema(value_type = uuid::Uuid, pattern = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[47][0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$", example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// If not given: `online` at first, then unchanged.
+    /// As it was when not given. A session that never named one takes no part in what others see, unless none of the
+    /// user's has; then they are `online`, or `idle` when not active.
     status: Option<Status>,
-    /// Any JSON of at most 1 KiB; unchanged if not given.
+    /// Any JSON of at most 1 KiB as it is stored (`{"a": 1}`), in at most 32 levels, with numbers of at most 32
+    /// characters written out; unchanged if not given.
     #[schema(value_type = Value, required = false, example = json!({"typing": false}))]
     state: Option<Box<RawValue>>,
     /// Whether the page is visible. Hidden sessions send heartbeats less often and have a longer lease.
@@ -65,15 +67,16 @@ pub struct Joined {
 
 problems!(JoinProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
     ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
-    TooManyWrites TooManySessionWrites TooManyRooms TooManySessions RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
+    TooManyWrites TooManySessionWrites TooManyEvents TooManyRooms TooManySessions RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Join a room
 ///
-/// Makes the session present. With their first session the user becomes a member, and every watcher sees
-/// `joined`. Idempotent: a join can be retried. The token's `name` and `avatar_url` become the user's
-/// profile. An `invisible` session is shown only to the user and the server key, in the answers to their
-/// calls; streams show it to nobody. A user with another, visible session in the room is seen by that one.
-/// Right: `join` in the room.
+/// Makes the session present; the user becomes a member with their first session, and every watcher sees
+/// `joined`. May be repeated: that is the retry of the same join. The token's `name` and `avatar_url` become the
+/// user's profile, unless `PUT` has set one since the token was issued (`iat`). A change of it is an event in each of the
+/// user's rooms, and is charged as so many. With `invisible`, nobody is told but the user and the server key, in what they ask for; streams show
+/// invisible members to nobody. A user with a visible session in the room is seen by that one. Right: `join` in the
+/// room.
 #[utoipa::path(
     tag = "presence",
     params(("room" = inline(RoomId), Path, description = "The room.", example = "lobby")),
@@ -90,8 +93,12 @@ pub async fn join(
 ) -> Result<web::Json<Joined>, Problem> {
     service.limits.write(caller.subject())?;
     service.limits.session_write(caller.subject(), body.session)?;
+    service.limits.cause(caller.subject(), 1)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
+    if !body.session.is_random() {
+        return Err(Problem::with(Code::InvalidBody, "session is not a random UUID (version 4 or 7)"));
+    }
     let user = caller.user(body.user)?;
     let (session, claims) = (body.session, caller.claims());
     let answer = service
@@ -103,6 +110,7 @@ pub async fn join(
             seq: body.seq,
             name: claims.and_then(|c| c.name.clone()),
             avatar_url: claims.and_then(|c| c.avatar_url.clone()),
+            issued_at: issued_at(claims),
             status: body.status,
             state: member_state::check(body.state)?,
             visible: body.visible,
@@ -112,6 +120,7 @@ pub async fn join(
         })
         .await?;
     service.checked.forget(session);
+    service.limits.have_caused(caller.subject(), answer.profile_events);
     let visible = answer.session.map_or(body.visible.unwrap_or(true), |session| session.visible);
     let own = answer.session.map(|session| session.lease);
     let advice = service.commands.pace().advise(visible, own, spread());
@@ -122,6 +131,11 @@ pub async fn join(
         heartbeat_ms: millis(advice.heartbeat),
         lease_ms: millis(advice.lease),
     }))
+}
+
+/// When the token that brings a profile was issued. One that does not say is older than anything that was set.
+pub(super) fn issued_at(claims: Option<&Claims>) -> Option<u64> {
+    claims.filter(|c| c.name.is_some() || c.avatar_url.is_some()).map(|c| c.iat.unwrap_or_default())
 }
 
 /// Jitter for [`crate::domain::lease::Pace::advise`].

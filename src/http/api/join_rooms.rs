@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::join::{millis, spread};
+use super::join::{issued_at, millis, spread};
 use crate::auth::{Claims, Right};
 use crate::commands::join::Join;
 use crate::domain::id::{RoomId, SessionId, UserId};
@@ -114,6 +114,7 @@ pub async fn join_rooms(
         seq: body.seq,
         name: claims.and_then(|c| c.name.clone()),
         avatar_url: claims.and_then(|c| c.avatar_url.clone()),
+        issued_at: issued_at(claims),
         status: body.status,
         state: state.clone(),
         visible: body.visible,

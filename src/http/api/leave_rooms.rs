@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::join_rooms::check;
 use super::leave::foreign_rooms;
-use crate::commands::rooms::LeaveRooms;
+use crate::commands::many_rooms::LeaveRooms;
 use crate::commands::writer::CommandResult;
 use crate::domain::id::{RoomId, SessionId, UserId};
 use crate::http::request::body::{self, BODY_MAX, media_type};

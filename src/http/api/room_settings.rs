@@ -122,7 +122,7 @@ pub async fn list_settings(
     caller: Caller,
 ) -> Result<web::Json<AllSettings>, Problem> {
     caller.must_be_server()?;
-    let found = service.store.detached(|store| async move { store.room_settings_list().await }).await?;
+    let found = service.store.read(|store| async move { store.room_settings_list().await }).await?;
     let entry = |(pattern, settings)| PatternSettings { pattern, settings: SettingsBody::of(settings) };
     Ok(web::Json(AllSettings { rooms: found.into_iter().map(entry).collect() }))
 }

@@ -52,7 +52,7 @@ pub struct RoomsPage {
     next: Option<String>,
 }
 
-problems!(RoomsProblems: InvalidQuery MissingToken InvalidToken ExpiredToken ListNotAllowed Overloaded Unavailable);
+problems!(RoomsProblems: InvalidQuery MissingToken InvalidToken ExpiredToken ListNotAllowed TooManyReads Overloaded Unavailable);
 
 /// List occupied rooms
 ///
@@ -77,10 +77,12 @@ pub async fn rooms(
         return Err(Problem::with(Code::InvalidQuery, "limit is 1 to 1000"));
     }
     let ranges = caller.may_list(&prefix)?;
+    service.limits.read(caller.subject(), ranges.len())?;
     let found = service
         .store
-        .detached(move |store| async move { store.occupied_rooms(&after, &ranges, limit).await })
+        .read(move |store| async move { store.occupied_rooms(&after, &ranges, limit).await })
         .await?;
+    service.limits.have_read(caller.subject(), found.len());
     let full = i64::try_from(found.len()).is_ok_and(|n| n == limit);
     let next = found.last().filter(|_| full).map(|(room, _)| room.clone());
     let rooms = found.into_iter().map(|(room, count)| OccupiedRoom::new(room, count)).collect();

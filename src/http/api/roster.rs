@@ -74,8 +74,8 @@ pub struct RosterPage {
     stale: bool,
 }
 
-problems!(RosterProblems: InvalidRoom InvalidQuery MissingToken InvalidToken ExpiredToken RoomNotFound Overloaded
-    Unavailable);
+problems!(RosterProblems: InvalidRoom InvalidQuery MissingToken InvalidToken ExpiredToken RoomNotFound TooManyReads
+    Overloaded Unavailable);
 
 /// Get a room's roster
 ///
@@ -105,9 +105,11 @@ pub async fn get_roster(
     let room = RoomId::parse(&room)?;
     caller.may(Right::Watch, &room)?;
     let (limit, after) = query.check()?;
+    service.limits.read(caller.subject(), 0)?;
     let (page, unseen) = match page(&service, &room, after, limit, caller.viewer()).await {
         Ok(page) => {
             let unseen = page.unseen;
+            service.limits.have_read(caller.subject(), page.members.len());
             (answer(room, page, limit), unseen)
         }
         Err(error) => (remembered(&service, room, after, limit).await.ok_or(error)?, 0),
@@ -143,7 +145,7 @@ async fn page(
     let (room, after) = (room.clone(), after.to_owned());
     let reading = service
         .store
-        .detached(move |store| async move { store.roster_page(&room, &after, limit, &viewer).await });
+        .read(move |store| async move { store.roster_page(&room, &after, limit, &viewer).await });
     tokio::time::timeout(READ_MAX, reading).await.unwrap_or(Err(StoreError::OutcomeUnknown))
 }
 

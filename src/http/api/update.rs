@@ -25,7 +25,8 @@ pub struct UpdateBody {
     session: SessionId,
     /// Unchanged if not given.
     status: Option<Status>,
-    /// Any JSON of at most 1 KiB; unchanged if not given.
+    /// Any JSON of at most 1 KiB as it is stored (`{"a": 1}`), in at most 32 levels, with numbers of at most 32
+    /// characters written out; unchanged if not given.
     #[schema(value_type = Value, required = false, example = json!({"typing": true}))]
     state: Option<Box<RawValue>>,
     /// Whether this session is invisible to others in the room; unchanged if not given. Everybody else sees
@@ -53,7 +54,7 @@ pub struct Updated {
 
 problems!(UpdateProblems: InvalidJson InvalidBody InvalidRoom InvalidState UserRequired MissingToken InvalidToken
     ExpiredToken UserNotAllowed RoomNotFound SessionNotFound BodyTimeout BodyTooLarge StateTooLarge UnsupportedType
-    TooManyWrites TooManySessionWrites RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
+    TooManyWrites TooManySessionWrites TooManyEvents RoomFull RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Change status or state
 ///
@@ -76,6 +77,7 @@ pub async fn update(
 ) -> Result<web::Json<Updated>, Problem> {
     service.limits.write(caller.subject())?;
     service.limits.session_write(caller.subject(), body.session)?;
+    service.limits.cause(caller.subject(), 1)?;
     let room = RoomId::parse(&room)?;
     caller.may(Right::Join, &room)?;
     let user = caller.user(body.user)?;

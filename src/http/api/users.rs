@@ -7,15 +7,20 @@ use utoipa::ToSchema;
 use crate::auth::token::{AVATAR_CHARS_MAX, NAME_CHARS_MAX, is_picture};
 use crate::domain::id::UserId;
 use crate::domain::last_seen::ShowLastSeen;
+use crate::http::api::presence::may_meet;
 use crate::http::request::body::{BULK_BODY_MAX, Body};
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
 use crate::http::request::responses::problems;
 use crate::http::service::Service;
+use crate::settings::{ErasureBy, ProfilesBy};
 use crate::store::users::Profile;
 
 /// Profiles in one request, at most.
 const PROFILES_MAX: usize = 1000;
+
+/// What an erasure counts as, besides an event for each room: the search of the log.
+const ERASURE_EVENTS: usize = 100;
 
 /// A user's profile.
 #[derive(Deserialize, ToSchema)]
@@ -28,7 +33,7 @@ pub struct ProfileBody {
     #[schema(
         example = "https://example.org/ann.png",
         max_length = 2048,
-        pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
+        pattern = r#"^[Hh][Tt][Tt][Pp][Ss]://[^/?#\u0000-\u0020\u007f-\u00a0"<>\\^`{|}][^\u0000-\u0020\u007f-\u00a0"<>\\^`{|}]*$"#
     )]
     avatar_url: Option<String>,
     /// What others are told of the time when the user was last seen. If not given: `exact` at first, then
@@ -49,7 +54,7 @@ pub struct User {
     #[schema(
         example = "https://example.org/ann.png",
         max_length = 2048,
-        pattern = r"^[Hh][Tt][Tt][Pp][Ss]://[^\u0000]*$"
+        pattern = r#"^[Hh][Tt][Tt][Pp][Ss]://[^/?#\u0000-\u0020\u007f-\u00a0"<>\\^`{|}][^\u0000-\u0020\u007f-\u00a0"<>\\^`{|}]*$"#
     )]
     avatar_url: Option<String>,
     /// What others are told of the time when the user was last seen; unchanged if not given. Only the user
@@ -67,7 +72,7 @@ impl User {
                 format!("name is 1 to {NAME_CHARS_MAX} characters"),
             ));
         }
-        if !self.avatar_url.as_deref().is_none_or(|url| clean(url, AVATAR_CHARS_MAX) && is_picture(url)) {
+        if !self.avatar_url.as_deref().is_none_or(is_picture) {
             return Err(Problem::with(
                 Code::InvalidBody,
                 format!("avatar_url is an https: address of at most {AVATAR_CHARS_MAX} characters"),
@@ -91,14 +96,16 @@ impl User {
     }
 }
 
-problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly
-    BodyTimeout BodyTooLarge UnsupportedType TooManyWrites RoomBusy Overloaded Unavailable OutcomeUnknown);
+problems!(PutUserProblems: InvalidJson InvalidBody InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly ProfileNotAllowed
+    BodyTimeout BodyTooLarge UnsupportedType TooManyWrites TooManyEvents RoomBusy Overloaded Unavailable
+    OutcomeUnknown);
 
 /// Set a profile
 ///
-/// An upsert: creates or replaces the profile. The next join with a token that has a `name` or an
-/// `avatar_url` sets those again. A change is an `updated` event in every room the user is in. Right: server
-/// key, or the user themselves.
+/// An upsert: creates or replaces the profile. A join with a token that was issued since, and has a `name` or an
+/// `avatar_url`, sets those again. A change is an `updated` event in every room the user is in, and is charged as so many
+/// (see `too_many_events`). Right: server key, or the user themselves, but for what their token says
+/// (`HEADCOUNT_PROFILES_BY`).
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
@@ -118,8 +125,28 @@ pub async fn put_user(
     caller.must_be_self_or_server(&id)?;
     let ProfileBody { name, avatar_url, show_last_seen } = body;
     let profile = User { id, name, avatar_url, show_last_seen }.check()?;
+    may_write(&service, &caller, &profile).await?;
+    pay_for_profile(&service, &caller, profile.clone()).await?;
     let stored = service.commands.put_users(vec![profile]).await?.pop().ok_or(Code::Internal)?;
     User::from(stored).map(web::Json)
+}
+
+/// Whether the caller may give that profile. What is as it was may always be given: `show_last_seen` is the user's own.
+async fn may_write(service: &Service, caller: &Caller, profile: &Profile) -> Result<(), Problem> {
+    let Some(claims) = caller.claims() else { return Ok(()) };
+    let (name, picture) = match service.profiles_by {
+        ProfilesBy::User => return Ok(()),
+        ProfilesBy::Application => (true, true),
+        ProfilesBy::Token => (claims.name.is_some(), claims.avatar_url.is_some()),
+    };
+    if !name && !picture {
+        return Ok(());
+    }
+    let id = claims.sub.clone();
+    let stored = service.store.detached(move |store| async move { store.user(&id).await }).await?;
+    let same = |of: fn(&Profile) -> Option<&str>| stored.as_ref().and_then(of) == of(profile);
+    let refused = name && !same(|p| Some(p.name.as_str())) || picture && !same(|p| p.avatar_url.as_deref());
+    if refused { Err(Code::ProfileNotAllowed.into()) } else { Ok(()) }
 }
 
 problems!(PutUsersProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken ServerOnly BodyTimeout
@@ -149,11 +176,13 @@ pub async fn put_users(
     stored.into_iter().map(User::from).collect::<Result<_, _>>().map(web::Json)
 }
 
-problems!(GetUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken UserNotFound Overloaded Unavailable);
+problems!(GetUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken UserNotFound TooManyReads Overloaded Unavailable);
 
 /// Get a profile
 ///
-/// Right: any token, or server key.
+/// Right: server key, or any token, of users that it may meet: those in a room that it may watch, or in its claim
+/// `users` (ids, and beginnings of ids with `*`), or anybody, if it may watch every room. Another user is as one who does
+/// not exist.
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
@@ -168,23 +197,26 @@ pub async fn get_user(
 ) -> Result<web::Json<User>, Problem> {
     let id = UserId::parse(&id)?;
     let own = caller.must_be_self_or_server(&id).is_ok();
-    let found = service.store.detached(move |store| async move { store.user(&id).await }).await?;
-    let mut user = User::from(found.ok_or(Code::UserNotFound)?)?;
+    let met = may_meet(&service, &caller, &id).await?;
+    let found = service.store.read(move |store| async move { store.user(&id).await }).await?;
+    let mut user = User::from(found.filter(|_| met).ok_or(Code::UserNotFound)?)?;
     user.show_last_seen = user.show_last_seen.filter(|_| own);
     Ok(web::Json(user))
 }
 
-problems!(EraseUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly UserNotFound RoomBusy
-    Overloaded Unavailable OutcomeUnknown);
+problems!(EraseUserProblems: InvalidUser MissingToken InvalidToken ExpiredToken ServerOnly UserNotFound TooManyWrites
+    TooManyEvents RoomBusy Overloaded Unavailable OutcomeUnknown);
 
 /// Erase a user
 ///
-/// Ends their presence everywhere (`left`), and removes their profile and what the event log says of them.
-/// Right: server key, or the user themselves.
+/// Ends their presence everywhere (`left`) and removes their profile, at once: from then on nobody is told anything of
+/// them. What the event log says of them is removed by a task, in steps, some minutes for a log of a day. Repeat the call
+/// to ask: it is answered `202` until the log has been searched, then `user_not_found`. Counts as 100 events, and one for
+/// each room the user is in (see `too_many_events`). Right: server key, or the user themselves (`HEADCOUNT_ERASURE_BY`). That they were kicked stays known as long as the log.
 #[utoipa::path(
     tag = "users",
     params(("id" = inline(UserId), Path, description = "The user.", example = "ann")),
-    responses((status = 204, description = "Erased."), EraseUserProblems),
+    responses((status = 202, description = "Erased for everybody who asks; the log is being searched."), EraseUserProblems),
     security(("token" = []), ("server_key" = []))
 )]
 #[delete("/v1/users/{id}")]
@@ -195,8 +227,40 @@ pub async fn erase_user(
 ) -> Result<HttpResponse, Problem> {
     let id = UserId::parse(&id)?;
     caller.must_be_self_or_server(&id)?;
+    if service.erasure_by == ErasureBy::Application {
+        caller.must_be_server()?;
+    }
+    pay_for_erasure(&service, &caller, id.clone()).await?;
     match service.commands.erase_user(id).await? {
-        true => Ok(HttpResponse::NoContent().finish()),
+        true => Ok(HttpResponse::Accepted().finish()),
         false => Err(Code::UserNotFound.into()),
+    }
+}
+
+/// Before the write, so that many at once do not all start before the first is paid for.
+async fn pay_for_profile(service: &Service, caller: &Caller, profile: Profile) -> Result<(), Problem> {
+    service.limits.cause(caller.subject(), 1)?;
+    if caller.subject().is_some() {
+        let events =
+            service.store.read(move |store| async move { store.events_of_profile(&profile).await }).await?;
+        pay(service, caller, events)?;
+    }
+    Ok(())
+}
+
+async fn pay_for_erasure(service: &Service, caller: &Caller, user: UserId) -> Result<(), Problem> {
+    service.limits.write(caller.subject())?;
+    service.limits.cause(caller.subject(), ERASURE_EVENTS)?;
+    if caller.subject().is_some() {
+        let rooms = service.store.read(move |store| async move { store.rooms_of(&user).await }).await?;
+        pay(service, caller, rooms)?;
+    }
+    Ok(())
+}
+
+fn pay(service: &Service, caller: &Caller, events: i64) -> Result<(), Problem> {
+    match usize::try_from(events) {
+        Ok(events) if events > 1 => service.limits.cause(caller.subject(), events - 1),
+        _ => Ok(()),
     }
 }

@@ -73,6 +73,11 @@ impl Caller {
         self.claims().map(|claims| &claims.sub)
     }
 
+    /// The user whose places it takes; none for the server key, and for a ticket that names nobody.
+    pub fn counted(&self) -> Option<&UserId> {
+        self.subject().filter(|user| !user.is_nobody())
+    }
+
     /// The caller as a reader of rosters.
     pub fn viewer(&self) -> Viewer {
         self.subject().map_or(Viewer::Server, |user| Viewer::User(user.clone()))
@@ -94,6 +99,14 @@ impl Caller {
             }
             Some(_) => Err(Code::ListNotAllowed.into()),
         }
+    }
+
+    /// Whether what others may know of a user may be told wherever the user is: to the user, to the server key, and to
+    /// a token that may watch every room or names the user in its claim `users`.
+    pub fn knows(&self, user: &UserId) -> bool {
+        self.claims().is_none_or(|claims| {
+            claims.sub == *user || claims.rooms.everywhere_watched() || claims.users.hold(user)
+        })
     }
 
     /// Only the server key passes.

@@ -11,10 +11,12 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::quota::{self, Quota};
 use crate::auth::TokenError;
 use crate::commands::CommandError;
 use crate::domain::id::IdError;
 use crate::hub::Unreadable;
+use crate::measure::throttle;
 use crate::store::StoreError;
 
 macro_rules! codes {
@@ -60,10 +62,10 @@ codes! {
     InvalidRoom       "invalid_room"         400 0 "A room is 1 to 128 characters of A-Z a-z 0-9 _ . : ~ - and neither . nor ..";
     InvalidPattern    "invalid_pattern"      400 0 "A pattern is a room, or the beginning of rooms with * after it.";
     InvalidUser       "invalid_user"         400 0 "A user id is 1 to 128 characters without control characters.";
-    InvalidState      "invalid_state"        400 0 "The state holds something that cannot be stored.";
+    InvalidState      "invalid_state"        400 0 "The state holds something that is not stored: U+0000, over 32 levels, or a number of over 32 characters.";
     InvalidWebhook    "invalid_webhook"      400 0 "The webhook does not have the documented form.";
     UserRequired      "user_required"        400 0 "Under the server key, the body must name the user.";
-    StateTooLarge     "state_too_large"      413 0 "The state is larger than 1 KiB.";
+    StateTooLarge     "state_too_large"      413 0 "The state is larger than 1 KiB as it is stored.";
     BodyTooLarge      "body_too_large"       413 0 "The body is larger than this call takes.";
     BodyTimeout       "body_timeout"         408 0 "The body did not arrive in time.";
     UnsupportedType   "unsupported_media_type" 415 0 "The body must be application/json.";
@@ -74,6 +76,8 @@ codes! {
     TokenRevoked      "token_revoked"        401 0 "The user's tokens were revoked after this one was issued; get a new one.";
     UserNotAllowed    "user_not_allowed"     403 0 "Only the server key may name a user.";
     ServerOnly        "server_only"          403 0 "Only the server key may do this.";
+    ProfileNotAllowed "profile_not_allowed"  403 0 "The application says what this user is called; you may not change it.";
+    ForeignHost       "foreign_host"         403 0 "Tokens are given here to pages of this machine only.";
     ListNotAllowed    "list_not_allowed"     403 0 "Your token gives the right to list in no room.";
     RoomNotFound      "room_not_found"       404 0 "There is no such room for you.";
     SessionNotFound   "session_not_found"    404 0 "You have no such session in that room; join first.";
@@ -85,6 +89,9 @@ codes! {
     TooManyWebhooks   "too_many_webhooks"    409 0 "There are as many webhooks as there may be; delete one.";
     TooManyWrites     "too_many_writes"      429 1 "This user joins, leaves or updates too often.";
     TooManySessionWrites "too_many_session_writes" 429 1 "This session joins, leaves or updates too often.";
+    TooManyReads      "too_many_reads"      429 1 "This user asks for too much.";
+    TooManyEvents     "too_many_events"     429 1 "This user causes too many events.";
+    TooManyPlaces     "too_many_places"     400 0 "These users are in too many rooms for one answer; ask for fewer users.";
     TooManyHeartbeats "too_many_heartbeats"  429 1 "This user sends heartbeats too often.";
     TooManySessionHeartbeats "too_many_session_heartbeats" 429 1 "This session sends heartbeats too often.";
     TooManyRooms      "too_many_rooms"       429 30 "This user is in as many rooms as one may be; leave one.";
@@ -141,14 +148,21 @@ pub struct Problem {
     code: Code,
     detail: Option<String>,
     retry_after: u64,
+    /// The limit that refused it.
+    quota: Option<Box<Quota>>,
     /// For the log, not for the client.
     cause: Option<String>,
 }
 
 impl Problem {
-    /// A retry makes sense after `wait`: gives the first whole second past it.
-    pub fn after(code: Code, wait: Duration) -> Self {
-        Self { retry_after: wait.as_secs() + 1, ..code.into() }
+    /// Refused by a limit. Trying again makes sense after this long; whole seconds, rounded up.
+    pub fn limited(code: Code, quota: Quota, wait: Duration) -> Self {
+        Self { retry_after: wait.as_secs() + 1, quota: Some(Box::new(quota)), ..code.into() }
+    }
+
+    /// Refused because all places are taken.
+    pub fn full(code: Code, quota: Quota) -> Self {
+        Self { quota: Some(Box::new(quota)), ..code.into() }
     }
 
     /// With what was wrong with this request.
@@ -158,7 +172,9 @@ impl Problem {
 
     /// From a failed write of a single statement.
     pub fn of_write(error: &StoreError) -> Self {
-        tracing::warn!(%error, "a write failed");
+        if let Some(suppressed) = throttle::admit("a write failed", error.name()) {
+            tracing::warn!(%error, suppressed, "a write failed");
+        }
         match CommandError::from(error) {
             CommandError::Busy => Code::Unavailable.into(),
             failure => failure.into(),
@@ -179,6 +195,19 @@ impl Problem {
     /// Its code.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// As RFC 6750 has it: no error where there was no token. The description is ASCII without quotes.
+    fn challenge(&self) -> String {
+        let plain = |c: char| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '?' };
+        match (self.code, &self.detail) {
+            (Code::MissingToken, _) => "Bearer".into(),
+            (_, None) => "Bearer error=\"invalid_token\"".into(),
+            (_, Some(detail)) => {
+                let detail: String = detail.chars().map(plain).collect();
+                format!("Bearer error=\"invalid_token\", error_description=\"{detail}\"")
+            }
+        }
     }
 
     /// What went wrong inside.
@@ -206,15 +235,20 @@ impl ResponseError for Problem {
             response.insert_header((RETRY_AFTER, self.retry_after));
         }
         if code.status() == StatusCode::UNAUTHORIZED {
-            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+            response.insert_header((WWW_AUTHENTICATE, self.challenge()));
         }
-        response.body(serde_json::to_string(&self.body()).expect("a problem is a map with string keys"))
+        let mut response =
+            response.body(serde_json::to_string(&self.body()).expect("a problem is a map with string keys"));
+        if let Some(quota) = &self.quota {
+            quota::tell(std::slice::from_ref(quota), response.headers_mut());
+        }
+        response
     }
 }
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Self {
-        Self { code, detail: None, retry_after: code.retry_after(), cause: None }
+        Self { code, detail: None, retry_after: code.retry_after(), quota: None, cause: None }
     }
 }
 
@@ -230,9 +264,10 @@ impl From<IdError> for Problem {
 impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         match error {
-            TokenError::Expired => Code::ExpiredToken.into(),
             TokenError::Revoked => Code::TokenRevoked.into(),
+            TokenError::Expired => Self::with(Code::ExpiredToken, error.to_string()),
             TokenError::Invalid => Code::InvalidToken.into(),
+            TokenError::Refused(refusal) => Self::with(Code::InvalidToken, refusal.to_string()),
             TokenError::UnknownKey => Code::KeysUnavailable.into(),
         }
     }

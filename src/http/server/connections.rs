@@ -4,18 +4,18 @@
 //!
 //! Bounded: it holds only addresses with an open connection.
 
-use std::any::Any;
 use std::collections::HashMap;
+use std::io::Result;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
-use ipnet::IpNet;
 use socket2::SockRef;
+use tokio_rustls::TlsAcceptor;
 
+use super::transport::Transport;
+use crate::domain::address::{self, TrustedProxies};
 use crate::settings::LimitSettings;
 
 /// The kernel doubles this for its own use.
@@ -31,7 +31,7 @@ type OpenConnections = Arc<Mutex<HashMap<IpAddr, usize>>>;
 #[derive(Clone)]
 pub struct Connections {
     most: usize,
-    proxies: Vec<IpNet>,
+    proxies: TrustedProxies,
     open: OpenConnections,
 }
 
@@ -42,21 +42,19 @@ impl Connections {
         Self { most, proxies: settings.trusted_proxies.clone(), open: OpenConnections::default() }
     }
 
-    /// Takes a plain connection and sets its options. None if the peer is gone already, or its address is at
-    /// the limit.
-    pub(super) fn take(&self, tcp: TcpStream) -> Option<Connection> {
-        let permit = self.accept(&tcp)?;
-        Some(Connection { tcp, _permit: permit })
-    }
-
-    /// The same for a TLS connection, which actix keeps: it is closed if its address is at the limit.
-    pub(super) fn accept_encrypted(&self, connection: &dyn Any, extensions: &mut Extensions) {
-        let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
-        let tcp = stream.get_ref().0;
-        match self.accept(tcp) {
-            Some(permit) => drop(extensions.insert(permit)), // for as long as the connection lasts
-            None => drop(SockRef::from(tcp).shutdown(std::net::Shutdown::Both)),
-        }
+    /// Sets the options of an accepted connection, and shakes hands where it is to be encrypted. None if it is gone
+    /// already, or its address has too many: decided before anything of it is read.
+    pub(super) async fn take(
+        &self,
+        tcp: TcpStream,
+        acceptor: Option<&TlsAcceptor>,
+    ) -> Result<Option<Connection>> {
+        let Some(permit) = self.accept(&tcp) else { return Ok(None) };
+        let transport = match acceptor {
+            Some(acceptor) => Transport::encrypt(tcp, acceptor).await?,
+            None => Transport::Plain(tcp),
+        };
+        Ok(Some(Connection { transport, _permit: permit }))
     }
 
     fn accept(&self, tcp: &TcpStream) -> Option<ConnectionPermit> {
@@ -65,10 +63,11 @@ impl Connections {
     }
 
     fn permit(&self, address: IpAddr) -> Option<ConnectionPermit> {
-        let counted = self.most > 0 && !self.proxies.iter().any(|net| net.contains(&address));
+        let counted = self.most > 0 && !self.proxies.contains(address);
         if !counted {
             return Some(ConnectionPermit(None));
         }
+        let address = address::counted(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
         if *count >= self.most {
@@ -79,9 +78,9 @@ impl Connections {
     }
 }
 
-/// A plain connection, and its permit.
+/// An open connection, and its permit.
 pub(super) struct Connection {
-    pub(super) tcp: TcpStream,
+    pub(super) transport: Transport,
     _permit: ConnectionPermit,
 }
 

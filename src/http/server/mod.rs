@@ -6,21 +6,27 @@ mod observe;
 mod socket;
 pub mod tls;
 mod trace_context;
+mod transport;
+mod unread;
 
-use std::future::ready;
 use std::io::Result;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol, Request};
-use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_service::{
+    IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_factory, fn_service, map_config,
+};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Server, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, Error, HttpServer, web};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -29,6 +35,7 @@ use crate::http::request::audience::Audience;
 use crate::http::request::problem::{Code, Problem};
 use crate::http::service::Service;
 use crate::hub::Fan;
+use crate::settings::Origins;
 use connections::Connections;
 use observe::observe;
 use socket::{Socket, carry};
@@ -39,13 +46,8 @@ use tls::Certificate;
 /// when a request is on its way (a race).
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// Concurrent TLS handshakes of a worker, at most: as many as there can be sockets. With actix's 256, that
-/// many silent connections would keep everybody else out for the handshake timeout of 3 s.
-const HANDSHAKES_MAX: usize = 20_000;
-
-/// The listen backlog: connections that wait to be accepted, at most. The standard library's 128 are too few
-/// when the watchers of a restarted replica reconnect, and TCP retries a connection that finds no place only
-/// after a second. The system's `somaxconn` may allow fewer.
+/// Connections that wait to be accepted, at most: the standard library's 128 are few when a restarted replica's watchers
+/// come back, and one that finds no place tries again a second later. The system's `somaxconn` may allow fewer.
 const BACKLOG: i32 = 4096;
 
 /// Timeout for closing a connection, as in `HttpServer`.
@@ -61,30 +63,35 @@ pub struct Front {
     pub certificate: Option<Arc<Certificate>>,
     /// The open connections, limited by address.
     pub connections: Connections,
-    /// Threads; as many as there are cores, when not given.
-    pub workers: Option<u16>,
+    /// Threads.
+    pub workers: u16,
     /// Other origins that may call.
-    pub origins: Vec<String>,
+    pub origins: Origins,
     /// Whether clients may use what is meant for operators.
     pub audience: Audience,
     /// Tracks the streams on raw sockets, which actix does not.
     pub streams: TaskTracker,
     /// Timeout of a stop.
     pub stop_max: Duration,
+    /// Has a permit for each worker that has started.
+    pub started: Arc<Semaphore>,
 }
 
 /// Starts the server of clients.
 pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> Result<Server> {
-    let Front { api, pages, certificate, connections, workers, origins, audience, streams, stop_max } = front;
+    let Front { api, pages, audience, streams, .. } = front;
+    let origins = Arc::new(front.origins);
+    let encrypted = front.certificate.is_some();
     let app = move || {
         let fan = Fan::start(service.hub.clone());
         App::new()
             .into_utoipa_app()
             .map(|app| {
                 app.wrap(from_fn(guard::guard))
-                    .wrap(guard::cors(&origins, service.mint.is_some()))
+                    .wrap(guard::cors(origins.clone(), service.mint.is_some()))
                     .wrap(from_fn(observe))
                     .wrap(from_fn(carry))
+                    .wrap(from_fn(unread::hold))
             })
             .app_data(service.clone())
             .app_data(streams.clone())
@@ -92,35 +99,46 @@ pub fn serve(socket: TcpListener, service: web::Data<Service>, front: Front) -> 
             .app_data(web::Data::new(fan) as web::Data<Rc<Fan>>)
             .app_data(query_errors())
             .configure(api)
+            .configure(|config| {
+                if encrypted {
+                    config.app_data(guard::Encrypted);
+                }
+            })
             .into_app()
             .configure(pages)
     };
-    let workers = workers.map_or_else(cores, usize::from);
     let _ = socket2::SockRef::from(&socket).listen(BACKLOG); // listening already: this only makes the queue longer
-    let Some(certificate) = certificate else {
-        return plain(socket, workers, stop_max, connections, app);
-    };
-    let server = HttpServer::new(app)
-        .disable_signals()
-        .workers(workers)
-        .keep_alive(KEEP_ALIVE)
-        .shutdown_timeout(stop_max.as_secs() - 1)
-        .max_connection_rate(HANDSHAKES_MAX)
-        .on_connect(move |connection, extensions| connections.accept_encrypted(connection, extensions))
-        .listen_rustls_0_23(socket, certificate.accept())?;
-    Ok(server.run())
+    let acceptor = front.certificate.map(|certificate| TlsAcceptor::from(Arc::new(certificate.accept())));
+    let accepting = Accepting { connections: front.connections, acceptor, started: front.started };
+    listen(socket, front.workers.into(), front.stop_max, accepting, app)
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
+/// How connections are accepted.
+#[derive(Clone)]
+struct Accepting {
+    connections: Connections,
+    /// None: plain HTTP.
+    acceptor: Option<TlsAcceptor>,
+    started: Arc<Semaphore>,
 }
 
-/// Builds what `HttpServer` builds for plain connections, except that requests are read from a [`Socket`].
-fn plain<I, S, B>(
+impl Accepting {
+    async fn accept(self, tcp: TcpStream) -> std::result::Result<Accepted, DispatchError> {
+        let peer = tcp.peer_addr().ok();
+        let taken = self.connections.take(tcp, self.acceptor.as_ref()).await;
+        Ok((Socket::new(taken.map_err(DispatchError::Io)?), Protocol::Http1, peer))
+    }
+}
+
+/// What actix serves.
+type Accepted = (Socket, Protocol, Option<SocketAddr>);
+
+/// What `HttpServer` does, but for where requests are read from: a [`Socket`].
+fn listen<I, S, B>(
     socket: TcpListener,
     workers: usize,
     stop_max: Duration,
-    connections: Connections,
+    accepting: Accepting,
     app: impl Fn() -> I + Send + Clone + 'static,
 ) -> Result<Server>
 where
@@ -133,7 +151,8 @@ where
     let builder = Server::build().disable_signals().workers(workers).shutdown_timeout(stop_max.as_secs() - 1);
     let stopping = builder.graceful_shutdown_signal();
     let server = builder.listen("http", socket, move || {
-        let connections = connections.clone();
+        let accepting = accepting.clone();
+        let started = accepting.started.clone();
         let stopping = stopping.clone();
         let app = app().into_factory().map_err(|error| error.error_response());
         let http = HttpService::build()
@@ -146,11 +165,15 @@ where
             .local_addr(address)
             .on_connect_ext(|socket: &Socket, extensions| socket.tell(extensions))
             .finish(map_config(app, |()| AppConfig::default())); // no handler asks what we are called
-        fn_service(move |tcp: TcpStream| {
-            let peer = tcp.peer_addr().ok();
-            ready(Ok((Socket::new(connections.take(tcp)), Protocol::Http1, peer)))
+        let serving = Rc::new(fn_service(move |tcp: TcpStream| accepting.clone().accept(tcp)).and_then(http));
+        fn_factory(move || {
+            let (serving, started) = (serving.clone(), started.clone());
+            async move {
+                let serving = serving.new_service(()).await?;
+                started.add_permits(1);
+                Ok::<_, ()>(serving)
+            }
         })
-        .and_then(http)
     })?;
     Ok(server.run())
 }
@@ -166,6 +189,7 @@ pub fn serve_operators(
             .app_data(service.clone())
             .wrap(from_fn(guard::guard))
             .wrap(from_fn(observe))
+            .wrap(from_fn(unread::hold))
             .app_data(web::Data::new(Audience::Everybody))
             .app_data(query_errors())
             .configure(routes)

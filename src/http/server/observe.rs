@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use super::trace_context::TraceParent;
 use crate::http::request::problem::{Code, Problem};
-use crate::measure::meters;
+use crate::measure::{meters, throttle};
 
 /// The request id, from the client or made here. It is in the response and in the log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -115,12 +115,31 @@ impl Answered<'_> {
         }
         span.record("http.route", route).record("http.response.status_code", status.as_u16());
         let (id, trace, method) = (names.id(), names.trace(), method_name(method));
-        if let Some(cause) = problem.and_then(Problem::cause) {
-            tracing::warn!(request_id = id, trace_id = trace, method, route, error = cause, "a read failed");
+        if let Some((cause, suppressed)) = problem.and_then(|problem| {
+            problem.cause().zip(throttle::admit("a read failed", problem.code().as_str()))
+        }) {
+            tracing::warn!(
+                request_id = id,
+                trace_id = trace,
+                method,
+                route,
+                error = cause,
+                suppressed,
+                "a read failed"
+            );
         }
         let (status, ms) = (status.as_u16(), duration.as_secs_f64() * 1000.0);
-        if status == 500 {
-            tracing::error!(request_id = id, trace_id = trace, method, route, status, ms, "answered");
+        if let Some(suppressed) = (status == 500).then(|| throttle::admit("answered", "500")).flatten() {
+            tracing::error!(
+                request_id = id,
+                trace_id = trace,
+                method,
+                route,
+                status,
+                ms,
+                suppressed,
+                "answered"
+            );
         } else {
             tracing::debug!(request_id = id, trace_id = trace, method, route, status, ms, "answered");
         }

@@ -1,37 +1,34 @@
 //! Event streams on raw sockets, outside of actix.
 //!
-//! There are very many streams, and nearly all of them are idle. In actix, each would hold a dispatcher and
-//! two buffers of 8 KiB, and each frame would be copied into one of these. So actix reads its requests
-//! through a [`Socket`], and once a handler has answered with a stream, [`carry`] takes the connection out of
-//! it. What is left of the stream is its body and a file descriptor. Frames go from the rings to the kernel,
-//! up to [`FRAMES_MAX`] in one call.
+//! A stream is idle nearly always, and there are very many of them. Kept in actix, each holds a dispatcher and two
+//! buffers of 8 KiB, and each frame is copied into one of them. So actix reads its requests through a [`Socket`], and
+//! once a handler has answered with a stream, [`carry`] marks the connection. When actix has written the head, the
+//! connection is taken out of it: what is left of the stream is its body and a file descriptor, and frames go from the
+//! rings to the kernel, all that is ready in one call. Requests that actix has read ahead are dropped with its dispatcher.
 //!
-//! Over TLS and HTTP/2 the connection is not plain, so nothing is taken: there a stream is a body like any
-//! other. Bounded by back-pressure: at most [`FRAMES_MAX`] frames wait for a socket, and no frame is taken
-//! from the body while [`BYTES_MAX`] bytes wait.
+//! Over TLS it is the same, with the session between them.
+//! Bounded: [`FRAMES_MAX`] frames wait for one socket, and [`BYTES_MAX`] with the last of them begun; the next is not
+//! taken from the body until they are written.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fmt::Write;
-use std::io::{IoSlice, Result};
+use std::io::{ErrorKind, IoSlice, Result};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
 
 use actix_web::Error;
-use actix_web::HttpResponse;
-use actix_web::body::{BoxBody, EitherBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
-use actix_web::http::header::{CONTENT_TYPE, HttpDate};
+use actix_web::http::header::CONTENT_TYPE;
 use actix_web::middleware::Next;
-use actix_web::rt::net::TcpStream;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
 
 use super::connections::Connection;
+use super::transport::Transport;
 use crate::http::streams::stream::EVENT_STREAM;
 
 /// Frames handed to the kernel at once, at most.
@@ -43,16 +40,35 @@ const PIECES_MAX: usize = 3 * FRAMES_MAX;
 /// While this many bytes wait, no frame is added. The kernel is asked for a send buffer of the same size.
 const BYTES_MAX: usize = 32 * 1024;
 
-type SharedConnection = RefCell<Option<Connection>>;
+/// A connection, shared between actix and the answer that may take it.
+enum Hold {
+    /// actix has it.
+    Open(Connection),
+    /// An answer is a stream. actix has the connection until all it has to say on it is written: the answers to
+    /// requests that came before, and the head of the stream.
+    Leaving(Connection, Departure),
+    /// Taken, or refused when it was accepted.
+    Gone,
+}
 
-/// The connection as actix sees it. Once the connection is taken, reads find its end, and writes are
-/// discarded.
+/// What goes with the connection.
+struct Departure {
+    body: BoxBody,
+    tracker: TaskTracker,
+    /// Whether actix has written out its head, so that nothing more comes before the body.
+    is_last: bool,
+}
+
+type SharedConnection = RefCell<Hold>;
+
+/// What actix reads requests from and writes answers to. Once the connection was taken, every read and write fails: an
+/// end of file or a successful write would let actix run the requests that it has read ahead, on no connection at all.
 pub struct Socket(Rc<SharedConnection>);
 
 impl Socket {
-    /// None for a connection that was refused: actix finds it closed.
+    /// None for a connection that was refused: actix finds it broken.
     pub fn new(connection: Option<Connection>) -> Self {
-        Self(Rc::new(RefCell::new(connection)))
+        Self(Rc::new(RefCell::new(connection.map_or(Hold::Gone, Hold::Open))))
     }
 
     /// Puts the connection where [`carry`] finds it.
@@ -60,31 +76,76 @@ impl Socket {
         extensions.insert(Rc::downgrade(&self.0));
     }
 
-    fn with<T>(&self, gone: T, then: impl FnOnce(Pin<&mut TcpStream>) -> T) -> T {
-        match self.0.borrow_mut().as_mut() {
-            Some(connection) => then(Pin::new(&mut connection.tcp)),
-            None => gone,
+    fn with<T>(&self, then: impl FnOnce(Pin<&mut Transport>) -> Poll<Result<T>>) -> Poll<Result<T>> {
+        match &mut *self.0.borrow_mut() {
+            Hold::Open(connection) | Hold::Leaving(connection, _) => {
+                then(Pin::new(&mut connection.transport))
+            }
+            Hold::Gone => Poll::Ready(Err(ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Lets the stream go, once all that actix had to write before it is written.
+    fn depart(&self) -> bool {
+        let mut hold = self.0.borrow_mut();
+        match std::mem::replace(&mut *hold, Hold::Gone) {
+            Hold::Leaving(connection, Departure { body, tracker, is_last: true }) => {
+                let stream = Stream { connection, pending: VecDeque::new(), body: Some(body) };
+                actix_web::rt::spawn(tracker.track_future(stream));
+                true
+            }
+            other => {
+                *hold = other;
+                false
+            }
         }
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        self.with(Poll::Ready(Ok(())), |tcp| tcp.poll_read(cx, buffer))
+        self.with(|transport| transport.poll_read(cx, buffer))
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        self.with(Poll::Ready(Ok(bytes.len())), |tcp| tcp.poll_write(cx, bytes))
+        self.with(|transport| transport.poll_write(cx, bytes))
     }
 
+    /// actix calls this when it has nothing left to write.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.with(Poll::Ready(Ok(())), |tcp| tcp.poll_flush(cx))
+        ready!(self.with(|transport| transport.poll_flush(cx)))?;
+        if self.depart() {
+            cx.waker().wake_by_ref(); // actix must look again, and find that it has no connection
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.with(Poll::Ready(Ok(())), |tcp| tcp.poll_shutdown(cx))
+        self.with(|transport| transport.poll_shutdown(cx))
+    }
+}
+
+/// What actix holds in place of the body of a stream. It never has anything to send; that actix asks it means that the
+/// head was handed over, and goes out with the next flush.
+struct Placeholder(Weak<SharedConnection>);
+
+impl MessageBody for Placeholder {
+    type Error = std::io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let gone = || Poll::Ready(Some(Err(ErrorKind::NotConnected.into())));
+        let Some(shared) = self.0.upgrade() else { return gone() };
+        match &mut *shared.borrow_mut() {
+            Hold::Leaving(_, departure) => departure.is_last = true,
+            Hold::Open(_) | Hold::Gone => return gone(),
+        }
+        Poll::Pending
     }
 }
 
@@ -94,35 +155,30 @@ pub async fn carry<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> std::result::Result<ServiceResponse<EitherBody<B>>, Error> {
     let shared = request.conn_data::<Weak<SharedConnection>>().cloned();
-    let response = next.call(request).await?;
+    let mut response = next.call(request).await?;
     let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM);
-    let taken = shared.filter(|_| is_stream).and_then(|shared| shared.upgrade()?.take());
-    let Some(connection) = taken else { return Ok(response.map_into_left_body()) };
-    let (request, response) = response.into_parts();
-    let pending = VecDeque::from([head(&response)]);
-    let tracker = request.app_data::<TaskTracker>().cloned().unwrap_or_default();
-    let stream = Stream { connection, pending, body: Some(response.into_body().boxed()) };
-    actix_web::rt::spawn(tracker.track_future(stream));
-    let mut nothing = HttpResponse::new(actix_web::http::StatusCode::OK);
-    nothing.head_mut().set_connection_type(ConnectionType::Close);
-    Ok(ServiceResponse::new(request, nothing).map_into_right_body())
+    let Some(shared) = shared.filter(|_| is_stream) else { return Ok(response.map_into_left_body()) };
+    let tracker = response.request().app_data::<TaskTracker>().cloned().unwrap_or_default();
+    response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    Ok(response.map_body(|_, body| {
+        leave(&shared, Departure { body: body.boxed(), tracker, is_last: false });
+        EitherBody::right(Placeholder(shared).boxed())
+    }))
 }
 
-/// The head of the response. A stream ends with its connection, so it would need no chunked encoding. But a
-/// proxy that buffers forwards a chunk when it is complete, and holds back a body without chunks. Chunked
-/// also if the request says HTTP/1.0, as in actix: that is nginx, which understands chunks.
-fn head<B>(response: &HttpResponse<B>) -> Bytes {
-    let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
-    for (name, value) in response.headers() {
-        head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
-    }
-    let mut last = String::from("transfer-encoding: chunked\r\n");
-    let _ = write!(last, "connection: close\r\ndate: {}\r\n\r\n", HttpDate::from(SystemTime::now()));
-    head.extend(last.into_bytes());
-    head.into()
+/// On a connection that is gone already the body is dropped, with all that it holds.
+fn leave(shared: &Weak<SharedConnection>, departure: Departure) {
+    let Some(shared) = shared.upgrade() else { return };
+    let mut hold = shared.borrow_mut();
+    *hold = match std::mem::replace(&mut *hold, Hold::Gone) {
+        Hold::Open(connection) => Hold::Leaving(connection, departure),
+        other => other,
+    };
 }
 
-/// An open stream: a task of its own on the thread that accepted the connection.
+/// An open stream: a task of its own on the thread that accepted the connection. It ends with its connection, and would
+/// need no chunks. But proxies that buffer pass a chunk on when it is whole, and hold back what has none. As actix does,
+/// also where the request says HTTP/1.0: that is nginx, which knows chunks.
 struct Stream {
     connection: Connection,
     pending: VecDeque<Bytes>,
@@ -136,7 +192,7 @@ impl Stream {
         let mut bytes = [0; 256];
         loop {
             let mut buffer = ReadBuf::new(&mut bytes);
-            let read = ready!(pin!(&mut self.connection.tcp).poll_read(cx, &mut buffer));
+            let read = ready!(pin!(&mut self.connection.transport).poll_read(cx, &mut buffer));
             if read.is_err() || buffer.filled().is_empty() {
                 return Poll::Ready(());
             }
@@ -169,7 +225,7 @@ impl Stream {
         let mut slices = [IoSlice::new(&[]); PIECES_MAX];
         let count =
             slices.iter_mut().zip(&self.pending).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count();
-        let written = ready!(pin!(&mut self.connection.tcp).poll_write_vectored(cx, &slices[..count]))?;
+        let written = ready!(pin!(&mut self.connection.transport).poll_write_vectored(cx, &slices[..count]))?;
         self.advance(written);
         Poll::Ready(Ok(()))
     }
@@ -196,10 +252,14 @@ impl Future for Stream {
         loop {
             this.fill(cx);
             if this.pending.is_empty() {
+                // TLS may hold back what was written.
+                if ready!(pin!(&mut this.connection.transport).poll_flush(cx)).is_err() {
+                    return Poll::Ready(());
+                }
                 if this.body.is_some() {
                     return Poll::Pending;
                 }
-                return pin!(&mut this.connection.tcp).poll_shutdown(cx).map(drop);
+                return pin!(&mut this.connection.transport).poll_shutdown(cx).map(drop);
             }
             if ready!(this.poll_write(cx)).is_err() {
                 return Poll::Ready(());

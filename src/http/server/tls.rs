@@ -61,13 +61,15 @@ impl Certificate {
         Ok(other)
     }
 
-    /// The TLS configuration: version 1.2 or 1.3, with the certificate that is current at each handshake.
+    /// How connections are accepted: TLS 1.2 or 1.3, with whatever certificate there is at the time, and HTTP/1.1 in it.
     pub fn accept(self: &Arc<Self>) -> ServerConfig {
-        ServerConfig::builder_with_provider(self.provider.clone())
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
             .expect("the provider supports the default versions")
             .with_no_client_auth()
-            .with_cert_resolver(self.clone())
+            .with_cert_resolver(self.clone());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config
     }
 }
 

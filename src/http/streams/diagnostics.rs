@@ -87,7 +87,7 @@ pub async fn diagnostics_stream(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let permit = service.limits.stream(&request, caller.subject())?;
+    let permit = service.limits.stream(&request, caller.counted())?;
     let began = Instant::now();
     let ends = stream::Ends::of(&service, &caller);
     let body = unfold((0, permit, ends), move |(n, permit, ends)| async move {

@@ -77,7 +77,7 @@ pub enum StreamFrame<'a> {
 }
 
 problems!(WatchProblems: InvalidQuery InvalidRoom TokenInUrl MissingToken InvalidToken ExpiredToken RoomNotFound
-    TooManyStreams ReplicaFull Unavailable Draining);
+    TooManyReads TooManyStreams ReplicaFull Unavailable Draining);
 
 /// Watch a room
 ///
@@ -160,7 +160,8 @@ async fn open(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let permit = service.limits.stream(request, caller.subject())?;
+    service.limits.read(caller.subject(), rooms.len())?;
+    let permit = service.limits.stream(request, caller.counted())?;
     let header = request.headers().get("last-event-id").and_then(|h| h.to_str().ok()).map(str::to_owned);
     let last = last_cursors(header.or(last_event_id), rooms.len());
     let watches = rooms.into_iter().zip(last).map(|(room, last)| fan.watch(room, mode, last));

@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use crate::auth::Barred;
 use crate::http::request::caller::Caller;
+use crate::auth::Claims;
 use crate::http::request::limits::StreamPermit;
 use crate::http::service::Service;
 use crate::hub::frame::{ByeReason, Wire, bye, sync};
@@ -90,6 +91,11 @@ impl Ends {
     }
 }
 
+/// When the token expires; none for one that outlives the clock, of which any number of seconds may be said.
+pub fn expiry(claims: &Claims) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))
+}
+
 /// An open stream.
 pub struct EventStream {
     fan: Rc<Fan>,
@@ -97,6 +103,8 @@ pub struct EventStream {
     watches: Vec<Watcher>,
     ready: VecDeque<Bytes>,
     next_sync: u64,
+    /// Whether it was told that one of its rooms cannot be read.
+    told_stale: bool,
     ends: Ends,
     ended: bool,
     _permit: StreamPermit,
@@ -116,7 +124,9 @@ impl EventStream {
         let next_sync = fan.tick() + ROUND;
         let (watches, firsts): (Vec<_>, Vec<_>) = watched.into_iter().unzip();
         let ready = VecDeque::from([retry_line()]);
-        let mut stream = Self { fan, turn, watches, ready, next_sync, ends, ended: false, _permit: permit };
+        let (told_stale, ended) = (false, false);
+        let mut stream =
+            Self { fan, turn, watches, ready, next_sync, told_stale, ends, ended, _permit: permit };
         let firsts: Vec<Wire> = firsts.into_iter().flatten().collect();
         match (stream.watches.len(), firsts.as_slice()) {
             (1, [first]) => {
@@ -181,9 +191,11 @@ impl EventStream {
         if let Some(bytes) = self.poll_rooms(context) {
             return Some(bytes);
         }
-        (self.fan.tick() >= self.next_sync).then(|| {
+        let stale = self.watches.iter().any(Watcher::stale);
+        (self.fan.tick() >= self.next_sync || stale != self.told_stale).then(|| {
             self.next_sync = self.fan.tick() + ROUND;
-            sync(self.cursor(), self.fan.hub().stale()).into()
+            self.told_stale = stale;
+            sync(self.cursor(), stale || self.fan.hub().stale()).into()
         })
     }
 

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::events::ROOMS_MAX;
 use crate::auth::Right;
-use crate::domain::id::RoomId;
+use crate::domain::id::{RoomId, UserId};
 use crate::http::request::body::Body;
 use crate::http::request::caller::Caller;
 use crate::http::request::problem::{Code, Problem};
@@ -23,6 +23,8 @@ pub struct TicketBody {
     /// 1 to 32 rooms.
     #[schema(example = json!(["lobby"]), min_items = 1, max_items = 32)]
     rooms: Vec<RoomId>,
+    /// Under the server key only: for whom. The ticket is nobody's when not given, and then sees what everybody does.
+    user: Option<UserId>,
 }
 
 /// A ticket.
@@ -37,7 +39,7 @@ pub struct Ticket {
     expires_at: OffsetDateTime,
 }
 
-problems!(TicketProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken RoomNotFound BodyTimeout
+problems!(TicketProblems: InvalidJson InvalidBody MissingToken InvalidToken ExpiredToken UserNotAllowed RoomNotFound BodyTimeout
     BodyTooLarge UnsupportedType);
 
 /// Get a ticket for a browser's own `EventSource`
@@ -63,7 +65,13 @@ pub async fn tickets(
     for room in &body.rooms {
         caller.may(Right::Watch, room)?;
     }
-    let (ticket, expires) = service.keys.tickets().mint(caller.claims(), &body.rooms, SystemTime::now());
+    let user = match (caller.claims(), body.user) {
+        (None, named) => named,
+        (Some(claims), None) => Some(claims.sub.clone()),
+        (Some(_), Some(_)) => return Err(Code::UserNotAllowed.into()),
+    };
+    let until = caller.claims().map(|claims| claims.exp);
+    let (ticket, expires) = service.keys.tickets().mint(user.as_ref(), &body.rooms, until, SystemTime::now());
     let expires_at = i64::try_from(expires).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
     Ok(web::Json(Ticket { ticket, expires_at: expires_at.ok_or(Code::Internal)? }))
 }

@@ -72,7 +72,7 @@ pub enum WatchlistFrame {
     Bye(ByeFrame),
 }
 
-problems!(WatchlistProblems: InvalidQuery InvalidUser TokenInUrl MissingToken InvalidToken ExpiredToken TooManyStreams
+problems!(WatchlistProblems: InvalidQuery InvalidUser TokenInUrl MissingToken InvalidToken ExpiredToken TooManyReads TooManyStreams
     ReplicaFull Unavailable Draining);
 
 /// Follow users
@@ -111,7 +111,8 @@ pub async fn users_events(
     if service.draining() {
         return Err(Code::Draining.into());
     }
-    let permit = service.limits.stream(&request, caller.subject())?;
+    service.limits.read(caller.subject(), ids.len())?;
+    let permit = service.limits.stream(&request, caller.counted())?;
     let following = service.hub.follow(ids.clone()).await?;
     let ends = Ends::of(&service, &caller);
     let list = Watchlist::new(service, caller, ids, following, ends, permit);
@@ -190,8 +191,9 @@ impl Watchlist {
 
     /// Queues one frame, if the caller may see the change.
     fn tell(&mut self, index: usize, places: &Places) {
-        let now = seen_by(&self.caller, &self.ids[index], places.iter());
+        let mut now = seen_by(&self.caller, &self.ids[index], places.iter());
         let before = &self.sent[index];
+        now.still_seen(before);
         let name = match (before.online, now.online) {
             (false, true) => "online",
             (true, false) => "offline",

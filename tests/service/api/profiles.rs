@@ -3,7 +3,10 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::deployment::{start, start_with, tuning};
+use crate::support::deployment::{start, start_with, token_key, tuning};
+use headcount::auth::{Acquaintances, Claims, Grant, Rights};
+use headcount::domain::id::UserId;
+use headcount::settings::{ErasureBy, ProfilesBy, Tuning};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changing_a_profile_is_an_update_in_every_room_of_the_user() {
@@ -27,9 +30,93 @@ async fn changing_a_profile_is_an_update_in_every_room_of_the_user() {
 async fn the_tokens_name_becomes_the_profile_at_a_join() {
     let deployment = start().await;
     let ann = deployment.user("ann");
-    deployment.server().send(Method::PUT, "/v1/users/ann", &json!({"name": "Old"})).await.ok();
-    assert_eq!(ann.join("lobby").await["member"]["name"], "The ann");
-    assert_eq!(ann.get("/v1/users/ann").await.ok()["name"], "The ann");
+    ann.join("lobby").await;
+    let renamed = deployment.caller_at(0, named("ann", "Ann", None));
+    assert_eq!(renamed.join("kitchen").await["member"]["name"], "Ann");
+    assert_eq!(ann.get("/v1/users/ann").await.ok()["name"], "Ann");
+}
+
+/// A token with a name, issued then.
+fn named(user: &str, name: &str, iat: Option<u64>) -> String {
+    let name = Some(name.to_owned());
+    let claims = Claims::new(UserId::parse(user).unwrap(), 4_000_000_000);
+    token_key().mint(&Claims { iat, name, rooms: Rights::everywhere(), ..claims })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_was_set_is_not_undone_by_a_token_from_before() {
+    let deployment = start().await;
+    let server = deployment.server();
+    let tab = |name: &str, iat| deployment.caller_at(0, named("ann", name, iat));
+    let old = tab("Old", Some(1_700_000_000));
+    old.join("lobby").await;
+    server.send(Method::PUT, "/v1/users/ann", &json!({"name": "New"})).await.ok();
+    assert_eq!(old.join("kitchen").await["member"]["name"], "New", "an old tab");
+    assert_eq!(tab("Old", None).join("lobby").await["member"]["name"], "New", "it does not say when");
+    deployment.execute("update headcount.users set name = 'Newer'").await;
+    assert_eq!(old.join("garden").await["member"]["name"], "Newer", "set by plain SQL");
+    assert_eq!(tab("Newest", Some(3_900_000_000)).join("lobby").await["member"]["name"], "Newest");
+}
+
+/// A token that may watch these rooms, and may know of these users.
+fn acquainted(user: &str, rooms: &[&str], users: &[&str]) -> String {
+    let rooms = Rights(Some(rooms.iter().map(|room| Grant::parse(room).unwrap()).collect()));
+    let users = Acquaintances(users.iter().map(|id| (*id).to_owned()).collect());
+    let claims = Claims::new(UserId::parse(user).unwrap(), 4_000_000_000);
+    token_key().mint(&Claims { rooms, users, ..claims })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_only_where_a_token_may_not_look_is_as_one_who_does_not_exist() {
+    let deployment = start().await;
+    let (gil, server) = (deployment.user("gil"), deployment.server());
+    let eve = deployment.caller_at(0, acquainted("eve", &["lobby"], &["bob"]));
+    let look = async |id: &str| {
+        let many = eve.post("/v1/users/presence", &json!({"ids": [id]})).await.ok();
+        let one = eve.get(&format!("/v1/users/{id}/presence")).await.ok();
+        let mut watcher = eve.watch_path(&format!("/v1/users/events?ids={id}"), None).await;
+        let followed = watcher.until_event("snapshot").await.data["users"][0].clone();
+        assert_eq!((&many["users"][0], &followed), (&one, &one));
+        let profile = eve.get(&format!("/v1/users/{id}")).await;
+        (one, profile.status.as_u16(), profile.body)
+    };
+    let nobody = async || {
+        let (mut one, status, body) = look("nobody").await;
+        one["id"] = json!("gil");
+        (one, status, body)
+    };
+    gil.join("private:9").await;
+    assert_eq!(look("gil").await, nobody().await);
+    gil.beat(json!({"active": true})).await;
+    gil.join("lobby").await;
+    gil.leave("private:9").await;
+    let (met, status, profile) = look("gil").await;
+    assert_eq!((&met["online"], status, &profile["name"]), (&json!(true), 200, &json!("The gil")));
+    assert!(met["last_seen"].is_string());
+    gil.join("private:9").await;
+    gil.leave("lobby").await;
+    assert_eq!(look("gil").await, nobody().await, "they left, and that is all");
+    assert_eq!(gil.get("/v1/users/gil").await.ok()["name"], "The gil");
+    assert!(server.get("/v1/users/gil/presence").await.ok()["last_seen"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_names_a_user_or_may_watch_all_rooms_sees_their_profile_anywhere() {
+    let deployment = start().await;
+    let gil = deployment.user("gil");
+    gil.join("private:9").await;
+    gil.leave("private:9").await;
+    for (rooms, users, status) in [
+        (&["lobby"][..], &["gil"][..], 200),
+        (&["lobby"], &["g*"], 200),
+        (&["*"], &[], 200),
+        (&["lobby", "private:*"], &["gilbert", "bob"], 404),
+    ] {
+        let eve = deployment.caller_at(0, acquainted("eve", rooms, users));
+        assert_eq!(eve.get("/v1/users/gil").await.status.as_u16(), status, "{rooms:?} {users:?}");
+        let last_seen = &eve.get("/v1/users/gil/presence").await.ok()["last_seen"];
+        assert_eq!(last_seen.is_string(), status == 200, "{rooms:?} {users:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +150,7 @@ async fn presence_tells_where_users_are_and_when_they_were_last_seen() {
         json!({"id": "bob", "online": false, "status": null, "rooms": [], "last_seen": null})
     );
     assert_eq!(found["users"][1]["rooms"], json!(["a", "b"]));
-    assert_eq!(found["users"][1]["status"], "online");
+    assert_eq!(found["users"][1]["status"], "dnd", "in the other room nothing was said");
     assert!(found["users"][1]["last_seen"].is_string());
     ann.leave("a").await;
     ann.leave("b").await;
@@ -130,7 +217,8 @@ async fn erasing_a_user_ends_their_presence_and_leaves_nothing_of_them() {
     tab.join("kitchen").await;
     tab.leave("kitchen").await;
     deployment.user("bob").join("lobby").await;
-    assert_eq!(server.request(Method::DELETE, "/v1/users/ann").send().await.unwrap().status(), 204);
+    assert_eq!(server.request(Method::DELETE, "/v1/users/ann").send().await.unwrap().status(), 202);
+    deployment.until("select not exists (select from headcount.erasures)").await;
     let log = deployment.log("lobby").await;
     assert_eq!(log, ["joined ann", "updated ann", "joined bob", "left ann left"]);
     let of_others = "select count(*) from headcount.events where member is not null and user_id = 'bob'";
@@ -229,4 +317,49 @@ async fn a_picture_is_an_https_address_or_none() {
     {
         assert_eq!(put(bad).await, 400, "{bad}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_application_says_of_a_user_is_not_the_users_to_change() {
+    for (by, token, allowed) in [
+        (ProfilesBy::Application, Some("The ann"), false),
+        (ProfilesBy::Application, None, false),
+        (ProfilesBy::Token, Some("The ann"), false),
+        (ProfilesBy::Token, None, true),
+        (ProfilesBy::User, Some("The ann"), true),
+    ] {
+        let deployment = start_with(1, Tuning { profiles_by: by, ..tuning() }).await;
+        let claims = Claims::new(UserId::parse("ann").unwrap(), 4_000_000_000);
+        let claims = Claims { name: token.map(str::to_owned), rooms: Rights::everywhere(), ..claims };
+        let (ann, server) = (deployment.caller_at(0, token_key().mint(&claims)), deployment.server());
+        server.send(Method::PUT, "/v1/users/ann", &json!({"name": "The ann"})).await.ok();
+        let put = async |body| ann.send(Method::PUT, "/v1/users/ann", &body).await;
+        let hidden = json!({"name": "The ann", "show_last_seen": "hidden"});
+        assert_eq!(put(hidden).await.ok()["show_last_seen"], "hidden", "{by:?}: theirs to say");
+        let renamed = put(json!({"name": "Root"})).await;
+        if allowed {
+            assert_eq!(renamed.ok()["name"], "Root", "{by:?} {token:?}");
+        } else {
+            assert_eq!(renamed.problem(), (403, "profile_not_allowed"), "{by:?} {token:?}");
+        }
+        server.send(Method::PUT, "/v1/users/ann", &json!({"name": "Root"})).await.ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erasing_oneself_needs_leave_and_does_not_erase_a_kick() {
+    let mut deployment = start_with(1, Tuning { erasure_by: ErasureBy::Application, ..tuning() }).await;
+    deployment.add(tuning());
+    let (ann, server) = (deployment.user_at(1, "ann"), deployment.server());
+    ann.join("lobby").await;
+    server.post("/v1/rooms/lobby/kick", &json!({"user": "ann"})).await.ok();
+    let erase = async |at| {
+        let ann = deployment.user_at(at, "ann");
+        ann.request(Method::DELETE, "/v1/users/ann").send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(erase(0).await, 403);
+    assert_eq!(erase(1).await, 202);
+    deployment.until("select not exists (select from headcount.erasures)").await;
+    let beat = ann.post("/v1/heartbeats", &ann.with(json!({}))).await.ok();
+    assert_eq!(beat["sessions"][0]["kicked"], json!(["lobby"]));
 }

@@ -63,7 +63,7 @@ async fn settings_are_replaced_listed_and_removed_and_what_cannot_be_is_refused(
 }
 
 /// Forty at once keep a room so busy that some are asked to come again.
-async fn join_in_turn(user: &Client, room: &str) -> Answer {
+pub async fn join_in_turn(user: &Client, room: &str) -> Answer {
     loop {
         let answer = user.join_with(room, json!({})).await;
         if answer.problem() != (503, "room_busy") {

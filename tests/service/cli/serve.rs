@@ -29,6 +29,42 @@ fn serve_refuses_to_start_without_keys_or_with_weak_ones() {
 }
 
 #[test]
+fn serve_reads_secrets_from_files_and_refuses_what_could_be_guessed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (jwt, server) = (file("jwt", &format!("{JWT_SECRET}\n")), file("server", SERVER_KEY));
+    let database = file("database", "postgres://localhost:1/none?sslmode=nonsense");
+    let weak = file("weak", "REPLACE-with-the-output-of-openssl-rand-hex-32");
+    let run = |changes: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_headcount"));
+        command.arg("serve").env("HEADCOUNT_JWT_SECRET_FILE", &jwt);
+        command.env("HEADCOUNT_SERVER_KEY_FILE", &server).env("HEADCOUNT_DATABASE_URL_FILE", &database);
+        let output = command.envs(changes.iter().copied()).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(run(&[]).contains("nonsense"), "all three were read: {}", run(&[]));
+    for (variable, value, told) in [
+        ("HEADCOUNT_JWT_SECRET", JWT_SECRET, "--jwt-secret-file"),
+        ("HEADCOUNT_SERVER_KEY", SERVER_KEY, "--server-key-file"),
+        ("HEADCOUNT_DATABASE_URL", "postgres://localhost/none", "--database-url-file"),
+        ("HEADCOUNT_JWT_SECRET_FILE", "/nowhere", "--jwt-secret-file"),
+        ("HEADCOUNT_JWT_SECRET_FILE", &weak, "HEADCOUNT_JWT_SECRET is a placeholder"),
+        ("HEADCOUNT_SERVER_KEY_FILE", &weak, "HEADCOUNT_SERVER_KEY is a placeholder"),
+        ("HEADCOUNT_JWT_SECRET_FILE", &server, "HEADCOUNT_SERVER_KEY and HEADCOUNT_JWT_SECRET are the same"),
+        ("HEADCOUNT_JWT_LIFETIME_MAX", "1s", "HEADCOUNT_JWT_LIFETIME_MAX"),
+    ] {
+        let refused = run(&[(variable, value)]);
+        assert!(refused.contains(told), "{variable}: {refused}");
+        assert!(!refused.contains(JWT_SECRET) && !refused.contains(SERVER_KEY), "{refused}");
+    }
+}
+
+#[test]
 fn a_bad_setting_names_itself() {
     let run = |arguments: &[&str]| {
         let output =
@@ -41,6 +77,12 @@ fn a_bad_setting_names_itself() {
     assert!(run(&["--heartbeat", "soon"]).contains("--heartbeat"));
     assert!(run(&["--listen", "0.0.0.0:0"]).contains("HEADCOUNT_LISTEN"));
     assert!(run(&["--rooms-default", "a*b"]).contains("--rooms-default"));
+    for origin in ["https://app.example/path", "app.example", "*", "https://*.com"] {
+        let told = run(&["--cors-origins", &format!("https://good.example {origin}")]);
+        assert!(told.contains("--cors-origins") && told.contains(&format!(": {origin} ")), "{told}");
+    }
+    let told = run(&["--trusted-proxies", "10.0.0.0/8, nginx"]);
+    assert!(told.contains("--trusted-proxies") && told.contains("nginx is no network"), "{told}");
 }
 
 #[test]

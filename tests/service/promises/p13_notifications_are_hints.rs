@@ -40,7 +40,17 @@ async fn p13_forged_and_garbage_notifications_change_nothing() {
     let ann = deployment.user("ann");
     let mut watcher = ann.watch("lobby").await;
     watcher.until_event("snapshot").await;
-    for payload in ["lobby:999999", "lobby:-1", "", "?", "lobby", "a b c", "lobby:1 lobby:1 \u{1}:x", "*:1"] {
+    for payload in [
+        "lobby:999999",
+        "lobby:-1",
+        "",
+        "?",
+        "lobby",
+        "a b c",
+        "1 -1 1 \u{1}:x",
+        "9223372036854775808",
+        "-9223372036854775808",
+    ] {
         let mut connection = deployment.database.connect().await;
         sqlx::query("select pg_notify('headcount', $1)")
             .bind(payload)

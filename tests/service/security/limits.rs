@@ -4,6 +4,7 @@ use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::json;
 
+use crate::api::room_settings::join_in_turn;
 use crate::support::deployment::{Client, start_with, tuning};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,11 +98,11 @@ async fn joins_at_once_on_two_replicas_are_no_way_around_the_limits() {
     let ann = deployment.user("ann");
     let rooms = (0..40).map(|n| {
         let here = Client { session: ann.session, ..deployment.user_at(n % 2, "ann") };
-        async move { here.join_with(&format!("room{}", n / 2), json!({})).await }
+        async move { join_in_turn(&here, &format!("room{}", n / 2)).await }
     });
     let sessions = (0..40).map(|n| {
         let tab = deployment.user_at(n % 2, "bob");
-        async move { tab.join_with("lobby", json!({})).await }
+        async move { join_in_turn(&tab, "lobby").await }
     });
     let (rooms, sessions) = join(join_all(rooms), join_all(sessions)).await;
     for (answers, code) in [(rooms, "too_many_rooms"), (sessions, "too_many_sessions")] {
@@ -140,10 +141,10 @@ async fn the_newest_stream_is_refused_and_the_open_ones_stay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forwarded_addresses_are_believed_from_our_own_proxies_only() {
-    for (trusted, refused) in [(vec![], true), (vec!["127.0.0.0/8".parse().unwrap()], false)] {
+    for (trusted, refused) in [("", true), ("127.0.0.0/8", false)] {
         let mut tuning = tuning();
         tuning.limits.requests_per_address = 1;
-        tuning.limits.trusted_proxies = trusted;
+        tuning.limits.trusted_proxies = trusted.parse().unwrap();
         let deployment = start_with(1, tuning).await;
         let ann = deployment.user("ann");
         let mut last = 0;
@@ -154,5 +155,33 @@ async fn forwarded_addresses_are_believed_from_our_own_proxies_only() {
             last = request.send().await.unwrap().status().as_u16();
         }
         assert_eq!(last, if refused { 429 } else { 200 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_writes_into_x_forwarded_for_gives_it_no_address_of_its_own() {
+    let mut tuning = tuning();
+    tuning.limits.requests_per_address = 1;
+    tuning.limits.trusted_proxies = "127.0.0.0/8".parse().unwrap();
+    let deployment = start_with(1, tuning).await;
+    let ann = deployment.user("ann");
+    // The last address is what the proxy saw. In one network, IPv6 addresses are one client.
+    for (client, forged) in [("203.0.113.7", "9.9.9.N, x, "), ("2001:db8:1:2::N", "9.9.9.N, x, ")] {
+        for lines in [1, 2] {
+            let mut last = 0;
+            for n in 0..10 {
+                let mut request = ann.request(Method::GET, "/livez");
+                let (client, forged) =
+                    (client.replace('N', &n.to_string()), forged.replace('N', &n.to_string()));
+                if lines == 2 {
+                    request = request.header("x-forwarded-for", forged.trim_end_matches(", "));
+                    request = request.header("x-forwarded-for", client);
+                } else {
+                    request = request.header("x-forwarded-for", format!("{forged}{client}"));
+                }
+                last = request.send().await.unwrap().status().as_u16();
+            }
+            assert_eq!(last, 429, "{client}, in {lines} lines");
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! Who may do what, how a caller is known, and what an attacker gets.
 
 mod access;
+mod bad_rows;
 mod cors;
+mod costs;
 mod database_tls;
 mod jwks;
 mod limits;
@@ -12,3 +14,4 @@ mod revocation;
 mod rights;
 mod secrets;
 mod tls;
+mod values;

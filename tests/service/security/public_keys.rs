@@ -1,7 +1,9 @@
 //! Tokens signed by other parties: public keys, sets of them, and the attacks on both.
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use headcount::auth::keys::{Keys, Owner};
-use headcount::auth::{Rights, Sources, TokenError, Verifier};
+use headcount::auth::{ClaimRules, Rights, Sources, TokenError, Verifier};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
@@ -24,6 +26,21 @@ fn tokens_are_checked_by_a_public_key_of_each_kind_and_by_no_other() {
 }
 
 #[test]
+fn an_rsa_key_that_can_be_factored_is_refused_as_a_file_and_left_out_of_a_set() {
+    let pem = path("rsa1024.pub.pem");
+    assert!(Verifier::new(Sources { public_key_file: Some(pem), ..Sources::default() }).is_err());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jwks.json");
+    let short = json!({"kty": "RSA", "kid": "short", "e": "AQAB", "n": URL_SAFE_NO_PAD.encode([0xc5; 128])});
+    let mut sources = Sources { jwks_file: Some(file.clone()), ..Sources::default() };
+    std::fs::write(&file, json!({"keys": [short]}).to_string()).unwrap();
+    assert!(Verifier::new(sources.clone()).is_err());
+    std::fs::write(&file, json!({"keys": [short, jwk("rsa", "long")]}).to_string()).unwrap();
+    sources.jwks_file = Some(file);
+    assert!(Verifier::new(sources).unwrap().check_now(&sign("rsa", Some("long"), &claims())).is_ok());
+}
+
+#[test]
 fn a_public_key_is_never_taken_for_a_secret() {
     for name in ["rsa", "p256", "ed25519"] {
         let secret = EncodingKey::from_secret(&pem(&format!("{name}.pub.pem")));
@@ -36,8 +53,11 @@ fn a_public_key_is_never_taken_for_a_secret() {
 fn issuer_and_audience_are_required_once_configured() {
     let sources = Sources {
         public_key_file: Some(path("rsa.pub.pem")),
-        issuer: Some("https://id.example".into()),
-        audience: Some("headcount".into()),
+        rules: ClaimRules {
+            issuer: Some("https://id.example".into()),
+            audience: Some("headcount".into()),
+            ..ClaimRules::default()
+        },
         ..Sources::default()
     };
     let verifier = Verifier::new(sources).unwrap();
@@ -50,13 +70,12 @@ fn issuer_and_audience_are_required_once_configured() {
     {
         let mut wrong = right.clone();
         wrong[field] = value;
-        assert_eq!(
-            verifier.check_now(&sign("rsa", None, &wrong)).unwrap_err(),
-            TokenError::Invalid,
-            "{field}"
-        );
+        let refused = verifier.check_now(&sign("rsa", None, &wrong)).unwrap_err().to_string();
+        assert!(refused.contains(&format!("`{field}`")), "{refused}");
+        let by_another = verifier.check_now(&sign("p256", None, &wrong)).unwrap_err();
+        assert_eq!(by_another, TokenError::Invalid, "whoever signs nothing learns nothing");
     }
-    assert_eq!(verifier.check_now(&sign("rsa", None, &claims())).unwrap_err(), TokenError::Invalid);
+    assert!(matches!(verifier.check_now(&sign("rsa", None, &claims())), Err(TokenError::Refused(_))));
 }
 
 #[test]
@@ -68,9 +87,6 @@ fn wrong_claim_types_are_refused() {
         ("sub", json!("a\u{0}")),
         ("exp", json!("tomorrow")),
         ("exp", json!(-1)),
-        ("name", json!({"a": 1})),
-        ("name", json!("x".repeat(257))),
-        ("avatar_url", json!("javascript:alert(1)")),
         ("rooms", json!("*")),
         ("rooms", json!([{"room": "a", "can": ["everything"]}])),
         ("rooms", json!([1])),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -68,6 +69,58 @@ async fn a_body_that_does_not_come_is_cut_with_408_however_often_a_byte_of_it_do
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_end_that_nobody_reads_ends_its_connection() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let credential = format!("authorization: Bearer {}\r\n", ann.credential);
+    let chunks = ("transfer-encoding: chunked\r\n\r\n", "1\r\n \r\n");
+    let length = ("content-length: 1000000\r\n\r\n", " ");
+    for (request, more, (framing, piece), status) in [
+        ("POST /nope", "", chunks, 404),
+        ("POST /nope", "", length, 404),
+        ("POST /livez", "", chunks, 405),
+        ("GET /livez", "", chunks, 200),
+        ("POST /v1/rooms/lobby/join", "", chunks, 401),
+        ("GET /v1/rooms/lobby", &credential, chunks, 200),
+        ("POST /v1/rooms/lobby/join", &credential, ("transfer-encoding: chunked\r\n\r\n", "fffff\r\n"), 413),
+    ] {
+        let mut socket = connect(&ann).await;
+        let start = format!("{request} HTTP/1.1\r\nhost: headcount\r\n{more}{framing}");
+        socket.write_all(start.as_bytes()).await.unwrap();
+        let piece = if status == 413 { piece.to_owned() + &"x".repeat(64 * 1024) } else { piece.to_owned() };
+        let (mut reading, mut writing) = socket.into_split();
+        let dripping = tokio::spawn(async move {
+            let mut often = tokio::time::interval(Duration::from_millis(50));
+            while writing.write_all(piece.as_bytes()).await.is_ok() {
+                often.tick().await;
+            }
+        });
+        let mut answer = vec![0; 4096];
+        let read = tokio::time::timeout(PATIENCE, reading.read(&mut answer)).await.unwrap().unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        let ended = tokio::time::timeout(PATIENCE, dripping).await;
+        ended.unwrap_or_else(|_| panic!("{request}: the connection is closed in time")).unwrap();
+    }
+    // A body in chunks that its handler reads costs nobody the connection.
+    let mut socket = connect(&ann).await;
+    let body = ann.with(json!({})).to_string();
+    let chunked = format!(
+        "POST /v1/rooms/lobby/join HTTP/1.1\r\nhost: headcount\r\ncontent-type: application/json\r\n\
+         {credential}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    for _ in 0..3 {
+        socket.write_all(chunked.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !String::from_utf8_lossy(&answer).contains(r#""cursor":"#) {
+            assert!(socket.read_buf(&mut answer).await.unwrap() > 0, "it is answered");
+        }
+        assert!(is_served(&mut socket).await, "and the connection stays");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_large_is_refused_before_it_is_all_there() {
     let deployment = start().await;
     let ann = deployment.user("ann");
@@ -125,11 +178,7 @@ async fn is_served(socket: &mut TcpStream) -> bool {
 /// Watches the lobby, and reads up to the first snapshot.
 async fn watching(client: &Client) -> (TcpStream, String) {
     let mut socket = connect(client).await;
-    let ask = format!(
-        "GET /v1/rooms/lobby/events HTTP/1.1\r\nhost: headcount\r\nauthorization: Bearer {}\r\n\r\n",
-        client.credential
-    );
-    socket.write_all(ask.as_bytes()).await.unwrap();
+    socket.write_all(watching_head(client, "HTTP/1.1", "").as_bytes()).await.unwrap();
     let heard = hear(&mut socket, "event: snapshot").await;
     (socket, heard)
 }
@@ -178,6 +227,68 @@ async fn a_stream_has_its_connection_to_itself_until_the_client_goes() {
     assert!(!until_closed(socket).await.contains("event: sync"), "closed at once, not when next written to");
 }
 
+/// The head of a request to watch the lobby.
+fn watching_head(client: &Client, version: &str, more: &str) -> String {
+    let credential = &client.credential;
+    format!(
+        "GET /v1/rooms/lobby/events {version}\r\nhost: headcount\r\nauthorization: Bearer {credential}\r\n{more}\r\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pipelined_behind_a_stream_is_never_run_and_takes_no_place() {
+    let mut tuning = tuning();
+    tuning.limits.streams_per_replica = 16;
+    let deployment = start_with(1, tuning).await;
+    let ann = deployment.user("ann");
+    let body = ann.with(json!({})).to_string();
+    let join = head(&ann, body.len()) + &body;
+    let stream = watching_head(&ann, "HTTP/1.1", "");
+    let packets = [
+        stream.repeat(2),
+        stream.repeat(3),
+        stream.repeat(16), // as many as actix reads ahead
+        stream.clone() + &join,
+        stream.clone() + &join + &stream,
+        watching_head(&ann, "HTTP/1.0", "").repeat(2),
+        watching_head(&ann, "HTTP/1.0", "connection: keep-alive\r\n").repeat(2),
+        watching_head(&ann, "HTTP/1.1", "content-length: 5\r\n") + "12345" + &stream,
+        watching_head(&ann, "HTTP/1.1", "content-length: 5000\r\n") + "12345" + &stream,
+        watching_head(&ann, "HTTP/1.1", "transfer-encoding: chunked\r\n") + "3\r\nabc\r\n0\r\n\r\n" + &stream,
+        watching_head(&ann, "HTTP/1.1", "expect: 100-continue\r\n") + &stream,
+    ];
+    for packet in &packets {
+        let mut socket = connect(&ann).await;
+        socket.write_all(packet.as_bytes()).await.unwrap();
+        let heard = hear(&mut socket, "event: snapshot").await;
+        assert_eq!(heard.matches(" 200 OK\r\n").count(), 1, "{packet} gave {heard}");
+    }
+    // The service has to notice that those clients are gone. Then all places are free at once.
+    let free = async {
+        loop {
+            let streams = (0..16).map(|_| ann.request(Method::GET, "/v1/rooms/lobby/events").send());
+            if join_all(streams).await.into_iter().all(|opened| opened.unwrap().status() == 200) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, free).await.expect("every place is given back");
+    assert_eq!(deployment.log("lobby").await, [""; 0], "no join behind a stream is run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pipelined_before_a_stream_is_answered_before_it() {
+    let deployment = start().await;
+    let ann = deployment.user("ann");
+    let body = ann.with(json!({})).to_string();
+    let packet = (head(&ann, body.len()) + &body).repeat(2) + &watching_head(&ann, "HTTP/1.1", "");
+    let mut socket = connect(&ann).await;
+    socket.write_all(packet.as_bytes()).await.unwrap();
+    let heard = hear(&mut socket, "event: snapshot").await;
+    let (before, _) = heard.split_once("content-type: text/event-stream").unwrap();
+    assert_eq!(before.matches(r#""created":"#).count(), 2, "{heard}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_has_so_many_connections_and_no_more() {
     let mut tuning = tuning();
@@ -198,7 +309,7 @@ async fn one_address_has_so_many_connections_and_no_more() {
     let again = async { while !is_served(&mut connect(&ann).await).await {} };
     tokio::time::timeout(PATIENCE, again).await.expect("its place is given back");
     // A proxy of ours stands for many.
-    tuning.limits.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    tuning.limits.trusted_proxies = "127.0.0.0/8".parse().unwrap();
     deployment.add(tuning);
     let ann = deployment.user_at(1, "ann");
     let mut many = Vec::new();

@@ -1,15 +1,13 @@
-//! TLS to clients: streams over HTTP/2 and HTTP/1.1, renewal, draining, and what sockets are set to.
+//! TLS to clients: streams, pipelining, renewal, draining, bounds before anybody says who they are, and what sockets are set to.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use h2::client::SendRequest;
 use headcount::auth::Rights;
-use http::{Method, Request};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::ConnectOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -42,62 +40,43 @@ impl Secure {
         TlsConnector::from(config).connect(ServerName::try_from(name.to_owned()).unwrap(), socket).await
     }
 
-    async fn http2(&self) -> SendRequest<bytes::Bytes> {
-        let tls = self.connect(self.authority.client(b"h2"), "first.test").await.unwrap();
-        let (client, connection) = h2::client::handshake(tls).await.unwrap();
-        tokio::spawn(connection);
-        client.ready().await.unwrap()
+    /// A connection that has said this.
+    async fn say(&self, words: &str) -> Conversation {
+        let mut tls = self.connect(self.authority.client(b"http/1.1"), "first.test").await.unwrap();
+        tls.write_all(words.as_bytes()).await.unwrap();
+        Conversation { tls, text: String::new() }
     }
 }
 
-fn request(method: Method, path: &str) -> http::request::Builder {
+fn head(method: &str, path: &str, more: &str) -> String {
     let credential = token("ann", Rights::everywhere());
-    Request::builder()
-        .method(method)
-        .uri(format!("https://first.test{path}"))
-        .header("authorization", format!("Bearer {credential}"))
-        .header("content-type", "application/json")
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: first.test\r\nauthorization: Bearer {credential}\r\n{more}\r\n"
+    )
 }
 
-/// A stream of events over HTTP/2.
-struct Stream {
-    body: h2::RecvStream,
+/// What was said on a connection.
+struct Conversation {
+    tls: TlsStream<TcpStream>,
     text: String,
 }
 
-impl Stream {
-    async fn open(client: &mut SendRequest<bytes::Bytes>, path: &str) -> Self {
-        let request = request(Method::GET, path).body(()).unwrap();
-        let response = client.send_request(request, true).unwrap().0.await.unwrap();
-        assert_eq!(response.status(), 200);
-        Self { body: response.into_body(), text: String::new() }
-    }
-
+impl Conversation {
     /// Reads until these words, or to the end.
     async fn until(&mut self, words: &str) -> bool {
         let reading = async {
             while !self.text.contains(words) {
-                let Some(bytes) = self.body.data().await else { return false };
-                let bytes = bytes.unwrap();
-                self.body.flow_control().release_capacity(bytes.len()).unwrap();
-                self.text.push_str(std::str::from_utf8(&bytes).unwrap());
+                let mut bytes = [0; 4096];
+                let read = self.tls.read(&mut bytes).await.unwrap_or(0); // a reset is an end too
+                if read == 0 {
+                    return false;
+                }
+                self.text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
             }
             true
         };
         tokio::time::timeout(PATIENCE, reading).await.expect("in time")
     }
-}
-
-async fn post(client: &mut SendRequest<bytes::Bytes>, path: &str, body: &Value) -> Value {
-    let request = request(Method::POST, path).body(()).unwrap();
-    let (response, mut sending) = client.send_request(request, false).unwrap();
-    sending.send_data(body.to_string().into(), true).unwrap();
-    let mut body = response.await.unwrap().into_body();
-    let mut bytes = Vec::new();
-    while let Some(chunk) = body.data().await {
-        bytes.extend_from_slice(&chunk.unwrap());
-    }
-    serde_json::from_slice(&bytes).unwrap()
 }
 
 /// Over HTTP/1.1: the answer, which is short.
@@ -111,22 +90,63 @@ async fn ask(tls: &mut TlsStream<TcpStream>, connection: &str) -> String {
         assert!(read > 0, "{answer}");
         answer.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
     }
+    assert!(answer.to_ascii_lowercase().contains("strict-transport-security: max-age=31536000"), "{answer}");
     answer
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twelve_streams_and_a_join_go_over_one_connection_of_http_2() {
+async fn streams_go_over_tls_and_nothing_pipelined_behind_them_is_run() {
     let secure = secure().await;
-    let mut client = secure.http2().await;
-    let mut streams = Vec::new();
-    for _ in 0..12 {
-        streams.push(Stream::open(&mut client, "/v1/rooms/lobby/events").await);
+    let body = json!({"session": uuid::Uuid::new_v4()}).to_string();
+    let more = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+    let join = head("POST", "/v1/rooms/lobby/join", &more) + &body;
+    let watch = head("GET", "/v1/rooms/lobby/events", "");
+    let mut alone = secure.say(&watch).await;
+    let mut piped = secure.say(&(watch.clone() + &join + &watch)).await;
+    for stream in [&mut alone, &mut piped] {
+        assert!(stream.until("event: snapshot").await, "{}", stream.text);
+        assert!(stream.text.contains(r#""members":[]"#), "{}", stream.text);
     }
-    let joined = post(&mut client, "/v1/rooms/lobby/join", &json!({"session": uuid::Uuid::new_v4()})).await;
-    assert_eq!(joined["created"], true);
-    for stream in &mut streams {
+    let mut joined = secure.say(&(join + &watch)).await;
+    assert!(joined.until("event: snapshot").await, "{}", joined.text);
+    assert!(joined.text.contains(r#""created":true"#), "{}", joined.text);
+    for stream in [&mut alone, &mut piped] {
         assert!(stream.until(r#""joined":[{"id":"ann""#).await, "{}", stream.text);
+        assert_eq!(stream.text.matches("200 OK").count(), 1, "{}", stream.text);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_over_tls_are_bounded_in_size_and_time_before_anybody_says_who_they_are() {
+    let secure = secure().await;
+    let large = format!("GET /livez HTTP/1.1\r\nhost: first.test\r\nx-long: {}", "x".repeat(256 * 1024));
+    let many: String = (0..1000).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let slow = "GET /livez HTTP/1.1\r\nhost: fir".to_owned();
+    for (words, status) in
+        [(large, 431), (head("GET", "/livez", &many), 431), (slow, 408), (String::new(), 408)]
+    {
+        let mut cut = secure.connect(secure.authority.client(b"http/1.1"), "first.test").await.unwrap();
+        let _ = cut.write_all(words.as_bytes()).await; // it may be cut while this is sent
+        let mut cut = Conversation { tls: cut, text: String::new() };
+        assert!(!cut.until("no such words").await);
+        assert!(
+            cut.text.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{status} for {:.40}: {}",
+            words,
+            cut.text
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_is_not_spoken() {
+    let secure = secure().await;
+    let refused = secure.connect(secure.authority.client(b"h2"), "first.test").await.unwrap_err();
+    assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut cut = secure.say(preface).await;
+    assert!(!cut.until("no such words").await);
+    assert!(cut.text.starts_with("HTTP/1.1 400 "), "{}", cut.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,8 +170,7 @@ async fn a_renewed_certificate_is_shown_without_a_restart_and_a_broken_one_is_no
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_says_bye_to_streams_over_tls_and_the_process_ends_within_5_s() {
     let mut secure = secure().await;
-    let mut client = secure.http2().await;
-    let mut stream = Stream::open(&mut client, "/v1/rooms/lobby/events").await;
+    let mut stream = secure.say(&head("GET", "/v1/rooms/lobby/events", "")).await;
     assert!(stream.until("event: snapshot").await);
     let idle = secure.connect(secure.authority.client(b"http/1.1"), "first.test").await.unwrap();
     let told = Instant::now();
@@ -161,7 +180,7 @@ async fn sigterm_says_bye_to_streams_over_tls_and_the_process_ends_within_5_s() 
     let child = &mut secure.process.child;
     let status = tokio::task::block_in_place(|| child.wait()).unwrap();
     assert!(status.success() && told.elapsed() < Duration::from_secs(5), "{status} {:?}", told.elapsed());
-    drop((client, idle));
+    drop(idle);
 }
 
 #[tokio::test(flavor = "multi_thread")]

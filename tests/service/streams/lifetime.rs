@@ -39,8 +39,7 @@ async fn a_stream_ends_when_its_token_does() {
     let deployment = start_with(1, tuning()).await;
     let soon = (SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(1)).as_secs();
     let sub = UserId::parse("ann").unwrap();
-    let claims =
-        Claims { sub, exp: soon, iat: None, name: None, avatar_url: None, rooms: Rights::everywhere() };
+    let claims = Claims { rooms: Rights::everywhere(), ..Claims::new(sub, soon) };
     let mut watcher = deployment.caller_at(0, token_key().mint(&claims)).watch("lobby").await;
     let bob = deployment.user("bob");
     let ending = async {
@@ -52,4 +51,22 @@ async fn a_stream_ends_when_its_token_does() {
     };
     tokio::time::timeout(Duration::from_secs(30), ending).await.unwrap();
     assert_eq!(watcher.heard.last().unwrap().data["reason"], "token_expired");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_outlives_every_clock_opens_streams() {
+    let deployment = start().await;
+    for exp in [u64::MAX, 1 << 63, (1 << 63) - 1, i64::MAX as u64 - 1, 1 << 40] {
+        let (sub, rooms) = (UserId::parse("ann").unwrap(), Rights::everywhere());
+        let token = token_key().mint(&Claims { rooms, ..Claims::new(sub, exp) });
+        let ann = deployment.caller_at(0, token);
+        for path in ["/v1/rooms/lobby/events", "/v1/events?rooms=lobby,hall", "/v1/users/events?ids=bob"] {
+            let mut response = ann.request(reqwest::Method::GET, path).send().await.unwrap();
+            assert_eq!(response.status(), 200, "{exp} {path}");
+            let chunk = response.chunk().await.unwrap().unwrap();
+            assert!(chunk.starts_with(b"retry: "), "{exp} {path}");
+        }
+        let ticket = ann.post("/v1/tickets", &json!({"rooms": ["lobby"]})).await.ok();
+        assert!(ticket["ticket"].is_string(), "{exp}");
+    }
 }

@@ -177,8 +177,7 @@ async fn a_list_ends_with_its_token_and_with_its_replica() {
     let mut deployment = start().await;
     let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 2;
     let sub = UserId::parse("eve").unwrap();
-    let claims =
-        Claims { sub, exp: soon, iat: None, name: None, avatar_url: None, rooms: Rights::everywhere() };
+    let claims = Claims { rooms: Rights::everywhere(), ..Claims::new(sub, soon) };
     let brief = deployment.caller_at(0, token_key().mint(&claims));
     let mut ending = follow(&brief, "ann").await;
     assert_eq!(ending.until_event("bye").await.data["reason"], "token_expired");

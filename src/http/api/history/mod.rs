@@ -22,6 +22,9 @@ use crate::http::service::Service;
 use crate::store::StoreError;
 use crate::store::history::{AskedRange, Past, PastMember, TimeRange};
 
+/// As many rows a question about the past counts as being looked up: it walks through a part of the log.
+const ROWS: usize = 200;
+
 /// Buckets in an answer, at most: more than a chart has pixels for.
 const BUCKETS_MAX: i64 = 2000;
 
@@ -149,7 +152,7 @@ pub struct Occupancy {
 }
 
 problems!(HistoryProblems: InvalidRoom InvalidQuery MissingToken InvalidToken ExpiredToken RoomNotFound HistoryGone
-    Overloaded Unavailable);
+    TooManyReads Overloaded Unavailable);
 
 /// Get a room's members at a past time
 ///
@@ -170,12 +173,13 @@ pub async fn members(
 ) -> Result<web::Json<MembersAt>, Problem> {
     let room = RoomId::parse(&room)?;
     caller.may(Right::Admin, &room)?;
+    service.limits.read(caller.subject(), ROWS)?;
     let (at, limit, after) = query.into_inner().check()?;
     let asked = room.clone();
     let roster = told(
         service
             .store
-            .detached(move |store| async move { store.past_members(&asked, at, &after, limit).await })
+            .read(move |store| async move { store.past_members(&asked, at, &after, limit).await })
             .await,
     )?;
     let full = is_full(roster.members.len(), limit);
@@ -211,12 +215,13 @@ pub async fn attendance(
 ) -> Result<web::Json<Attendance>, Problem> {
     let room = RoomId::parse(&room)?;
     caller.may(Right::Admin, &room)?;
+    service.limits.read(caller.subject(), ROWS)?;
     let (asked, attendees) = query.into_inner().check()?;
     let (range, from) = known(&service, &room, asked).await?;
     let (of, limit) = (room.clone(), attendees.limit);
     let found = service
         .store
-        .detached(move |store| async move { store.attendance(&of, range, &attendees).await })
+        .read(move |store| async move { store.attendance(&of, range, &attendees).await })
         .await
         .map_err(|error| match error {
             StoreError::Refused(_) => Problem::with(Code::InvalidQuery, "tz is the name of no time zone"),
@@ -249,6 +254,7 @@ pub async fn occupancy(
 ) -> Result<web::Json<Occupancy>, Problem> {
     let room = RoomId::parse(&room)?;
     caller.may(Right::Admin, &room)?;
+    service.limits.read(caller.subject(), ROWS)?;
     let (asked, bucket) = query.check()?;
     let (known, from) = known(&service, &room, asked).await?;
     if (known.to - known.from).whole_seconds() / i64::try_from(bucket.as_secs()).unwrap_or(1) >= BUCKETS_MAX {
@@ -258,7 +264,7 @@ pub async fn occupancy(
     // From the `from` of the request, so that buckets begin where the caller asked.
     let (of, range) = (room.clone(), TimeRange { from, ..known });
     let found =
-        service.store.detached(move |store| async move { store.occupancy(&of, range, bucket).await }).await?;
+        service.store.read(move |store| async move { store.occupancy(&of, range, bucket).await }).await?;
     let peak = CountAt { at: found.peak_at, count: found.peak };
     let buckets = found.buckets.into_iter().map(|(at, count)| CountAt { at, count }).collect();
     Ok(web::Json(Occupancy { room, from, to: known.to, complete_from: known.from, peak, buckets }))
@@ -270,7 +276,7 @@ async fn known(
     asked: AskedRange,
 ) -> Result<(TimeRange, OffsetDateTime), Problem> {
     let room = room.clone();
-    told(service.store.detached(move |store| async move { store.known_range(&room, asked).await }).await)
+    told(service.store.read(move |store| async move { store.known_range(&room, asked).await }).await)
 }
 
 fn told<T>(found: Result<Past<T>, StoreError>) -> Result<T, Problem> {

@@ -39,7 +39,7 @@ pub async fn list_webhooks(
 ) -> Result<web::Json<Webhooks>, Problem> {
     audience.must_be_operators()?;
     caller.must_be_server()?;
-    let found = service.store.detached(|store| async move { store.webhooks(None).await }).await?;
+    let found = service.store.read(|store| async move { store.webhooks(None).await }).await?;
     Ok(web::Json(Webhooks::of(found)))
 }
 
@@ -66,7 +66,7 @@ pub async fn get_webhook(
     audience.must_be_operators()?;
     caller.must_be_server()?;
     let name = name(&path)?;
-    let found = service.store.detached(move |store| async move { store.webhooks(Some(&name)).await }).await?;
+    let found = service.store.read(move |store| async move { store.webhooks(Some(&name)).await }).await?;
     let stored = found.into_iter().next().ok_or(Code::WebhookNotFound)?;
     Ok(web::Json(Webhook::of(stored, None)))
 }

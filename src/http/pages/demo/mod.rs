@@ -1,8 +1,10 @@
 //! Served by `headcount dev` only: tokens for anybody, and the demo page.
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use actix_web::{HttpResponse, get, post, web};
+use actix_web::http::header::HOST;
+use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use serde::{Deserialize, Serialize};
 
 use super::assets;
@@ -34,18 +36,29 @@ struct Minted {
 #[post("/dev/token")]
 async fn token(
     service: web::Data<Service>,
+    request: HttpRequest,
     Body(body): Body<TokenBody>,
 ) -> Result<web::Json<Minted>, Problem> {
-    let exp = (SystemTime::now() + TOKEN_TTL).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let claims = Claims {
-        sub: body.user,
-        exp,
-        iat: Some(seconds_now()),
-        name: body.name,
-        avatar_url: None,
-        rooms: body.rooms,
-    };
+    if !names_this_machine(
+        request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost"),
+    ) {
+        return Err(Code::ForeignHost.into());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let exp = now + TOKEN_TTL.as_secs();
+    let claims = Claims { iat: Some(now), name: body.name, rooms: body.rooms, ..Claims::new(body.user, exp) };
     Ok(web::Json(Minted { token: service.mint.as_ref().ok_or(Code::NotFound)?.mint(&claims) }))
+}
+
+/// A page of another site can make its name lead here (DNS rebinding), and then reads what it is answered; but its
+/// requests still say that name. An address is no name.
+fn names_this_machine(host: &str) -> bool {
+    if host.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    let name = bare.map_or(host, |(name, _)| name).trim_matches(['[', ']']).to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 #[get("/")]
@@ -65,4 +78,22 @@ async fn script() -> HttpResponse {
 
 pub fn configure(config: &mut web::ServiceConfig) {
     config.service(token).service(index).service(style).service(script);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_this_machine;
+
+    #[test]
+    fn only_names_of_this_machine_are_taken_for_it() {
+        for host in ["localhost", "LOCALHOST:8080", "demo.localhost:1", "127.0.0.1:8080", "[::1]:8080", "::1"]
+        {
+            assert!(names_this_machine(host), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", ""]
+        {
+            assert!(!names_this_machine(host), "{host}");
+        }
+    }
 }

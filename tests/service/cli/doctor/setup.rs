@@ -236,7 +236,7 @@ async fn keys_that_can_be_guessed_read_or_fetched_by_nobody_are_told() {
         (
             with("HEADCOUNT_JWT_PUBLIC_KEY_FILE", &path(&empty)),
             "token keys",
-            "no RSA, P-256",
+            "no RSA (of 2048 bits or more), P-256",
             "Put a public key into it",
         ),
         (with("HEADCOUNT_JWKS_URL", &keys_url), "token keys", "Connection refused", "JSON Web Key Set"),
@@ -251,7 +251,7 @@ async fn keys_that_can_be_guessed_read_or_fetched_by_nobody_are_told() {
     report.broken("server key", "is not set", "openssl rand");
     let mut same = settings(&url);
     same[1].1 = SERVER_KEY;
-    assert!(examine(&same, &[]).await.found("tokens", "warn")[0].contains("are the same"));
+    assert!(examine(&same, &[]).await.found("tokens", "fail")[0].contains("are the same"));
     let mut many = settings(&url);
     many[3].1 = "100000000";
     assert!(examine(&many, &[]).await.found("descriptors", "warn")[0].contains("LimitNOFILE=100000"));

@@ -20,7 +20,9 @@ use crate::support::deployment::{Client, Deployment, SERVER_KEY, secret, start_k
 pub const SECOND_SERVER_KEY: &str = "the server key that replaces the first one";
 
 /// ann's session and bob's.
-const SESSIONS: [Uuid; 2] = [Uuid::from_u128(1), Uuid::from_u128(2)];
+/// As random ones look (version 4).
+const SESSIONS: [Uuid; 2] =
+    [Uuid::from_u128((4 << 76) | (1 << 63) | 1), Uuid::from_u128((4 << 76) | (1 << 63) | 2)];
 const USERS: [&str; 2] = ["ann", "bob"];
 
 /// Everything that a call may change. But for the row of a room at version 0, in which nobody ever was: a join locks it
@@ -136,6 +138,7 @@ impl Table {
         (tuning.lease, tuning.hidden_lease) = (tuning.retention / 24, tuning.retention / 24); // an hour: none ends
         (tuning.limits.writes_per_user, tuning.limits.writes_per_session) = (0, 0);
         (tuning.limits.heartbeats_per_user, tuning.limits.heartbeats_per_session) = (0, 0);
+        (tuning.limits.events_per_user, tuning.limits.reads_per_user) = (0, 0);
         let server_keys = [SERVER_KEY.to_owned().into(), SECOND_SERVER_KEY.to_owned().into()];
         let keys = Keys::new(&server_keys, secret().into(), Rights::default());
         let deployment = start_keyed(tuning, keys).await;
@@ -159,6 +162,8 @@ impl Table {
         let settings = json!({"coalesce_ms": 50});
         self.server.send(Method::PUT, "/v1/settings/rooms/here*", &settings).await.ok();
         self.server.send(Method::PUT, "/v1/webhooks/hook", &webhook()).await.ok();
+        // What a task would remove from the log at some later time.
+        self.deployment.until("select not headcount.erase_step(100000, '0')").await;
         self.digest = self.digest().await;
     }
 
@@ -245,7 +250,7 @@ fn rights(can: &[Right], within: Within) -> Rights {
 
 fn minted(secret: &str, exp: u64) -> String {
     let sub = UserId::parse("ann").unwrap();
-    let claims = Claims { sub, exp, iat: None, name: None, avatar_url: None, rooms: Rights::everywhere() };
+    let claims = Claims { rooms: Rights::everywhere(), ..Claims::new(sub, exp) };
     TokenKey::new(secret.to_owned().into()).mint(&claims)
 }
 

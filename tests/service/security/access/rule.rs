@@ -68,6 +68,8 @@ pub enum Need {
     /// A session of the caller's: if it is in the room, rights there do not matter.
     OwnSession,
     ListSomewhere,
+    /// The user themselves, or one that may watch a room where they are.
+    ToMeet,
     SelfOrServer,
     Server,
 }
@@ -112,7 +114,7 @@ pub const OPERATIONS: &[Operation] = &[
     call("GET", "/v1/rooms/{room}/history/members", Need::In(Right::Admin), About::Nobody),
     call("GET", "/v1/rooms/{room}/history/attendance", Need::In(Right::Admin), About::Nobody),
     call("GET", "/v1/rooms/{room}/history/occupancy", Need::In(Right::Admin), About::Nobody),
-    call("GET", "/v1/users/{id}", Need::AnyToken, About::User),
+    call("GET", "/v1/users/{id}", Need::ToMeet, About::User),
     call("GET", "/v1/users/{id}/presence", Need::AnyToken, About::User),
     call("GET", "/v1/users/events", Need::AnyToken, About::Nobody),
     call("POST", "/v1/users/presence", Need::AnyToken, About::User),
@@ -180,6 +182,12 @@ pub fn expected(operation: &Operation, who: Who, place: Place, own: bool) -> Out
         }
         (Need::ListSomewhere, Some((can, _))) if !can.contains(&Right::List) => {
             Err((403, "list_not_allowed"))
+        }
+        // The other is in both rooms.
+        (Need::ToMeet, Some((can, within)))
+            if !own && (!can.contains(&Right::Watch) || within == Within::Elsewhere) =>
+        {
+            Err((404, "user_not_found"))
         }
         (Need::SelfOrServer, Some(_)) if !own => Err((403, "server_only")),
         (Need::Server, Some(_)) => Err((403, "server_only")),

@@ -26,7 +26,7 @@ pub struct LeaveRooms {
 impl Commands {
     /// Joins all of them, in order. Answers after the commit.
     pub async fn join_rooms(&self, joins: Vec<Join>) -> Result<Vec<CommandResult>, CommandError> {
-        self.writer.submit_together(joins.into_iter().map(|join| self.join_command(join)).collect()).await
+        self.together.submit(joins.into_iter().map(|join| self.join_command(join)).collect()).await
     }
 
     /// Leaves them. Answers after the commit, with the rooms that were left. A room that the session joins while this
@@ -35,7 +35,7 @@ impl Commands {
         let LeaveRooms { rooms, user, session, seq, grace } = leave;
         let rooms = match rooms {
             Some(rooms) => rooms,
-            None => self.rooms_of(session, user.clone()).await?,
+            None => self.rooms_of_session(session, user.clone()).await?,
         };
         if rooms.is_empty() {
             return Ok(Vec::new());
@@ -46,13 +46,13 @@ impl Commands {
             grace,
             ..self.plain(Op::Leave, room.clone(), user.clone(), Some(session))
         };
-        let results = self.writer.submit_together(rooms.iter().map(command).collect()).await?;
+        let results = self.together.submit(rooms.iter().map(command).collect()).await?;
         Ok(rooms.into_iter().zip(results).collect())
     }
 
-    /// The rooms of a user's session. None if the session is another user's.
-    pub async fn rooms_of(&self, session: SessionId, user: UserId) -> Result<Vec<RoomId>, CommandError> {
-        let read = self.store.detached(move |store| async move { store.rooms_of(session, &user).await });
+    async fn rooms_of_session(&self, session: SessionId, user: UserId) -> Result<Vec<RoomId>, CommandError> {
+        let read =
+            self.store.detached(move |store| async move { store.rooms_of_session(session, &user).await });
         read.await.map_err(|error| CommandError::from(&error))
     }
 }
