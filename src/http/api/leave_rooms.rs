@@ -21,7 +21,7 @@ pub struct LeaveRoomsBody {
     /// The session.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// 1 to 100 different rooms; all rooms of the session when not given.
+    /// 1 to 100 rooms, each answered once; all rooms of the session when not given.
     #[schema(min_items = 1, max_items = 100, example = json!(["lobby", "team:1"]))]
     rooms: Option<Vec<String>>,
     /// Wait 5 s for a join of the same user before it counts: for a page that closes, so that a reload is silent.
@@ -46,7 +46,7 @@ pub struct BeaconRoomsBody {
     /// The session.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// 1 to 100 different rooms; all rooms of the session when not given.
+    /// 1 to 100 rooms, each answered once; all rooms of the session when not given.
     #[schema(min_items = 1, max_items = 100, example = json!(["lobby", "team:1"]))]
     rooms: Option<Vec<String>>,
     /// Wait 5 s for a join of the same user before it counts, so that a reload is silent.
@@ -75,7 +75,7 @@ pub struct LeftRoom {
 /// The answer to a leave of many rooms.
 #[derive(Serialize, ToSchema)]
 pub struct LeftRooms {
-    /// One for each room, in the order asked, or of the room keys when none were named.
+    /// One for each different room, in the order of the request, or of the room keys when none were named.
     rooms: Vec<LeftRoom>,
 }
 
@@ -121,6 +121,7 @@ pub async fn leave_rooms(
         None => left(service.commands.leave_rooms(leave).await?),
         Some(rooms) => leave_named(&service, leave, rooms).await?,
     };
+    service.limits.have_caused(caller.subject(), rooms.len()); // afterwards: a leave is never refused for it
     Ok(web::Json(LeftRooms { rooms }))
 }
 
@@ -129,7 +130,7 @@ async fn leave_named(
     leave: LeaveRooms,
     rooms: Vec<String>,
 ) -> Result<Vec<LeftRoom>, Problem> {
-    check(&rooms)?;
+    let rooms = check(rooms)?;
     let parsed: Vec<_> = rooms.iter().map(|room| RoomId::parse(room)).collect();
     let valid = parsed.iter().filter_map(|room| room.as_ref().ok()).cloned().collect();
     let mut results =
