@@ -21,7 +21,7 @@
 //!
 //! Beside them: `tasks` (sweeper, trimmer, idle, listener, settings of rooms, webhooks, gauges) runs beside `http`, whether or
 //! not a request comes. `auth` (keys, tokens, tickets, rights), `webhooks` (signing, sending), `measure` (every metric) and
-//! `settings` (a replica's) are beside `domain`; `logs` starts logs and traces, `systemd` tells the supervisor. `cli` is beside
+//! `settings` (a replica's; it names types of `auth` and `commands`) are beside `domain`; `logs` starts logs and traces, `systemd` tells the supervisor. `cli` is beside
 //! `app`: the verbs that ask a running service over HTTP, as any client does, and `doctor`.
 //!
 //! The rules of presence are SQL, so that an application can change presence in its own transaction: the state is in
@@ -30,7 +30,8 @@
 //! # Routes
 //!
 //! In `http` every request passes `src/http/server/` (connections, TLS, limits by address, the log line), then
-//! `src/http/routes.rs`, then what `src/http/request/` checks (body, caller, limits), and then its handler.
+//! `src/http/routes.rs`, which finds the handler. Body and caller are read by `src/http/request/` before the handler runs; the
+//! handler itself asks for rights and for the limits by user and session (`src/http/request/limits.rs`).
 //!
 //! A **join** is acknowledged after its commit, and is in every stream soon after:
 //!
@@ -38,9 +39,10 @@
 //! 2. `src/commands/join.rs`, `src/commands/writer.rs`: queued, and batched with the commands that came while the last
 //!    transaction ran; `src/commands/schedule.rs` picks batches that share no room and no user.
 //! 3. `src/store/commands.rs`: one statement for the batch.
-//! 4. `migrations/functions/apply.sql`: lock users, then rooms; decide; carry out; log one event per change; notify.
-//! 5. After the commit the caller is answered, and the hub gets a hint. Other replicas get theirs in `src/tasks/listener.rs`,
-//!    or by the poll of their feed, within 2 s.
+//! 4. `migrations/functions/apply.sql`: the order of the steps: lock users, then rooms; decide; carry out; log one event per
+//!    change; notify. The rows of `presence` and `memberships` are written in `carry_out.sql`, those of `events` in `log.sql`.
+//! 5. After the commit the hub gets a hint, and then the caller its answer. Other replicas get their hint in
+//!    `src/tasks/listener.rs`, or notice the change by the poll of their feed, within 2 s.
 //! 6. `src/hub/feed.rs`: reads the log of the rooms that are due (`src/store/events.rs`), folds it into the roster
 //!    (`src/hub/room.rs`, `src/domain/roster.rs`), coalesces, and encodes each frame once (`src/hub/frame.rs`).
 //! 7. `src/hub/fan.rs`: each worker thread's ring of frames, read by the streams of `src/http/streams/`, on sockets of
@@ -58,26 +60,28 @@
 //!
 //! 1. `src/tasks/sweeper.rs`: every second, on every replica; one that finds another at work goes away.
 //! 2. `src/store/sweep.rs`, `migrations/functions/sweep.sql`: looks at each lease again under its locks, so that a late heartbeat
-//!    wins; after an outage nobody expires for one lease. Logs a `left` for each member gone, and notifies.
-//! 3. As from step 5 of a join.
+//!    wins; after an outage nobody expires for one lease.
+//! 3. `migrations/functions/log.sql`: logs a `left` for each member gone, and notifies.
+//! 4. Every replica, this one too, gets the hint by its listener or notices the change by its poll; then as from step 6 of a join.
 //!
 //! A **resume** opens a stream where another ended:
 //!
 //! 1. `src/http/streams/events.rs`: rights, a place among the streams, the cursors in `Last-Event-ID` (`src/domain/cursor.rs`).
-//! 2. `src/hub/mod.rs`, `src/hub/feed.rs`: registers the watcher before the log is read, so that no event falls between.
+//! 2. `src/hub/fan.rs`, `src/hub/feed.rs`: registers the watcher before the log is read, so that no event falls between.
 //! 3. `src/domain/resume.rs`: from both cursors, either nothing to send, a replay of what was missed, or a snapshot
 //!    with its reason.
-//! 4. `src/hub/room.rs`: a watcher that is up to date gets a `sync` immediately, any other one its frames; then as from
-//!    step 6 of a join.
+//! 4. `src/hub/room.rs`: the frames of a watcher that is not up to date. `src/http/streams/stream.rs` sends them, or a `sync`
+//!    immediately to one that is; then as from step 6 of a join.
 //!
 //! A **webhook** is told of events at least once, in order in each room:
 //!
 //! 1. `src/http/api/webhooks/`, `src/commands/webhook.rs`, `src/store/webhooks.rs`: made, changed, removed.
-//! 2. `migrations/functions/webhooks.sql`: a write notes in an outbox which rooms moved, while a webhook is enabled.
+//! 2. `migrations/functions/log.sql`, `webhooks.sql`: a write notes in an outbox which rooms moved, while a webhook is enabled.
 //! 3. `src/tasks/webhooks.rs`: a replica claims a webhook by a lease of 5 s, and delivers while there is more.
 //! 4. `src/store/deliveries.rs`, `src/domain/notice/`: the events that are due become notices: what a delay takes back, where a
 //!    gap is announced. The batch is stored before it is sent, so a retry sends the same bytes.
-//! 5. `src/webhooks/mod.rs`, `src/webhooks/sign.rs`: one signed `POST`; accepted, or retried with backoff.
+//! 5. `src/webhooks/mod.rs`: one `POST`, to an address that `src/webhooks/endpoint.rs` allows, signed by `src/webhooks/sign.rs`.
+//!    `src/tasks/webhooks.rs` decides on the retry and its backoff (`src/domain/webhook.rs`).
 //!
 //! # Where the design is refined
 //!

@@ -1,4 +1,4 @@
--- Leases: how long a session lives without a heartbeat.
+-- Leases: how long a session lives without a heartbeat. A lease is compared with now in sweep.sql (find_due, lock_expired).
 --
 -- A lease is a session's, and a session may be in many rooms: it has the shortest of theirs, so that no room keeps
 -- anybody longer than it says. It is found when the session joins or updates, and kept in its row, where its heartbeats

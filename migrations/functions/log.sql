@@ -125,7 +125,7 @@ end
 $$;
 
 -- Tells webhooks and replicas of the rooms that have moved since they were locked. Every writing function calls it
--- once, last.
+-- once, after log_changes.
 create or replace function headcount.announce(p_locked headcount.room_version[]) returns void language plpgsql as $$
 begin
     perform headcount.fill_outbox(p_locked);

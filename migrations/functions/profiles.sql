@@ -185,8 +185,11 @@ begin
             using errcode = 'restrict_violation', hint = 'Make another user, and erase this one.';
     end if;
     new.updated_at := now();
-    if current_setting('headcount.within_rules', true) is distinct from 'on'
-        and (new.name, new.avatar_url) is distinct from (old.name, old.avatar_url) then
+    -- The setting counts only for the owner, as in the condition of the trigger log_profiles.
+    if (
+        current_setting('headcount.within_rules', true) is distinct from 'on'
+        or not has_function_privilege('headcount.profiles_are_told(boolean)'::regprocedure, 'execute')
+    ) and (new.name, new.avatar_url) is distinct from (old.name, old.avatar_url) then
         new.named_at := clock_timestamp();
     end if;
     return new;

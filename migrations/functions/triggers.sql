@@ -15,8 +15,8 @@ for each row execute function headcount.check_user();
 create or replace trigger check_room_settings before insert or update on headcount.room_settings
 for each row execute function headcount.check_room_settings();
 
--- Suppressed while the rules write (profiles_are_told). Any role can set the setting, so it counts only for the owner, as
--- whom the functions run: no other role may call that function.
+-- Suppressed while the rules write (profiles_are_told). Any role can set the setting, so it counts only for the owner: the
+-- functions run as the owner, and no other role may call that function.
 create or replace trigger log_profiles after update on headcount.users
 referencing old table as old_rows new table as new_rows
 for each statement

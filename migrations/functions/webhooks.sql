@@ -207,7 +207,6 @@ $$;
 create or replace function headcount.webhook_make(p_name text, p_claim uuid, p_batch uuid, p_events jsonb, p_rooms jsonb)
 returns boolean language plpgsql
 security definer set search_path = pg_catalog, pg_temp
-set search_path = pg_catalog, pg_temp
 set headcount.planner = 'nested_loops'
 as $$
 declare

@@ -111,7 +111,7 @@ pub enum Outcome {
     Absent,
     /// The session belongs to another user, or does not exist.
     Foreign,
-    /// Another transaction holds the room's lock; nothing was done.
+    /// Another transaction holds the lock of the room, or of the user; nothing was done.
     Busy,
     /// The user has reached the limit of rooms; nothing was done.
     RoomsFull,

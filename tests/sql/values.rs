@@ -142,6 +142,8 @@ async fn no_setting_of_an_applications_own_keeps_a_new_name_from_the_rooms() {
     run(&mut transaction, "update headcount.users set name = 'quietly' where user_id = 'ann'").await;
     run(&mut transaction, "reset role; reset headcount.within_rules").await;
     assert_eq!(log(&mut transaction, "p2").await, ["joined ann", "updated ann"]);
+    let named = "select count(*) from headcount.users where user_id = 'ann' and named_at is not null";
+    assert_eq!(count(&mut transaction, named).await, 1, "so that no older token undoes it");
     transaction.rollback().await.unwrap();
 }
 

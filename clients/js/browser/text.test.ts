@@ -26,9 +26,12 @@ beforeAll(async () => {
 
   const users = [...names].map(([id, name]) => ({ id, name }));
   await service.call("PUT", "/v1/users", users);
+  // Past the rules, which refuse such pictures: rows may be older than the rules.
+  await database.query("alter table headcount.users disable trigger check_user");
   for (const [n, picture] of PICTURES.entries()) {
     await database.query("update headcount.users set avatar_url = $1 where user_id = $2", [picture, `user-${n}`]);
   }
+  await database.query("alter table headcount.users enable trigger check_user");
   for (const { id, name } of users) {
     const state = { typing: name, [name]: name, text: [name] };
     await service.call("POST", "/v1/rooms/lobby/join", { user: id, session: crypto.randomUUID(), state });

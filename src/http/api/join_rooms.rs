@@ -1,5 +1,7 @@
 //! `POST /v1/join`: many rooms of one session in one request and one transaction.
 
+use std::collections::HashSet;
+
 use actix_web::{post, web};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -29,7 +31,7 @@ pub struct JoinRoomsBody {
     /// The session: a UUID made by the client once per tab or device.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// 1 to 100 different rooms.
+    /// 1 to 100 rooms; one that is named twice is answered once.
     #[schema(min_items = 1, max_items = 100, example = json!(["lobby", "team:1"]))]
     rooms: Vec<String>,
     /// In all of them: `online` at first, else as it was.
@@ -71,7 +73,7 @@ pub struct JoinedRoom {
 /// The answer to a join of many rooms.
 #[derive(Serialize, ToSchema)]
 pub struct JoinedRooms {
-    /// One for each room, in the order asked.
+    /// One for each different room, where it was first named.
     rooms: Vec<JoinedRoom>,
     /// Send the next heartbeat after this many milliseconds: the shortest that any of the rooms needs.
     #[schema(example = 15000)]
@@ -82,7 +84,7 @@ pub struct JoinedRooms {
 }
 
 problems!(JoinRoomsProblems: InvalidJson InvalidBody InvalidState UserRequired MissingToken InvalidToken ExpiredToken
-    UserNotAllowed BodyTimeout BodyTooLarge StateTooLarge UnsupportedType TooManyWrites TooManySessionWrites Overloaded
+    UserNotAllowed BodyTimeout BodyTooLarge StateTooLarge UnsupportedType TooManyWrites TooManySessionWrites TooManyEvents Overloaded
     Unavailable OutcomeUnknown);
 
 /// Be present in many rooms
@@ -103,7 +105,8 @@ pub async fn join_rooms(
 ) -> Result<web::Json<JoinedRooms>, Problem> {
     service.limits.write(caller.subject())?;
     service.limits.session_write(caller.subject(), body.session)?;
-    check(&body.rooms)?;
+    let named = check(body.rooms)?;
+    service.limits.cause(caller.subject(), named.len())?;
     let user = caller.user(body.user)?;
     let claims = caller.claims();
     let state = member_state::check(body.state)?;
@@ -126,7 +129,7 @@ pub async fn join_rooms(
         let room = RoomId::parse(room)?;
         caller.may(Right::Join, &room).map(|()| room)
     };
-    let checked: Vec<Result<RoomId, Problem>> = body.rooms.iter().map(allowed).collect();
+    let checked: Vec<Result<RoomId, Problem>> = named.iter().map(allowed).collect();
     let joins: Vec<Join> = checked.iter().filter_map(|room| room.as_ref().ok()).cloned().map(join).collect();
     let mut results =
         if joins.is_empty() { Vec::new() } else { service.commands.join_rooms(joins).await? }.into_iter();
@@ -135,9 +138,10 @@ pub async fn join_rooms(
         .map(|room| room.and_then(|_| Ok(results.next().ok_or(Code::Internal)??)))
         .collect();
     service.checked.forget(body.session);
+    let profile_events = results.iter().flatten().map(|answer| answer.profile_events).sum();
+    service.limits.have_caused(caller.subject(), profile_events);
     let advice = advise(&service, &results, body.visible);
-    let rooms =
-        body.rooms.into_iter().zip(results).map(|(room, result)| JoinedRoom::of(room, result)).collect();
+    let rooms = named.into_iter().zip(results).map(|(room, result)| JoinedRoom::of(room, result)).collect();
     Ok(web::Json(JoinedRooms {
         rooms,
         heartbeat_ms: millis(advice.heartbeat),
@@ -176,13 +180,11 @@ fn advise(service: &Service, results: &[Result<Answer, Problem>], visible: Optio
     )
 }
 
-/// Checks the list of rooms of a request.
-pub(super) fn check(rooms: &[String]) -> Result<(), Problem> {
-    let mut sorted: Vec<&String> = rooms.iter().collect();
-    sorted.sort_unstable();
-    sorted.dedup();
-    if rooms.is_empty() || rooms.len() > ROOMS_MAX || sorted.len() != rooms.len() {
-        return Err(Problem::with(Code::InvalidBody, format!("rooms are 1 to {ROOMS_MAX} different ones")));
+/// The rooms of a request, each once, where it was first named.
+pub(super) fn check(rooms: Vec<String>) -> Result<Vec<String>, Problem> {
+    if rooms.is_empty() || rooms.len() > ROOMS_MAX {
+        return Err(Problem::with(Code::InvalidBody, format!("rooms are 1 to {ROOMS_MAX}")));
     }
-    Ok(())
+    let mut seen = HashSet::with_capacity(rooms.len());
+    Ok(rooms.into_iter().filter(|room| seen.insert(room.clone())).collect())
 }

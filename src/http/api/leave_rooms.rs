@@ -22,7 +22,7 @@ pub struct LeaveRoomsBody {
     /// The session.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// 1 to 100 different rooms; all rooms of the session when not given.
+    /// 1 to 100 rooms, each answered once; all rooms of the session when not given.
     #[schema(min_items = 1, max_items = 100, example = json!(["lobby", "team:1"]))]
     rooms: Option<Vec<String>>,
     /// Wait 5 s for a join of the same user before it counts: for a page that closes, so that a reload is silent.
@@ -47,7 +47,7 @@ pub struct BeaconRoomsBody {
     /// The session.
     #[schema(value_type = uuid::Uuid, example = "3f2b8c1e-52a4-4a57-9d6b-0f4f3a1c9e77")]
     session: SessionId,
-    /// 1 to 100 different rooms; all rooms of the session when not given.
+    /// 1 to 100 rooms, each answered once; all rooms of the session when not given.
     #[schema(min_items = 1, max_items = 100, example = json!(["lobby", "team:1"]))]
     rooms: Option<Vec<String>>,
     /// Wait 5 s for a join of the same user before it counts, so that a reload is silent.
@@ -76,7 +76,7 @@ pub struct LeftRoom {
 /// The answer to a leave of many rooms.
 #[derive(Serialize, ToSchema)]
 pub struct LeftRooms {
-    /// One for each room, in the order asked, or of the room keys when none were named.
+    /// One for each different room, in the order of the request, or of the room keys when none were named.
     rooms: Vec<LeftRoom>,
 }
 
@@ -122,6 +122,7 @@ pub async fn leave_rooms(
         None => left(service.commands.leave_rooms(leave).await?),
         Some(rooms) => leave_named(&service, &caller, leave, rooms).await?,
     };
+    service.limits.have_caused(caller.subject(), rooms.len()); // afterwards: a leave is never refused for it
     Ok(web::Json(LeftRooms { rooms }))
 }
 
@@ -131,7 +132,7 @@ async fn leave_named(
     leave: LeaveRooms,
     rooms: Vec<String>,
 ) -> Result<Vec<LeftRoom>, Problem> {
-    check(&rooms)?;
+    let rooms = check(rooms)?;
     let parsed: Vec<_> = rooms.iter().map(|room| RoomId::parse(room).map_err(Problem::from)).collect();
     let named: Vec<RoomId> = parsed.iter().filter_map(|room| room.as_ref().ok()).cloned().collect();
     let foreign = foreign_rooms(service, caller, &leave.user, leave.session, &named).await?;

@@ -1,7 +1,7 @@
 //! Limits of a replica: rate limits by user, session and address, budgets of what a user costs others, and limits of open
 //! streams by user, address and replica. Limits by user and session do not apply to the server key; those by address and
 //! replica do. The newest is refused, and what is open is never evicted: evicting makes clients push each other out in
-//! circles. Every limit that is applied is told in the answer ([`quota`](super::quota)).
+//! circles. Every limit that is applied is told in the answer ([`quota`]).
 //!
 //! At a limit the new request or stream is refused. An open stream is never evicted: clients that reconnect
 //! would evict each other in turn. Bounded: [`Limits::forget`] drops keys that are back at their full

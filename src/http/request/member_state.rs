@@ -12,7 +12,7 @@ pub fn check(state: Option<Box<RawValue>>) -> Result<Option<Arc<RawValue>>, Prob
     let Some(state) = state else { return Ok(None) };
     let stored = stored_form(state.get()).map_err(|error| {
         let code = match error {
-            StateError::TooLarge(_) => Code::StateTooLarge,
+            StateError::TooLarge(_) | StateError::Number => Code::StateTooLarge,
             _ => Code::InvalidState,
         };
         Problem::with(code, error.to_string())

@@ -62,10 +62,10 @@ codes! {
     InvalidRoom       "invalid_room"         400 0 "A room is 1 to 128 characters of A-Z a-z 0-9 _ . : ~ - and neither . nor ..";
     InvalidPattern    "invalid_pattern"      400 0 "A pattern is a room, or the beginning of rooms with * after it.";
     InvalidUser       "invalid_user"         400 0 "A user id is 1 to 128 characters without control characters.";
-    InvalidState      "invalid_state"        400 0 "The state holds something that is not stored: U+0000, over 32 levels, or a number of over 32 characters.";
+    InvalidState      "invalid_state"        400 0 "The state holds something that is not stored: U+0000, or more than 32 levels.";
     InvalidWebhook    "invalid_webhook"      400 0 "The webhook does not have the documented form.";
     UserRequired      "user_required"        400 0 "Under the server key, the body must name the user.";
-    StateTooLarge     "state_too_large"      413 0 "The state is larger than 1 KiB as it is stored.";
+    StateTooLarge     "state_too_large"      413 0 "The state is larger than 1 KiB as it is stored, or has a number of over 32 characters written out.";
     BodyTooLarge      "body_too_large"       413 0 "The body is larger than this call takes.";
     BodyTimeout       "body_timeout"         408 0 "The body did not arrive in time.";
     UnsupportedType   "unsupported_media_type" 415 0 "The body must be application/json.";

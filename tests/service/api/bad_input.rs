@@ -153,7 +153,7 @@ async fn a_number_that_would_be_stored_as_hundreds_of_digits_is_refused() {
     let request =
         ann.request(Method::POST, "/v1/rooms/lobby/join").header("content-type", "application/json");
     let problem: Value = request.body(body).send().await.unwrap().json().await.unwrap();
-    assert_eq!(problem["code"], "invalid_state");
+    assert_eq!(problem["code"], "state_too_large");
     let spaced = json!({"state": vec![1; 400]}); // 801 bytes as they are sent, 1200 as they are stored
     expect_problem(&ann.join_with("lobby", spaced).await, 413, "state_too_large");
     nothing_changed(&deployment).await;

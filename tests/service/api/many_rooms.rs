@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 
 use super::room_settings::set;
-use crate::support::deployment::{Client, start, token};
+use crate::support::deployment::{Client, start, start_with, token, tuning};
 
 /// Each room of an answer with `ok` or its problem's code.
 fn outcomes(answer: &Value) -> Vec<(String, String)> {
@@ -121,14 +121,29 @@ async fn a_closing_page_leaves_all_its_rooms_by_one_beacon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rooms_that_are_none_too_many_or_doubles_are_refused() {
+async fn a_room_that_is_named_twice_is_answered_once_and_none_or_too_many_are_refused() {
     let deployment = start().await;
     let ann = deployment.user("ann");
     let many: Vec<String> = (0..101).map(|n| format!("room:{n}")).collect();
-    for rooms in [json!([]), json!(["a", "a"]), json!(many)] {
+    assert_eq!(outcomes(&join(&ann, &["b", "a", "b"]).await), expected(&[("b", "ok"), ("a", "ok")]));
+    for rooms in [json!([]), json!(many)] {
         for path in ["/v1/join", "/v1/leave"] {
             let answer = ann.post(path, &ann.with(json!({"rooms": rooms}))).await;
             assert_eq!(answer.problem(), (400, "invalid_body"), "{path} {rooms}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_rooms_are_charged_as_so_many_events() {
+    let mut tuning = tuning();
+    tuning.limits.events_per_user = 1;
+    let deployment = start_with(1, tuning).await;
+    let ann = deployment.user("ann");
+    let rooms: Vec<String> = (0..100).map(|n| format!("room:{n}")).collect();
+    join(&ann, &rooms.iter().map(String::as_str).collect::<Vec<_>>()).await; // the budget may be overdrawn once
+    let again = ann.post("/v1/join", &ann.with(json!({"rooms": ["lobby"]}))).await;
+    assert_eq!(again.problem(), (429, "too_many_events"));
+    let left = ann.post("/v1/leave", &ann.with(json!({}))).await.ok();
+    assert_eq!(outcomes(&left).len(), 100, "a leave is never refused for it");
 }
