@@ -137,10 +137,19 @@ fn what_writes_says_what_it_locks_or_needs() {
 /// Statements that call functions which call others: they read `headcount.rules` first (see `src/store/rules.rs`).
 #[test]
 fn callers_pass_the_gate() {
-    let gated =
-        ["apply", "revoke", "refresh_idle", "put_users", "erase_user", "erase_step", "sweep", "trim", "turn_days"]
-            .into_iter()
-            .chain(["webhook_tick", "webhook_make", "webhook_gone", "webhook_put", "webhook_delete"]);
+    let gated = [
+        "apply",
+        "revoke",
+        "refresh_idle",
+        "put_users",
+        "erase_user",
+        "erase_step",
+        "sweep",
+        "trim",
+        "turn_days",
+    ]
+    .into_iter()
+    .chain(["webhook_tick", "webhook_make", "webhook_gone", "webhook_put", "webhook_delete"]);
     let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
     let code: String = fs::read_dir(store)
         .unwrap()

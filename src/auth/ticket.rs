@@ -27,7 +27,7 @@ struct Inside {
     exp: u64,
     /// When the token was issued with which it was requested, so that it is revoked with that token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    iat: Option<i64>,
+    iat: Option<u64>,
     rooms: Vec<RoomId>,
 }
 
@@ -48,11 +48,20 @@ impl TicketKeys {
     }
 
     /// A ticket for these rooms, and its expiry in seconds since 1970. `token` are the claims of the caller's token.
-    pub fn mint(&self, token: Option<&Claims>, rooms: &[RoomId], now: SystemTime) -> (String, u64) {
+    pub fn mint(
+        &self,
+        user: Option<&UserId>,
+        rooms: &[RoomId],
+        token: Option<&Claims>,
+        now: SystemTime,
+    ) -> (String, u64) {
         let longest = (now + TICKET_TTL).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let exp = token.map_or(longest, |token| token.exp.min(longest));
-        let (sub, iat) = (token.map(|token| token.sub.clone()), token.and_then(|token| token.iat));
-        let inside = Inside { sub, exp, iat, rooms: rooms.to_vec() };
+        let iat = match token {
+            Some(token) => token.iat,
+            None => now.duration_since(UNIX_EPOCH).ok().map(|now| now.as_secs()), // a server key has no `iat`
+        };
+        let inside = Inside { sub: user.cloned(), exp, iat, rooms: rooms.to_vec() };
         let key = EncodingKey::from_secret(self.0.first().map_or(&[], |key| key.as_slice()));
         let signed = jsonwebtoken::encode(&Header::default(), &inside, &key);
         (format!("{PREFIX}{}", signed.expect("a ticket is a map, and HMAC takes any secret")), exp)
@@ -84,7 +93,7 @@ pub fn looks_like_a_token(ticket: &str) -> bool {
 fn claims(Inside { sub, exp, iat, rooms }: Inside) -> Claims {
     let watch = |room: RoomId| Grant::Some { room: room.to_string(), can: vec![Right::Watch] };
     let rooms = Rights(Some(rooms.into_iter().map(watch).collect()));
-    Claims { rooms, ..Claims::new(sub.unwrap_or_else(UserId::nobody), exp) }
+    Claims { rooms, iat, ..Claims::new(sub.unwrap_or_else(UserId::nobody), exp) }
 }
 
 #[cfg(test)]
@@ -101,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_ticket_lets_watch_its_rooms_and_nothing_else() {
-        let (ticket, _) = keys(&["a"]).mint(None, &[room("lobby")], SystemTime::now());
+        let (ticket, _) = keys(&["a"]).mint(None, &[room("lobby")], None, SystemTime::now());
         let rights = keys(&["a"]).check(&ticket).unwrap().rooms;
         assert!(rights.allow(&room("lobby"), Right::Watch));
         assert!(!rights.allow(&room("lobby"), Right::Join));
@@ -110,7 +119,7 @@ mod tests {
 
     #[test]
     fn tickets_survive_the_rotation_of_server_keys_and_nothing_else() {
-        let (ticket, _) = keys(&["old"]).mint(None, &[room("lobby")], SystemTime::now());
+        let (ticket, _) = keys(&["old"]).mint(None, &[room("lobby")], None, SystemTime::now());
         assert!(keys(&["new", "old"]).check(&ticket).is_ok());
         assert_eq!(keys(&["new"]).check(&ticket).unwrap_err(), TokenError::Invalid);
         assert_eq!(keys(&["old"]).check(&ticket[PREFIX.len()..]).unwrap_err(), TokenError::Invalid);
@@ -121,16 +130,9 @@ mod tests {
     fn a_ticket_ends_with_the_token_it_was_got_with_and_after_ten_minutes() {
         let now = SystemTime::now();
         let seconds = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let sub = UserId::parse("ann").unwrap();
-        let token = |exp| Claims {
-            sub: sub.clone(),
-            exp,
-            iat: None,
-            name: None,
-            avatar_url: None,
-            rooms: Rights::default(),
-        };
-        let mint = |token: Option<Claims>, now| keys(&["a"]).mint(token.as_ref(), &[room("lobby")], now);
+        let token = |exp| Claims::new(UserId::parse("ann").unwrap(), exp);
+        let mint =
+            |token: Option<Claims>, now| keys(&["a"]).mint(None, &[room("lobby")], token.as_ref(), now);
         assert_eq!(mint(Some(token(seconds + 60)), now).1, seconds + 60);
         assert_eq!(mint(Some(token(seconds + 6000)), now).1, seconds + 600);
         let (old, _) = mint(None, now - Duration::from_secs(601));

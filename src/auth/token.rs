@@ -111,26 +111,8 @@ impl Claims {
 }
 
 /// Seconds since 1970.
-pub(super) fn seconds_now() -> u64 {
+pub fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// Now, in seconds since 1970.
-pub fn seconds_now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// A number of seconds, which may have a fraction (RFC 7519). Anything else was ignored before the claim had a meaning, and
-/// still is: such a token does not say when it was issued.
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let given = serde_json::Value::deserialize(deserializer)?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a fraction is dropped, and a number beyond all time saturates"
-    )]
-    let whole = |seconds: f64| seconds.floor() as i64;
-    Ok(given.as_i64().or_else(|| given.as_f64().map(whole)))
 }
 
 /// The secret that signs tokens, where this program mints them: in `headcount token` and in `dev`.

@@ -7,7 +7,6 @@ use secrecy::SecretString;
 
 use super::failure::Failure;
 use super::out::Out;
-use crate::auth::token::seconds_now;
 use crate::auth::{Claims, Right, Rights, TokenKey};
 use crate::domain::id::UserId;
 use crate::settings::secrets::in_file;

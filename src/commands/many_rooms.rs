@@ -50,7 +50,12 @@ impl Commands {
         Ok(rooms.into_iter().zip(results).collect())
     }
 
-    async fn rooms_of_session(&self, session: SessionId, user: UserId) -> Result<Vec<RoomId>, CommandError> {
+    /// The rooms that a session of this user is in.
+    pub async fn rooms_of_session(
+        &self,
+        session: SessionId,
+        user: UserId,
+    ) -> Result<Vec<RoomId>, CommandError> {
         let read =
             self.store.detached(move |store| async move { store.rooms_of_session(session, &user).await });
         read.await.map_err(|error| CommandError::from(&error))

@@ -8,8 +8,8 @@ use crate::commands::Commands;
 use crate::http::request::checked::Checked;
 use crate::http::request::limits::Limits;
 use crate::hub::Hub;
-use crate::store::{Store, StoreError, bounded};
 use crate::settings::{ErasureBy, ProfilesBy};
+use crate::store::{Store, StoreError, bounded};
 use crate::webhooks::WebhookSender;
 use crate::webhooks::endpoint::Plain;
 

@@ -138,7 +138,7 @@ async fn what_runs_with_the_owners_rights_looks_names_up_nowhere_else() {
     assert_eq!(count(&mut database.connect().await, open).await, 0);
     let all =
         "select count(*) from pg_proc p where p.pronamespace = 'headcount'::regnamespace and p.prosecdef";
-    assert_eq!(count(&mut database.connect().await, all).await, 43);
+    assert_eq!(count(&mut database.connect().await, all).await, 45);
 }
 
 #[tokio::test]

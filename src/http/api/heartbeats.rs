@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::join::{millis, spread};
 use crate::auth::Right;
 use crate::commands::CommandError;
-use crate::commands::rooms::LeaveRooms;
+use crate::commands::many_rooms::LeaveRooms;
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::lease::{Advice, Pace};
 use crate::http::request::body::{self, Body};
@@ -201,7 +201,7 @@ async fn leave_lost_rooms(
     user: &UserId,
     session: SessionId,
 ) -> Result<Vec<String>, CommandError> {
-    let mut rooms = service.commands.rooms_of(session, user.clone()).await?;
+    let mut rooms = service.commands.rooms_of_session(session, user.clone()).await?;
     rooms.retain(|room| caller.may(Right::Join, room).is_err());
     let names = rooms.iter().map(ToString::to_string).collect();
     let leave = LeaveRooms { rooms: Some(rooms), user: user.clone(), session, seq: None, grace: false };

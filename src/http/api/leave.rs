@@ -125,7 +125,7 @@ pub(super) async fn foreign_rooms(
     let mut foreign: Vec<RoomId> =
         rooms.iter().filter(|room| caller.may(Right::Join, room).is_err()).cloned().collect();
     if !foreign.is_empty() {
-        let there = service.commands.rooms_of(session, user.clone()).await?;
+        let there = service.commands.rooms_of_session(session, user.clone()).await?;
         foreign.retain(|room| !there.contains(room));
     }
     Ok(foreign)

@@ -18,8 +18,8 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 
 use crate::auth::Barred;
-use crate::http::request::caller::Caller;
 use crate::auth::Claims;
+use crate::http::request::caller::Caller;
 use crate::http::request::limits::StreamPermit;
 use crate::http::service::Service;
 use crate::hub::frame::{ByeReason, Wire, bye, sync};
@@ -54,7 +54,7 @@ pub struct Ends {
 impl Ends {
     /// Of a stream that this caller opens now.
     pub fn of(service: &Service, caller: &Caller) -> Self {
-        let expires = caller.claims().map(|claims| SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp));
+        let expires = caller.claims().and_then(expiry);
         let barred = service.keys.barred().clone();
         let max_age = max_age(service.max_stream_age);
         Self { max_age, expires, caller: caller.clone(), barred, checked: Cell::new(0) }
@@ -92,7 +92,7 @@ impl Ends {
 }
 
 /// When the token expires; none for one that outlives the clock, of which any number of seconds may be said.
-pub fn expiry(claims: &Claims) -> Option<SystemTime> {
+fn expiry(claims: &Claims) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))
 }
 

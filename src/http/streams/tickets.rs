@@ -70,8 +70,8 @@ pub async fn tickets(
         (Some(claims), None) => Some(claims.sub.clone()),
         (Some(_), Some(_)) => return Err(Code::UserNotAllowed.into()),
     };
-    let until = caller.claims().map(|claims| claims.exp);
-    let (ticket, expires) = service.keys.tickets().mint(user.as_ref(), &body.rooms, until, SystemTime::now());
+    let keys = service.keys.tickets();
+    let (ticket, expires) = keys.mint(user.as_ref(), &body.rooms, caller.claims(), SystemTime::now());
     let expires_at = i64::try_from(expires).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
     Ok(web::Json(Ticket { ticket, expires_at: expires_at.ok_or(Code::Internal)? }))
 }

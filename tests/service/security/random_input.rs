@@ -144,7 +144,7 @@ proptest! {
     fn a_ticket_with_any_change_is_no_ticket(at in any::<prop::sample::Index>(), by in "[ -~é]{0,3}", text in text()) {
         let keys = TicketKeys::new(&[secret()]);
         prop_assert!(keys.check(&text).is_err());
-        let (ticket, _) = keys.mint(None, &[RoomId::parse("lobby").unwrap()], SystemTime::now());
+        let (ticket, _) = keys.mint(None, &[RoomId::parse("lobby").unwrap()], None, SystemTime::now());
         prop_assert!(keys.check(&ticket).is_ok());
         let at = at.index(ticket.len());
         let changed = format!("{}{by}{}", &ticket[..at], &ticket[at + 1..]);

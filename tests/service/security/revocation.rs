@@ -12,13 +12,13 @@ use crate::wait::until_so;
 
 const REVOKED: (u16, &str) = (401, "token_revoked");
 
-async fn revoke(server: &Client, user: &str) -> i64 {
+async fn revoke(server: &Client, user: &str) -> u64 {
     let answer = server.post(&format!("/v1/users/{user}/revoke"), &Value::Null).await.ok();
     let not_before = answer["not_before"].as_str().unwrap();
-    headcount::domain::timestamp::parse(not_before).unwrap().unix_timestamp()
+    headcount::domain::timestamp::parse(not_before).unwrap().unix_timestamp().unsigned_abs()
 }
 
-fn issued(deployment: &Deployment, replica: usize, user: &str, iat: Option<i64>) -> Client {
+fn issued(deployment: &Deployment, replica: usize, user: &str, iat: Option<u64>) -> Client {
     deployment.caller_at(replica, token_of(user, Rights::everywhere(), iat))
 }
 

@@ -84,7 +84,7 @@ pub fn token(user: &str, rooms: Rights) -> String {
 }
 
 /// A valid token that was issued then.
-pub fn token_of(user: &str, rooms: Rights, iat: Option<i64>) -> String {
+pub fn token_of(user: &str, rooms: Rights, iat: Option<u64>) -> String {
     let exp = (SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(600)).as_secs();
     let name = Some(format!("The {user}"));
     token_key().mint(&Claims { iat, name, rooms, ..Claims::new(UserId::parse(user).unwrap(), exp) })

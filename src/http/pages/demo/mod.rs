@@ -8,7 +8,6 @@ use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use serde::{Deserialize, Serialize};
 
 use super::assets;
-use crate::auth::token::seconds_now;
 use crate::auth::{Claims, Rights};
 use crate::domain::id::UserId;
 use crate::http::request::body::Body;
