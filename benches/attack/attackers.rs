@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::stage::{SECRET, token};
+use crate::stage::{SERVER_KEY, token};
 use crate::wire::{Wire, get, post, request};
 
 /// What they do.
@@ -256,7 +256,7 @@ async fn everywhere(address: SocketAddr, user: &str, rooms: usize) {
     let mut wire = Wire::open(address).await;
     let join = json!({"session": Uuid::new_v4(), "user": user}).to_string();
     for n in 0..rooms {
-        wire.ask(&post(&format!("/v1/rooms/everywhere-{n}/join"), SECRET, &join)).await;
+        wire.ask(&post(&format!("/v1/rooms/everywhere-{n}/join"), SERVER_KEY, &join)).await;
     }
 }
 

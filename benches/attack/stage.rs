@@ -11,6 +11,9 @@ use headcount::store::embedded::{Durability, EmbeddedOptions, EmbeddedPostgres};
 /// Signs tokens, and is the server key.
 pub const SECRET: &str = "a secret of this bench that is long enough";
 
+/// The server key. One key for two purposes is refused.
+pub const SERVER_KEY: &str = "a server key of the benches that is long enough";
+
 /// Postgres and one replica on it.
 pub struct Stage {
     postgres: EmbeddedPostgres,
@@ -42,7 +45,7 @@ impl Stage {
             .args(flags)
             .env("DATABASE_URL", postgres.database_url("bench"))
             .env("HEADCOUNT_JWT_SECRET", SECRET)
-            .env("HEADCOUNT_SERVER_KEY", SECRET)
+            .env("HEADCOUNT_SERVER_KEY", SERVER_KEY)
             .stdout(Stdio::piped())
             .spawn()
             .expect("headcount starts");

@@ -16,6 +16,9 @@ use crate::process::{Launch, OTHER_CORE, Process, SERVER_CORE, cpu_of_family, pi
 /// Signs tokens, and is the server key. No comma: that would be two keys.
 pub const SECRET: &str = "a secret of the benches that is long enough";
 
+/// The server key. One key for two purposes is refused.
+pub const SERVER_KEY: &str = "a server key of the benches that is long enough";
+
 /// Postgres, and how long things run.
 pub struct Stage {
     pub postgres: EmbeddedPostgres,
@@ -175,7 +178,7 @@ impl Database {
             .log(&self.logs.join(format!("{}.log", self.name)))
             .env("DATABASE_URL", &self.url)
             .env("HEADCOUNT_JWT_SECRET", SECRET)
-            .env("HEADCOUNT_SERVER_KEY", SECRET);
+            .env("HEADCOUNT_SERVER_KEY", SERVER_KEY);
         if setup.pinned {
             launch = launch.args(["--workers", "1"]);
         }

@@ -9,7 +9,7 @@ use crate::callers::{Callers, Calls, Pace};
 use crate::peers::headcount::{join, leave};
 use crate::report::{Bar, Report, percentile};
 use crate::request::post;
-use crate::stage::{Database, Replica, SECRET, Setup, Stage, token};
+use crate::stage::{Database, Replica, SERVER_KEY, Setup, Stage, token};
 
 struct Side {
     replica: Replica,
@@ -61,7 +61,7 @@ impl Calls for Anyone<'_> {
     fn next(&mut self, _: usize, request: &mut Vec<u8>) -> Option<u64> {
         self.1 = (self.1 + 1) % self.0.len();
         let body = format!("{{\"session\":\"{}\"}}", self.0[self.1]);
-        request.extend_from_slice(&post("/v1/heartbeats", SECRET, &body));
+        request.extend_from_slice(&post("/v1/heartbeats", SERVER_KEY, &body));
         Some(0)
     }
 
