@@ -139,6 +139,22 @@ mod tests {
         assert_eq!(keys(&["a"]).check(&old).unwrap_err(), TokenError::Expired);
     }
 
+    /// So that it is revoked with the token, and one that the server asked for after a revocation is good.
+    #[test]
+    fn a_ticket_counts_as_issued_with_its_token_and_the_servers_as_issued_now() {
+        let now = SystemTime::now();
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let ann = UserId::parse("ann").unwrap();
+        let token = |iat| Claims { iat, ..Claims::new(ann.clone(), seconds + 60) };
+        let issued = |token: Option<Claims>| {
+            let (ticket, _) = keys(&["a"]).mint(Some(&ann), &[room("lobby")], token.as_ref(), now);
+            keys(&["a"]).check(&ticket).unwrap().iat
+        };
+        assert_eq!(issued(Some(token(Some(seconds - 50)))), Some(seconds - 50));
+        assert_eq!(issued(Some(token(None))), None);
+        assert_eq!(issued(None), Some(seconds));
+    }
+
     #[test]
     fn a_token_in_the_place_of_a_ticket_is_recognised() {
         assert!(looks_like_a_token("eyJhbGciOiJIUzI1NiJ9.e30.c2ln"));

@@ -9,7 +9,7 @@ use crate::http::request::checked::Checked;
 use crate::http::request::limits::Limits;
 use crate::hub::Hub;
 use crate::settings::{ErasureBy, ProfilesBy};
-use crate::store::{Store, StoreError, bounded};
+use crate::store::{Store, StoreError};
 use crate::webhooks::WebhookSender;
 use crate::webhooks::endpoint::Plain;
 
@@ -52,12 +52,18 @@ pub struct Hooks {
 impl Service {
     /// Refreshes the cache of who is refused if it has changed, and lets streams check whether they must end.
     pub async fn read_barred(&self) -> Result<bool, StoreError> {
-        let changes = bounded(self.store.access_changes()).await?; // first, or a change in between is missed
-        if self.keys.barred().changes() == Some(changes) {
-            return Ok(false);
-        }
-        let revoked = bounded(self.store.revocations()).await?.into_iter().collect();
-        self.keys.barred().set(Bars { changes: Some(changes), revoked });
+        let known = self.keys.barred().changes();
+        // In a task of its own: a client that goes away must not cancel a query.
+        let read = self.store.detached(move |store| async move {
+            let changes = store.access_changes().await?; // first, or a change in between is missed
+            if known == Some(changes) {
+                return Ok(None);
+            }
+            let revoked = store.revocations().await?.into_iter().collect();
+            Ok(Some(Bars { changes: Some(changes), revoked }))
+        });
+        let Some(bars) = read.await? else { return Ok(false) };
+        self.keys.barred().set(bars);
         self.hub.rouse().await;
         Ok(true)
     }

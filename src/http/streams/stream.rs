@@ -17,8 +17,7 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 
-use crate::auth::Barred;
-use crate::auth::Claims;
+use crate::auth::{Barred, Claims};
 use crate::http::request::caller::Caller;
 use crate::http::request::limits::StreamPermit;
 use crate::http::service::Service;
